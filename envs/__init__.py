@@ -1,0 +1,28 @@
+"""Environments with distributions of tasks, batched natively where that is possible.
+
+Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheetahVel-v0` and
+`metarl/HalfCheetahDir-v0` with Gymnasium. It needs neither PyTorch nor the package metarl.
+"""
+
+from envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
+from envs.single import TaskEnv, register
+from envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
+from envs.vector import EnvironmentFailure, TaskVectorEnv
+
+__all__ = [
+    "REQUIRED",
+    "ConstructorField",
+    "EnvironmentFailure",
+    "FiniteTasks",
+    "GoalRegion",
+    "TaskDistribution",
+    "TaskEnv",
+    "TaskVectorEnv",
+    "UniformInterval",
+    "constructor_fields",
+    "env_class",
+    "make",
+    "register",
+]
+
+register()

@@ -1,0 +1,159 @@
+"""HalfCheetah with a target velocity or a direction as its task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from envs import checks
+from envs.mujoco_vector import MujocoTaskVectorEnv
+from envs.tasks import FiniteTasks, TaskDistribution, UniformInterval
+from envs.vector import Floats
+
+CONTROL_COST = 0.05
+_RESET_NOISE = 0.1
+
+
+class _HalfCheetah(MujocoTaskVectorEnv):
+    """Gymnasium's HalfCheetah-v5: its model, frame skip (dt = 0.05 s) and initial states."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        task_distribution: TaskDistribution,
+        horizon: int,
+        observe_position: bool,
+        num_threads: int,
+    ) -> None:
+        observe_position = checks.switch("observe_position", observe_position)
+        super().__init__(
+            num_envs,
+            task_distribution,
+            horizon,
+            model_file="half_cheetah.xml",
+            frame_skip=5,
+            observe_body="torso" if observe_position else None,
+            num_threads=num_threads,
+        )
+
+    def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
+        nq, nv = self._qpos.shape[1], self._qvel.shape[1]
+        qpos = self._init_qpos + generator.uniform(-_RESET_NOISE, _RESET_NOISE, size=nq)
+        return qpos, _RESET_NOISE * generator.standard_normal(nv)
+
+
+def _control_cost(actions: Floats) -> Floats:
+    """0.05·‖a‖² of the clipped actions [N, a], [N]."""
+    return CONTROL_COST * np.einsum("na,na->n", actions, actions)
+
+
+class HalfCheetahVel(_HalfCheetah):
+    """Run at a velocity v* that is not observed: r = −|v − v*| − 0.05·‖a‖², v = Δx/dt.
+
+    Never terminates. There are many variants of this task; the presets are those of `maml_2017`
+    (Finn et al. 2017: v* ∈ [0, 2], horizon 200, 20 observed numbers, that paper's own 40 test
+    velocities; its rllab physics had no frame skip and is not reproduced), `promp` (Rothfuss et
+    al. 2019: [0, 3], horizon 100), `varibad` (Zintgraf et al. 2020) and `pearl` (Rakelly et al.
+    2019), which are the same: [0, 3], horizon 200, 20 observed numbers.
+
+    Args:
+        num_envs: Number of lanes N.
+        velocity_low: Lowest target velocity, in m/s.
+        velocity_high: Highest target velocity, in m/s.
+        horizon: Steps of 0.05 s in an episode.
+        observe_position: Whether the torso's position (x, y, z) follows the 17 observed numbers.
+            It gives away the absolute x.
+        held_out: The held-out velocities: midpoints of 40 equal cells, or maml_2017, that paper's
+            own 40 velocities of [0, 2].
+        num_threads: Physics threads, 0 for all cores.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "maml_2017": {
+            "velocity_low": 0.0,
+            "velocity_high": 2.0,
+            "horizon": 200,
+            "observe_position": True,
+            "held_out": "maml_2017",
+        },
+        "promp": {"velocity_low": 0.0, "velocity_high": 3.0, "horizon": 100},
+        "varibad": {
+            "velocity_low": 0.0,
+            "velocity_high": 3.0,
+            "horizon": 200,
+            "observe_position": True,
+        },
+        "pearl": {
+            "velocity_low": 0.0,
+            "velocity_high": 3.0,
+            "horizon": 200,
+            "observe_position": True,
+        },
+    }
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        velocity_low: float = 0.0,
+        velocity_high: float = 3.0,
+        horizon: int = 200,
+        observe_position: bool = False,
+        held_out: Literal["midpoints", "maml_2017"] = "midpoints",
+        num_threads: int = 0,
+    ) -> None:
+        low, high = checks.interval("velocity_low", velocity_low, "velocity_high", velocity_high)
+        velocities = None
+        if checks.choice("held_out", held_out, ("midpoints", "maml_2017")) == "maml_2017":
+            if (low, high) != (0.0, 2.0):
+                raise ValueError(
+                    f"held_out is 'maml_2017' with velocities of [{low:g}, {high:g}]: "
+                    "those velocities belong to [0, 2]."
+                )
+            velocities = np.random.RandomState(1).uniform(0.0, 2.0, 40)
+        super().__init__(
+            num_envs,
+            UniformInterval(low, high, held_out=velocities),
+            horizon,
+            observe_position,
+            num_threads,
+        )
+
+    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
+        return -np.abs(x_velocity - self._tasks[:, 0]) - _control_cost(actions)
+
+
+class HalfCheetahDir(_HalfCheetah):
+    """Run forward or backward, d ∈ {−1, +1} not observed: r = d·v − 0.05·‖a‖², v = Δx/dt.
+
+    Never terminates. Two tasks are all there are: they are trained on and evaluated on.
+
+    Args:
+        num_envs: Number of lanes N.
+        horizon: Steps of 0.05 s in an episode.
+        observe_position: Whether the torso's position (x, y, z) follows the 17 observed numbers.
+            It gives away the absolute x.
+        num_threads: Physics threads, 0 for all cores.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        horizon: int = 200,
+        observe_position: bool = False,
+        num_threads: int = 0,
+    ) -> None:
+        directions = FiniteTasks([[-1.0], [1.0]], columns=("direction",), units=("",))
+        super().__init__(num_envs, directions, horizon, observe_position, num_threads)
+
+    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
+        return self._tasks[:, 0] * x_velocity - _control_cost(actions)

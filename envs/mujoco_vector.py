@@ -1,0 +1,163 @@
+"""MuJoCo environments stepped by `mujoco.batch.Batch`: native threads, bit-exact physics.
+
+The physics is that of Gymnasium's MuJoCo environments to the last bit: the same model file, the
+same reset, `mj_forward` after the initial state is written, `frame_skip` calls to `mj_step`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from mujoco.batch import Batch, SimulationError
+from numpy.typing import NDArray
+
+from envs import checks
+from envs.tasks import TaskDistribution
+from envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
+
+
+class MujocoTaskVectorEnv(TaskVectorEnv):
+    """N simulations of one of Gymnasium's MuJoCo models, each with its own task.
+
+    A subclass says how a lane starts (`_initial_state`) and what a step is worth (`_reward`).
+    Observations are qpos[skip:] and qvel, which Gymnasium's environments observe too.
+
+    Args:
+        num_envs: Number of lanes N.
+        task_distribution: Whose tasks these are.
+        horizon: Steps after which a lane is truncated.
+        model_file: A file among Gymnasium's MuJoCo models.
+        frame_skip: Physics steps a step.
+        skip_qpos: Leading entries of qpos that are not observed, of which the first is x.
+        observe_body: Name of a body whose position (x, y, z) is observed too, as of the last
+            physics step but one, as `get_body_com` returns it in the published environments.
+        num_threads: Physics threads, 0 for all cores.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        task_distribution: TaskDistribution,
+        horizon: int,
+        *,
+        model_file: str,
+        frame_skip: int,
+        skip_qpos: int = 1,
+        observe_body: str | None = None,
+        num_threads: int = 0,
+    ) -> None:
+        num_envs = checks.integer("num_envs", num_envs, 1)
+        num_threads = checks.integer("num_threads", num_threads, 0)
+        model = load_model(model_file)
+        self._frame_skip = frame_skip
+        self._dt = model.opt.timestep * frame_skip
+        self._batch = Batch(model, num_envs, min(num_threads or num_cores(), num_envs))
+        # Live views of the simulations' state rows.
+        self._qpos = self._batch.bind("qpos")
+        self._qvel = self._batch.bind("qvel")
+        self._ctrl = self._batch.bind("ctrl")
+        self._warnings = self._batch.warning
+        self._init_qpos = model.qpos0.copy()
+        self._num_observed = model.nq - skip_qpos + model.nv
+        self._skip_qpos = skip_qpos
+        self._body_position: Floats | None = None
+        if observe_body is not None:
+            self._body_position = self._batch.bind("xpos")[:, model.body(observe_body).id]
+
+        size = self._num_observed + (3 if observe_body is not None else 0)
+        self._observation_shape = (num_envs, size)
+        super().__init__(
+            num_envs,
+            task_distribution,
+            horizon,
+            spaces.Box(-np.inf, np.inf, (size,), np.float64),
+            spaces.Box(-1.0, 1.0, (model.nu,), np.float32),
+        )
+        # Affine from [−1, 1] to the actuators' box; exact where that is [−1, 1] itself.
+        low, high = model.actuator_ctrlrange.T
+        self._ctrl_center, self._ctrl_half = (high + low) / 2.0, (high - low) / 2.0
+        self._ctrl_is_action = bool((low == -1.0).all() and (high == 1.0).all())
+
+    @abstractmethod
+    def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
+        """qpos [nq] and qvel [nv] of a new episode, drawn in the order of Gymnasium's own."""
+
+    @abstractmethod
+    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
+        """Reward of the step, [N], from Δx/dt [N] and the clipped actions float64 [N, a]."""
+
+    def _reset_lanes(self, lanes: Lanes) -> None:
+        with silence():
+            self._batch.reset(lanes, stage=mujoco.mjtStage.mjSTAGE_NONE)
+            for lane in lanes:
+                self._qpos[lane], self._qvel[lane] = self._initial_state(self._generator(lane))
+            self._batch.forward(lanes)
+
+    def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
+        clipped = np.clip(actions, -1.0, 1.0).astype(np.float64, copy=False)
+        if self._ctrl_is_action:
+            self._ctrl[:] = clipped
+        else:
+            self._ctrl[:] = self._ctrl_center + self._ctrl_half * clipped
+        x_before = self._qpos[:, 0].copy()
+        try:
+            with silence():
+                self._batch.step(live, nstep=self._frame_skip)
+        except SimulationError as error:
+            lane = int(error.ids[0])
+            raise self.failure(lane, f"MuJoCo: {self._batch.error(lane)}") from error
+        # On a diverged state MuJoCo counts a warning and goes on from the initial one.
+        if self._warnings.any():
+            raise self._divergence()
+        return self._reward((self._qpos[:, 0] - x_before) / self._dt, clipped), None
+
+    def _observe(self) -> Floats:
+        start = self._skip_qpos
+        split = self._qpos.shape[1] - start
+        observation = np.empty(self._observation_shape)
+        observation[:, :split] = self._qpos[:, start:]
+        observation[:, split : self._num_observed] = self._qvel
+        if self._body_position is not None:
+            observation[:, self._num_observed :] = self._body_position
+        return observation
+
+    def _divergence(self) -> EnvironmentFailure:
+        """The error for the first simulation with a warning."""
+        lane, kind = np.argwhere(self._warnings[:, :, 1])[0]
+        warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")
+        return self.failure(int(lane), f"the simulation diverged (MuJoCo's warning {warning})")
+
+
+def load_model(file: str) -> mujoco.MjModel:
+    """The MuJoCo model of that name among Gymnasium's, without importing its environments."""
+    spec = find_spec("gymnasium.envs.mujoco")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    path = Path(spec.submodule_search_locations[0]) / "assets" / file
+    with silence():
+        return mujoco.MjModel.from_xml_path(str(path))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep MuJoCo's warnings off the console and out of MUJOCO_LOG.TXT in the working folder.
+
+    Gymnasium's model files draw one each (`settotalmass` is deprecated). Warnings about a
+    simulation lose nothing: their counters are checked after every step.
+    """
+    before = mujoco.MjLogConfig.get()
+    quiet = mujoco.MjLogConfig.get()
+    quiet.logto_console = quiet.logto_file = False
+    quiet.set()
+    try:
+        yield
+    finally:
+        before.set()

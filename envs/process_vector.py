@@ -1,0 +1,309 @@
+"""Any Gymnasium environment as lanes on worker processes, each stepping its slice of them.
+
+A worker is a fresh interpreter that runs `envs.process_worker` and imports the environment's
+class, nothing else: not the parent's program, so not PyTorch either. It is not a fork, since the
+parent has threads. Each lane is an environment of its own with seeds and tasks from the parent,
+so results do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs import checks
+from envs.process_worker import Description, Failed, Reset, Start, Step
+from envs.tasks import TaskDistribution
+from envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
+
+# sys.path comes first, so that the worker finds what the parent finds.
+_BOOTSTRAP = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from envs.process_worker import main; main()"
+)
+_PATIENCE_S = 5.0
+
+
+class ProcessVectorEnv(TaskVectorEnv):
+    """N lanes of a gymnasium.Env with a method `set_task(task)`, on W worker processes.
+
+    `set_task` gives the task vector [d], effective at the next reset. Actions are clipped to
+    [−1, 1] and scaled affinely to the environment's box; observations are flattened to float64.
+
+    Args:
+        cls: The environment's class, importable by its path.
+        num_envs: Number of lanes N.
+        params: Keywords of the class's constructor.
+        num_workers: Number of processes W, 0 for all cores.
+        task_distribution: By default the environment's attribute of that name.
+
+    Raises:
+        ValueError: the class cannot be imported or built, has spaces of another kind, no horizon
+            (an attribute `horizon`, or its TimeLimit's) or no task distribution.
+    """
+
+    def __init__(
+        self,
+        cls: type[gymnasium.Env],
+        num_envs: int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        num_workers: int = 0,
+        task_distribution: TaskDistribution | None = None,
+    ) -> None:
+        num_envs = checks.integer("num_envs", num_envs, 1)
+        num_workers = checks.integer("num_workers", num_workers, 0)
+        if cls.__module__ == "__main__":
+            raise ValueError(
+                f"{cls.__name__} is defined in the main program, which worker processes do not "
+                "import: put it into a module of its own."
+            )
+        # Set before anything can fail, since an unfinished environment is closed too.
+        self._workers: list[_Worker] = []
+        slices = np.array_split(np.arange(num_envs), min(num_workers or num_cores(), num_envs))
+        try:
+            self._workers = [_Worker(lanes) for lanes in slices]
+            description = self._start(cls, dict(params or {}))
+            horizon, distribution = _required(cls.__name__, description, task_distribution)
+            observation_space = _flat_observation_space(cls.__name__, description)
+            action_space = self._scaled_action_space(cls.__name__, description)
+            super().__init__(num_envs, distribution, horizon, observation_space, action_space)
+        except BaseException:
+            self.close()
+            raise
+        self._name = cls.__name__
+        self.position_columns = description.position_columns
+        self._observation = np.zeros((num_envs, observation_space.low.size))
+
+    def close_extras(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.hang_up()  # all first: they end side by side
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+    def _start(self, cls: type[gymnasium.Env], params: dict[str, Any]) -> Description:
+        """Have every worker build its lanes; the first one's description of the environment."""
+        try:
+            pickle.dumps((cls, params))
+        except Exception as error:
+            raise ValueError(
+                f"{cls.__name__} cannot be sent to worker processes, with the parameters {params}: "
+                f"{error}."
+            ) from error
+        replies = []
+        for worker in self._workers:
+            worker.send(Start(cls, params, len(worker.lanes), os.getpid()))
+        for worker in self._workers:
+            reply = worker.receive()
+            if isinstance(reply, Failed):
+                raise ValueError(f"{cls.__name__} cannot be built: {reply.message}.")
+            if reply is None:
+                raise ValueError(f"{cls.__name__} cannot be built: {worker.death()}.")
+            replies.append(reply)
+        description: Description = replies[0]
+        return description
+
+    def _scaled_action_space(
+        self, name: str, description: Description
+    ) -> spaces.Box | spaces.Discrete:
+        """The lanes' action space, and the scaling from it to the environment's own."""
+        space = self._env_action_space = description.action_space
+        if isinstance(space, spaces.Discrete):
+            return spaces.Discrete(space.n)
+        if not isinstance(space, spaces.Box) or not space.is_bounded():
+            raise ValueError(
+                f"{name} has actions of the space {space}: "
+                "only a bounded Box or Discrete is supported."
+            )
+        low, high = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
+        self._action_center, self._action_half = (high + low) / 2.0, (high - low) / 2.0
+        return spaces.Box(-1.0, 1.0, low.shape, np.float32)
+
+    def _env_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Actions [N, a] or [N] as the environment takes them, [N, ...]."""
+        space = self._env_action_space
+        if isinstance(space, spaces.Discrete):
+            if not np.issubdtype(actions.dtype, np.integer):
+                raise ValueError(f"Actions are {actions.dtype}: they must be integers.")
+            wrong = np.flatnonzero((actions < 0) | (actions >= space.n))
+            if len(wrong):
+                raise ValueError(
+                    f"Action {actions[wrong[0]]} of lane {wrong[0]}: "
+                    f"it must be from 0 to {space.n - 1}."
+                )
+            return actions + space.start
+        assert isinstance(space, spaces.Box)
+        scaled = self._action_center + self._action_half * np.clip(actions, -1.0, 1.0)
+        shaped = scaled.reshape(-1, *space.shape).astype(space.dtype)
+        return np.clip(shaped, space.low, space.high)  # rounding may have left the box
+
+    def _reset_lanes(self, lanes: Lanes) -> None:
+        def request(worker: _Worker, local: list[int]) -> Reset:
+            chosen = worker.lanes[local]
+            # A seed restarts the lane's stream once; without a new one it goes on.
+            seeds = [self._seeds[lane] for lane in chosen]
+            for lane in chosen:
+                self._seeds[lane] = None
+            return Reset(local, self._tasks[chosen], seeds)
+
+        mask = np.zeros(self.num_envs, dtype=bool)
+        mask[lanes] = True
+        for chosen, observation in self._exchange(mask, request):
+            self._observation[chosen] = observation
+
+    def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
+        env_actions = self._env_actions(actions)
+        reward = np.zeros(self.num_envs)
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        mask = np.ones(self.num_envs, dtype=bool) if live is None else live
+        replies = self._exchange(
+            mask, lambda worker, local: Step(local, env_actions[worker.lanes[local]])
+        )
+        for chosen, reply in replies:
+            self._observation[chosen] = reply.observation
+            reward[chosen] = reply.reward
+            terminated[chosen] = reply.terminated
+            self._truncated[chosen] |= reply.truncated
+        return reward, terminated
+
+    def _observe(self) -> Floats:
+        return self._observation.copy()
+
+    def _exchange(self, mask: Bools, request: Any) -> list[tuple[Lanes, Any]]:
+        """Send each worker its request for the lanes under the mask; lanes [k] and reply of each.
+
+        Raises:
+            EnvironmentFailure: the environment's code raised, or a worker died. The environment
+                is closed then, as after any other interruption of the exchange.
+        """
+        if self.closed:
+            raise EnvironmentFailure(f"{self._name} is closed: make a new one.")
+        try:
+            asked = []
+            for worker in self._workers:
+                local = np.flatnonzero(mask[worker.lanes]).tolist()
+                if local:
+                    worker.send(request(worker, local))
+                    asked.append((worker, worker.lanes[local]))
+            replies = []
+            for worker, lanes in asked:
+                reply = worker.receive()
+                if isinstance(reply, Failed):
+                    failure = self.failure(int(worker.lanes[reply.lane]), reply.message)
+                    failure.add_note(reply.traceback)
+                    raise failure
+                if reply is None:
+                    span = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
+                    raise self.failure(
+                        int(lanes[0]), f"{worker.death()}, which stepped the lanes {span}"
+                    )
+                replies.append((lanes, reply))
+        except BaseException:
+            self.close()
+            raise
+        return replies
+
+
+class _Worker:
+    """The parent's end of one worker process, which steps these lanes [k]."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        # One thread each: the workers share the cores among themselves.
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOTSTRAP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | threads,
+        )
+        self.close = weakref.finalize(self, _end, self._process)
+        self.send(sys.path)
+
+    def send(self, message: Any) -> None:
+        """Send a request. That the worker has died shows when its reply is awaited."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def hang_up(self) -> None:
+        """Close the worker's input without waiting for it to end."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def receive(self) -> Any:
+        """The reply, None if the worker has died."""
+        assert self._process.stdout is not None
+        try:
+            return pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return None
+
+    def death(self) -> str:
+        """How the worker ended, in words."""
+        try:
+            code = self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return f"the worker process {self._process.pid} closed its output"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return f"the worker process {self._process.pid} {how}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close a worker's input, upon which it ends, and see to it that it does."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # a request that can no longer be flushed
+            pipe.close()
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _required(
+    name: str, description: Description, distribution: TaskDistribution | None
+) -> tuple[int, TaskDistribution]:
+    """The horizon and the task distribution, which every environment must have."""
+    distribution = distribution or description.task_distribution
+    if not isinstance(distribution, TaskDistribution):
+        raise ValueError(
+            f"{name} has no attribute task_distribution that is a TaskDistribution: "
+            "give it one, or name the class of one as the environment's tasks."
+        )
+    if description.horizon is None:
+        raise ValueError(
+            f"{name} has no horizon: give it an attribute `horizon`, its steps in an episode."
+        )
+    return checks.integer(f"{name}.horizon", description.horizon, 1), distribution
+
+
+def _flat_observation_space(name: str, description: Description) -> spaces.Box:
+    """The environment's Box as one of rank 1."""
+    space = description.observation_space
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            f"{name} has observations of the space {space}: only a Box is supported, "
+            "so flatten them (gymnasium.wrappers.FlattenObservation)."
+        )
+    low, high = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
+    return spaces.Box(low, high, dtype=np.float64)

@@ -1,0 +1,224 @@
+"""Environments by name or import path: `make`, and what the configuration needs to know of them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import re
+import sys
+import typing
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import gymnasium
+
+from envs.tasks import TaskDistribution
+from envs.vector import TaskVectorEnv
+
+NAMES: dict[str, str] = {
+    "point_navigation": "envs.navigation:PointNavigation",
+    "half_cheetah_vel": "envs.half_cheetah:HalfCheetahVel",
+    "half_cheetah_dir": "envs.half_cheetah:HalfCheetahDir",
+}
+
+# Constructor parameters that say how an environment runs and not which one it is.
+_RUN_PARAMETERS = ("self", "num_envs", "num_threads")
+
+REQUIRED = inspect.Parameter.empty
+"""The default of a constructor field that has none."""
+
+
+class ConstructorField(NamedTuple):
+    """One parameter of an environment's constructor."""
+
+    annotation: Any
+    default: Any
+    doc: str
+
+
+def make(
+    name: str,
+    num_envs: int,
+    *,
+    preset: str | None = None,
+    num_threads: int = 0,
+    num_workers: int = 0,
+    tasks: str | TaskDistribution | None = None,
+    **params: Any,
+) -> TaskVectorEnv:
+    """A vector environment of `num_envs` lanes.
+
+    Args:
+        name: point_navigation, half_cheetah_vel, half_cheetah_dir, or the import path
+            "package.module:Class" (the working directory is searched too) of a TaskVectorEnv, or
+            of a gymnasium.Env with a method set_task(task), which then runs on worker processes.
+        num_envs: Number of lanes N.
+        preset: One of the class's presets; `params` override its values.
+        num_threads: Physics threads where the class has such, 0 for all cores.
+        num_workers: Worker processes of a gymnasium.Env, 0 for all cores.
+        tasks: A task distribution, or the import path of its class, in place of the class's own.
+        **params: Parameters of the class's constructor.
+
+    Raises:
+        ValueError: an unknown name, preset or parameter (naming those there are), or a value that
+            the constructor refuses.
+    """
+    cls = env_class(name)
+    keywords = {**preset_params(cls, preset), **params}
+    check_params(cls, keywords)
+    distribution = task_distribution(tasks) if isinstance(tasks, str) else tasks
+    if not issubclass(cls, TaskVectorEnv):
+        from envs.process_vector import ProcessVectorEnv  # not needed by the native environments
+
+        return ProcessVectorEnv(
+            cls, num_envs, keywords, num_workers=num_workers, task_distribution=distribution
+        )
+    if "num_threads" in inspect.signature(cls).parameters:
+        keywords["num_threads"] = num_threads
+    env = cls(num_envs, **keywords)
+    if distribution is not None:
+        if distribution.dim != env.task_distribution.dim:
+            raise ValueError(
+                f"The tasks of {type(distribution).__name__} have {distribution.dim} numbers: "
+                f"{cls.__name__} needs {env.task_distribution.dim} "
+                f"({', '.join(env.task_distribution.columns)})."
+            )
+        env.task_distribution = distribution
+    return env
+
+
+def env_class(name: str) -> type[TaskVectorEnv] | type[gymnasium.Env]:
+    """The class behind a short name or an import path "package.module:Class".
+
+    Raises:
+        ValueError: there is none, or it is no environment that this framework can run.
+    """
+    cls = import_class("environment", NAMES.get(name, name), NAMES)
+    if issubclass(cls, TaskVectorEnv):
+        return cls
+    if not issubclass(cls, gymnasium.Env) or not callable(getattr(cls, "set_task", None)):
+        raise ValueError(
+            f"The environment {name!r} is neither a TaskVectorEnv "
+            "nor a gymnasium.Env with a method set_task(task)."
+        )
+    return cls
+
+
+def task_distribution(path: str) -> TaskDistribution:
+    """The task distribution whose class has this import path, built without arguments.
+
+    Raises:
+        ValueError: there is none, or it cannot be built.
+    """
+    cls = import_class("task distribution", path, ())
+    if not issubclass(cls, TaskDistribution):
+        raise ValueError(f"The task distribution {path!r} is not a subclass of TaskDistribution.")
+    try:
+        return cls()
+    except TypeError as error:
+        raise ValueError(f"The task distribution {path!r} cannot be built: {error}.") from error
+
+
+def preset_params(cls: type, preset: str | None) -> dict[str, Any]:
+    """The constructor keywords of a class's preset, {} for None.
+
+    Raises:
+        ValueError: the class has no such preset.
+    """
+    if preset is None:
+        return {}
+    presets = getattr(cls, "presets", {})
+    if preset not in presets:
+        raise ValueError(_unknown("preset", preset, presets, f"{cls.__name__} has"))
+    return dict(presets[preset])
+
+
+def constructor_fields(cls: type) -> dict[str, ConstructorField]:
+    """The parameters of an environment's constructor, in order, from its signature and docstring.
+
+    The descriptions are read from the `Args:` of the class's or the constructor's docstring. A
+    parameter without a default has `REQUIRED` in its place.
+    """
+    constructor = inspect.unwrap(cls.__init__)  # type: ignore[misc]
+    try:
+        annotations = typing.get_type_hints(constructor)
+    except (NameError, TypeError):  # a user's annotation that cannot be evaluated
+        annotations = {}
+    docs = _documented_args(cls.__doc__) | _documented_args(constructor.__doc__)
+    return {
+        name: ConstructorField(annotations.get(name, Any), parameter.default, docs.get(name, ""))
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if name not in _RUN_PARAMETERS
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def check_params(cls: type, params: Iterable[str]) -> None:
+    """Refuse parameters that the class's constructor does not take.
+
+    Raises:
+        ValueError: naming the parameter, the nearest and all that there are.
+    """
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return  # it takes whatever it is given
+    fields = constructor_fields(cls)
+    for name in params:
+        if name not in fields:
+            raise ValueError(_unknown("parameter", name, fields, f"{cls.__name__} has"))
+
+
+def import_class(kind: str, path: str, names: Iterable[str]) -> type:
+    """The class at "package.module:Class"; the working directory is searched last."""
+    module_name, colon, class_name = path.partition(":")
+    if not (colon and module_name and class_name):
+        wanted = 'an import path "package.module:Class"'
+        if names:
+            unknown = _unknown(kind, path, names, "there are").rstrip(".")
+            raise ValueError(f"{unknown}; or {wanted}.")
+        raise ValueError(f"The {kind} is {path!r}: it must be {wanted}.")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module can fail in any way
+        raise ValueError(
+            f"The {kind} {path!r} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        ]
+        raise ValueError(_unknown("class", class_name, classes, f"the module {module_name} has"))
+    return cls
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], owner: str) -> str:
+    """One sentence for an unknown name: the nearest, and all that there are."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"Unknown {kind} {name!r}: {guess}{owner} {', '.join(known) or 'none'}."
+
+
+def _documented_args(docstring: str | None) -> dict[str, str]:
+    """Name to description from the `Args:` section of a Google-style docstring."""
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    if "Args:" not in lines:
+        return {}
+    docs: dict[str, str] = {}
+    name = ""
+    for line in lines[lines.index("Args:") + 1 :]:
+        if line and not line.startswith(" "):
+            break  # the next section
+        entry = re.match(r" {4}(\w+)(?: \([^)]*\))?:\s*(.*)", line)
+        if entry:
+            name, docs[entry[1]] = entry[1], entry[2]
+        elif name and line.strip():
+            docs[name] = f"{docs[name]} {line.strip()}".strip()
+    return docs

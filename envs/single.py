@@ -1,0 +1,96 @@
+"""The same tasks as plain Gymnasium environments, one lane of the vector environment each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.registry import make
+from envs.tasks import Tasks
+from envs.vector import Floats, TaskVectorEnv
+
+IDS = {
+    "metarl/PointNavigation-v0": "point_navigation",
+    "metarl/HalfCheetahVel-v0": "half_cheetah_vel",
+    "metarl/HalfCheetahDir-v0": "half_cheetah_dir",
+}
+
+
+class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
+    """One lane of a task vector environment, as a gymnasium.Env.
+
+    It is truncated at the environment's own horizon, so no TimeLimit belongs around it.
+
+    Args:
+        env: The environment's name or import path, as for `envs.make`.
+        task: The task vector [d]; by default the first validation task.
+        **kwargs: Passed to `envs.make`: a preset, parameters of the environment.
+
+    Raises:
+        ValueError: as `envs.make`, and for a task that does not fit.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own declaration
+
+    def __init__(self, env: str, *, task: ArrayLike | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("num_threads", 1)
+        self._vector = make(env, 1, **kwargs)
+        self.observation_space = self._vector.single_observation_space
+        self.action_space = self._vector.single_action_space
+        self.task_distribution = self._vector.task_distribution
+        self.horizon = self._vector.horizon
+        self.position_columns = self._vector.position_columns
+        if task is not None:
+            self.set_task(task)
+
+    @property
+    def vector(self) -> TaskVectorEnv:
+        """The vector environment of one lane that does the work."""
+        return self._vector
+
+    @property
+    def task(self) -> Tasks:
+        """The task in force, [d]."""
+        task: Tasks = self._vector.tasks[0]
+        return task
+
+    def set_task(self, task: ArrayLike) -> None:
+        """Change the task [d] (a plain number where d = 1), effective at the next reset."""
+        self._vector.set_tasks(np.atleast_1d(np.asarray(task))[None])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._vector.use_generator(0, self.np_random)
+        observation, info = self._vector.reset()
+        return observation[0], info
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self._vector.step(
+            np.asarray(action)[None]
+        )
+        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def close(self) -> None:
+        self._vector.close()
+
+
+def make_task_vec(env: str, num_envs: int = 1, **kwargs: Any) -> TaskVectorEnv:
+    """`envs.make` under the signature of Gymnasium's vector entry points."""
+    return make(env, num_envs, **kwargs)
+
+
+def register() -> None:
+    """Register the environments with Gymnasium; once is enough, and more does no harm."""
+    for env_id, env in IDS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                env_id,
+                entry_point="envs.single:TaskEnv",
+                vector_entry_point="envs.single:make_task_vec",
+                kwargs={"env": env},
+            )

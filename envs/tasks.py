@@ -1,0 +1,286 @@
+"""Task distributions: what is trained on, and the fixed sets of tasks that are evaluated on.
+
+A task is a row of numbers, the task vector; tasks are float64 arrays [n, d] with named columns.
+The validation, held-out and out-of-range sets belong to the distribution: they depend on no seed,
+and no generator that draws training tasks ever touches them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs import checks
+
+Tasks = NDArray[np.float64]
+Split = Literal["validation", "held_out", "out_of_range"]
+SPLITS: tuple[Split, ...] = ("validation", "held_out", "out_of_range")
+
+NUM_VALIDATION = 20
+NUM_HELD_OUT = 40
+
+# Random digital shifts of the Sobol points, two dimensions each. They are written down instead of
+# drawn, so that no version of a library can move an evaluation set.
+_SOBOL_BITS = 30
+_SHIFT_VALIDATION = (0x1F3A5C7B, 0x2B8D4E19)
+_SHIFT_HELD_OUT = (0x0A97D34E, 0x359C61F3)
+_SHIFT_OUT_OF_RANGE = (0x26E1B85D, 0x134F9A27)
+
+
+class TaskDistribution(ABC):
+    """A distribution of tasks with its fixed evaluation sets.
+
+    A subclass names its `columns` and defines `sample`, `validation` and `held_out`;
+    `out_of_range` where it has a meaning.
+    """
+
+    columns: tuple[str, ...]
+    """Names of the task vector's d entries."""
+    units: tuple[str, ...]
+    """Their units, "" where there is none."""
+    finite: bool = False
+    """True for a finite list of tasks: it is then evaluated on all its training tasks."""
+
+    @property
+    def dim(self) -> int:
+        """Length d of the task vector."""
+        return len(self.columns)
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, n: int) -> Tasks:
+        """n training tasks, float64 [n, d], drawn from `rng` and nothing else."""
+
+    @abstractmethod
+    def validation(self) -> Tasks:
+        """The tasks of the periodic evaluation and of any choice of hyperparameters, [n, d]."""
+
+    @abstractmethod
+    def held_out(self) -> Tasks:
+        """The tasks of the final evaluation, [n, d], disjoint from `validation`."""
+
+    def out_of_range(self) -> Tasks:
+        """Tasks beyond the training range, [n, d].
+
+        Raises:
+            ValueError: the distribution has none.
+        """
+        raise ValueError(f"{type(self).__name__} has no out-of-range tasks.")
+
+    def split(self, name: str) -> Tasks:
+        """The evaluation set of that name: validation, held_out or out_of_range, [n, d].
+
+        Raises:
+            ValueError: an unknown name, or a set that the distribution lacks.
+        """
+        checks.choice("split", name, SPLITS)
+        tasks: Tasks = getattr(self, name)()
+        return tasks
+
+    def check(self, tasks: ArrayLike) -> Tasks:
+        """`tasks` as a fresh float64 array [n, d].
+
+        Raises:
+            ValueError: a wrong shape, something that is no number, or a non-finite entry.
+        """
+        names = ", ".join(self.columns)
+        try:
+            checked = np.array(tasks, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Tasks must be rows of {self.dim} numbers ({names}).") from error
+        if checked.ndim != 2 or checked.shape[1] != self.dim:
+            raise ValueError(
+                f"Tasks have the shape {list(checked.shape)}: "
+                f"it must be [n, {self.dim}], a row of ({names}) a task."
+            )
+        if not np.isfinite(checked).all():
+            row = int(np.flatnonzero(~np.isfinite(checked).all(axis=1))[0])
+            raise ValueError(
+                f"Task {row} is {checked[row].tolist()}: its entries ({names}) must be finite."
+            )
+        return checked
+
+
+class UniformInterval(TaskDistribution):
+    """One number, uniform on [low, high]; the evaluation sets are interval midpoints.
+
+    Validation: the midpoints of 20 equal cells. Held-out: the midpoints of 40, which lie a half
+    of their cells away from them. Out of range: the midpoints of 40 cells of [high, high + 1].
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+        column: Name of the number.
+        unit: Its unit.
+        held_out: Held-out tasks [n] in place of the midpoints, of a paper's own.
+
+    Raises:
+        ValueError: low and high are not finite with low < high.
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        column: str = "velocity",
+        unit: str = "m/s",
+        held_out: ArrayLike | None = None,
+    ) -> None:
+        self.low, self.high = checks.interval("low", low, "high", high)
+        self.columns = (column,)
+        self.units = (unit,)
+        self._held_out = _own_tasks(held_out, dim=1)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Tasks:
+        return rng.uniform(self.low, self.high, size=(n, 1))
+
+    def validation(self) -> Tasks:
+        return _midpoints(self.low, self.high, NUM_VALIDATION)[:, None]
+
+    def held_out(self) -> Tasks:
+        if self._held_out is not None:
+            return self._held_out.copy()
+        return _midpoints(self.low, self.high, NUM_HELD_OUT)[:, None]
+
+    def out_of_range(self) -> Tasks:
+        return _midpoints(self.high, self.high + 1.0, NUM_HELD_OUT)[:, None]
+
+
+class GoalRegion(TaskDistribution):
+    """A goal (x, y), uniform in a square around the origin or on an arc around it.
+
+    square: [−radius, radius]²; evaluation sets are scrambled Sobol points.
+    circle, semicircle: (radius·cos φ, radius·sin φ), φ ~ U[0, 2π] or U[0, π]; evaluation sets are
+    midpoints of φ. Out of range: twice the size; of the larger square only the ring outside.
+
+    Args:
+        region: square, circle or semicircle.
+        radius: Half the square's side, or the arc's radius, in m.
+        held_out: Held-out goals [n, 2] in place of the computed ones, of a paper's own.
+
+    Raises:
+        ValueError: an unknown region, a radius that is not finite and above 0.
+    """
+
+    columns = ("goal_x", "goal_y")
+    units = ("m", "m")
+    regions = ("square", "circle", "semicircle")
+
+    def __init__(
+        self, region: str = "square", radius: float = 0.5, held_out: ArrayLike | None = None
+    ) -> None:
+        self.region = checks.choice("region", region, self.regions)
+        self.radius = checks.number("radius", radius, above=0.0)
+        self._held_out = _own_tasks(held_out, dim=2)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Tasks:
+        if self.region == "square":
+            return rng.uniform(-self.radius, self.radius, size=(n, 2))
+        return _arc(rng.uniform(0.0, self._angle, size=n), self.radius)
+
+    def validation(self) -> Tasks:
+        if self.region == "square":
+            return self.radius * _sobol_square(NUM_VALIDATION, _SHIFT_VALIDATION)
+        return _arc(_midpoints(0.0, self._angle, NUM_VALIDATION), self.radius)
+
+    def held_out(self) -> Tasks:
+        if self._held_out is not None:
+            return self._held_out.copy()
+        if self.region == "square":
+            return self.radius * _sobol_square(NUM_HELD_OUT, _SHIFT_HELD_OUT)
+        return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), self.radius)
+
+    def out_of_range(self) -> Tasks:
+        if self.region == "square":
+            # Three quarters of the larger square lie outside: 128 points leave more than 40.
+            points = 2.0 * _sobol_square(128, _SHIFT_OUT_OF_RANGE)
+            ring = points[np.abs(points).max(axis=1) > 1.0]
+            return self.radius * ring[:NUM_HELD_OUT]
+        return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), 2.0 * self.radius)
+
+    @property
+    def _angle(self) -> float:
+        return np.pi if self.region == "semicircle" else 2.0 * np.pi
+
+
+class FiniteTasks(TaskDistribution):
+    """A finite list of tasks, drawn uniformly and evaluated in full.
+
+    Its validation and held-out sets are all its tasks: results on them are results on training
+    tasks, and say so. There is nothing out of range.
+
+    Args:
+        tasks: The tasks, [n, d].
+        columns: Names of the d entries.
+        units: Their units.
+
+    Raises:
+        ValueError: no task, or rows that do not fit the columns.
+    """
+
+    finite = True
+
+    def __init__(self, tasks: ArrayLike, columns: tuple[str, ...], units: tuple[str, ...]) -> None:
+        self.columns = columns
+        self.units = units
+        self._tasks = super().check(tasks)
+        if len(self._tasks) == 0:
+            raise ValueError("A finite task distribution needs at least one task.")
+
+    def sample(self, rng: np.random.Generator, n: int) -> Tasks:
+        return self._tasks[rng.integers(len(self._tasks), size=n)]
+
+    def validation(self) -> Tasks:
+        return self._tasks.copy()
+
+    def held_out(self) -> Tasks:
+        return self._tasks.copy()
+
+    def out_of_range(self) -> Tasks:
+        raise ValueError(
+            f"A finite list of tasks ({', '.join(self.columns)}) has nothing out of range: "
+            "evaluate on validation or held_out, which are all its tasks."
+        )
+
+    def check(self, tasks: ArrayLike) -> Tasks:
+        """As for every distribution; a task that is not in the list is refused too."""
+        checked = super().check(tasks)
+        known = (checked[:, None, :] == self._tasks[None, :, :]).all(axis=2).any(axis=1)
+        if not known.all():
+            row = int(np.flatnonzero(~known)[0])
+            raise ValueError(
+                f"Task {row} is {checked[row].tolist()}: "
+                f"it must be one of {self._tasks.tolist()} ({', '.join(self.columns)})."
+            )
+        return checked
+
+
+def _own_tasks(tasks: ArrayLike | None, dim: int) -> Tasks | None:
+    """An explicit held-out list as float64 [n, dim], or None where there is none."""
+    return None if tasks is None else np.array(tasks, dtype=np.float64).reshape(-1, dim)
+
+
+def _midpoints(low: float, high: float, n: int) -> Tasks:
+    """Midpoints of n equal cells of [low, high], [n]."""
+    return low + (high - low) * (np.arange(n) + 0.5) / n
+
+
+def _arc(angle: Tasks, radius: float) -> Tasks:
+    """Points at these angles [n] on a circle around the origin, [n, 2]."""
+    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _sobol_square(n: int, shift: tuple[int, int]) -> Tasks:
+    """n Sobol points of [−1, 1]², scrambled by a digital shift (an exclusive or), [n, 2].
+
+    The first points of a Sobol sequence are spread evenly at any n, and the shift keeps that.
+    """
+    from scipy.stats import qmc  # here, because it takes longer to import than all the rest
+
+    size = max(n - 1, 1).bit_length()
+    points = qmc.Sobol(d=2, scramble=False, bits=_SOBOL_BITS).random_base2(size)[:n]
+    shifted = (points * 2.0**_SOBOL_BITS).astype(np.int64) ^ np.array(shift, dtype=np.int64)
+    # The middle of each cell of the finest grid, so that no point lies on the border.
+    return 2.0 * (shifted + 0.5) / 2.0**_SOBOL_BITS - 1.0

@@ -1,0 +1,308 @@
+"""The vector environment that a meta-learner rolls out in: N lanes, each with its own task."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from envs import checks
+from envs.tasks import TaskDistribution, Tasks
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Lanes = NDArray[np.intp]
+
+
+class EnvironmentFailure(RuntimeError):
+    """A simulation diverged, or an environment's own code or process failed.
+
+    The message is one sentence that names the lane and its task.
+    """
+
+
+class TaskVectorEnv(VectorEnv):
+    """N lanes of one environment, each with its own task, reset by mask and never by themselves.
+
+    A lane that has terminated or was truncated is finished. Until its next reset it is frozen: it
+    is not stepped, its reward is 0, and its observation and flags are repeated. A lane that was
+    never reset counts as truncated. Returned arrays are fresh: no later call writes to them.
+
+    A subclass passes its spaces, distribution and horizon to this constructor and defines
+    `_reset_lanes`, `_advance` and `_observe`; this class keeps tasks, seeds, step counts and flags.
+
+    Args:
+        num_envs: Number of lanes N.
+        task_distribution: Whose tasks these are. Until `set_tasks`, lane i has the validation
+            task i (modulo their number).
+        horizon: Steps after which a lane is truncated.
+        observation_space: Of one lane, a Box [o].
+        action_space: Of one lane: Box[−1, 1] [a], to which actions are clipped, or Discrete.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of constructor keywords that reproduce published variants."""
+    position_columns: tuple[int, int] | None = None
+    """Observation columns that are a position (x, y), where there are such."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        task_distribution: TaskDistribution,
+        horizon: int,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+    ) -> None:
+        self.num_envs = checks.integer("num_envs", num_envs, 1)
+        self.horizon = checks.integer("horizon", horizon, 1)
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self._action_shape = (num_envs, *(action_space.shape or ()))
+        self.task_distribution = task_distribution
+
+        self._name = type(self).__name__  # in messages
+
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._terminated = np.zeros(num_envs, dtype=bool)
+        # A lane starts as truncated: it is frozen until its first reset.
+        self._truncated = np.ones(num_envs, dtype=bool)
+        self._finished = np.ones(num_envs, dtype=bool)
+        self._any_finished = True
+        self._was_reset = False
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int | None] = [None] * num_envs
+
+    # Tasks
+
+    @property
+    def task_distribution(self) -> TaskDistribution:
+        """The distribution whose tasks the lanes take. Setting it puts its validation tasks in."""
+        return self._task_distribution
+
+    @task_distribution.setter
+    def task_distribution(self, distribution: TaskDistribution) -> None:
+        self._task_distribution = distribution
+        tasks = distribution.validation()
+        self._tasks = distribution.check(tasks[np.arange(self.num_envs) % len(tasks)])
+        self._next_tasks = self._tasks.copy()
+
+    def set_tasks(self, tasks: ArrayLike) -> None:
+        """Give every lane a task, effective at the lane's next reset (its first one included).
+
+        Args:
+            tasks: [N, d].
+
+        Raises:
+            ValueError: a wrong shape, or a task that the distribution refuses.
+        """
+        checked = self._task_distribution.check(tasks)
+        if len(checked) != self.num_envs:
+            raise ValueError(
+                f"set_tasks was given {len(checked)} tasks: "
+                f"it must be one for each of the {self.num_envs} lanes."
+            )
+        self._next_tasks = checked
+        if not self._was_reset:
+            self._tasks = checked.copy()
+
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks in force, [N, d], a copy."""
+        return self._tasks.copy()
+
+    def optimal_returns(self, tasks: ArrayLike) -> Floats | None:
+        """Return of the best policy that knows the task, [n] for tasks [n, d]; None if unknown."""
+        return None
+
+    # Episodes
+
+    @property
+    def finished(self) -> Bools:
+        """Lanes that wait for a reset, [N], a copy."""
+        return self._finished.copy()
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int] | NDArray[np.integer] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Start new episodes, of all lanes or of those under a mask, with their newest tasks.
+
+        Args:
+            seed: One integer s: lane i is seeded with s + i. A sequence [N]: each lane's own seed,
+                read only where the lane is reset. None: each lane's generator goes on.
+            options: {"reset_mask": bool [N]}: the lanes to reset; the others keep their state.
+
+        Returns:
+            The observations of all lanes, float64 [N, o], and an empty info.
+
+        Raises:
+            ValueError: unknown options, a mask or seeds of a wrong shape or kind.
+        """
+        lanes = self._lanes_to_reset(options)
+        self._seed_lanes(seed, lanes)
+        self._tasks[lanes] = self._next_tasks[lanes]
+        self._steps[lanes] = 0
+        self._terminated[lanes] = False
+        self._truncated[lanes] = False
+        self._finished[lanes] = False
+        self._any_finished = bool(self._finished.any())
+        self._was_reset = True
+        if len(lanes):
+            self._reset_lanes(lanes)
+        return self._observe(), {}
+
+    def step(self, actions: ArrayLike) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
+        """Step every lane that is not finished.
+
+        Args:
+            actions: float [N, a], clipped to [−1, 1] here; or integers [N].
+
+        Returns:
+            observation float64 [N, o], reward float64 [N], terminated bool [N], truncated bool
+            [N] (the horizon is reached, terminated or not), and an empty info.
+
+        Raises:
+            ResetNeeded: before the first reset.
+            ValueError: actions of a wrong shape.
+            EnvironmentFailure: a simulation diverged or the environment's code failed.
+        """
+        if not self._was_reset:
+            raise ResetNeeded("step was called before reset: reset the environment first.")
+        actions = np.asarray(actions)
+        if actions.shape != self._action_shape:
+            raise ValueError(
+                f"Actions have the shape {list(actions.shape)}: "
+                f"it must be {list(self._action_shape)}."
+            )
+        live = ~self._finished if self._any_finished else None
+        reward, terminated = self._advance(actions, live)
+        if live is None:
+            self._steps += 1
+        else:
+            self._steps += live
+            reward = np.where(live, reward, 0.0)
+        if not math.isfinite(reward.sum()):
+            lane = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise self.failure(lane, f"the reward became {reward[lane]} (check the actions)")
+        if terminated is not None:
+            self._terminated |= terminated if live is None else terminated & live
+        self._truncated |= self._steps >= self.horizon
+        np.logical_or(self._terminated, self._truncated, out=self._finished)
+        self._any_finished = bool(self._finished.any())
+        return self._observe(), reward, self._terminated.copy(), self._truncated.copy(), {}
+
+    def failure(self, lane: int, what: str) -> EnvironmentFailure:
+        """The error for a lane that failed, with its task and its step."""
+        columns = self._task_distribution.columns
+        task = ", ".join(
+            f"{column} {value:.6g}"
+            for column, value in zip(columns, self._tasks[lane], strict=True)
+        )
+        return EnvironmentFailure(
+            f"{self._name} failed in lane {lane} (task: {task}) "
+            f"at step {self._steps[lane]}: {what}."
+        )
+
+    # What a subclass defines
+
+    @abstractmethod
+    def _reset_lanes(self, lanes: Lanes) -> None:
+        """Put these lanes (sorted, at least one) into the initial state of their tasks."""
+
+    @abstractmethod
+    def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
+        """Step the lanes in `live` [N] (None: all) and leave the state of the others.
+
+        The horizon is not its business; a lane that ends for another reason of the kind is marked
+        in `_truncated`.
+
+        Returns:
+            A fresh reward [N] and whether the lane's task is over [N] (None: it never is); the
+            entries of lanes outside `live` are ignored.
+        """
+
+    @abstractmethod
+    def _observe(self) -> Floats:
+        """The observations of all lanes, a fresh [N, o]."""
+
+    # Seeds and masks
+
+    def use_generator(self, lane: int, generator: np.random.Generator) -> None:
+        """Let this lane draw from a generator of the caller's, until it is seeded again."""
+        self._generators[lane] = generator
+
+    def _generator(self, lane: int) -> np.random.Generator:
+        """The lane's own random stream, as Gymnasium makes it from the same seed."""
+        generator = self._generators[lane]
+        if generator is None:
+            generator, _ = seeding.np_random(self._seeds[lane])  # None: the system's entropy
+            self._generators[lane] = generator
+        return generator
+
+    def _seed_lanes(
+        self, seed: int | Sequence[int] | NDArray[np.integer] | None, lanes: Lanes
+    ) -> None:
+        """Restart the streams of these lanes; they are built when first drawn from."""
+        if seed is None:
+            return
+        if isinstance(seed, int | np.integer):
+            chosen = [int(seed) + int(lane) for lane in lanes]
+        else:
+            if len(seed) != self.num_envs:
+                raise ValueError(
+                    f"reset was given {len(seed)} seeds: "
+                    f"it must be one integer, or one for each of the {self.num_envs} lanes."
+                )
+            chosen = [_seed_value(seed[lane]) for lane in lanes]
+        for lane, value in zip(lanes.tolist(), chosen, strict=True):
+            if value < 0:
+                raise ValueError(f"The seed of lane {lane} is {value}: it must be at least 0.")
+            self._seeds[lane] = value
+            self._generators[lane] = None
+
+    def _lanes_to_reset(self, options: Mapping[str, Any] | None) -> Lanes:
+        """Indices of the lanes that `options` asks to reset: all without a mask."""
+        unknown = set(options or {}) - {"reset_mask"}
+        if unknown:
+            raise ValueError(
+                f"reset was given the option {sorted(unknown)[0]!r}: only 'reset_mask' is known."
+            )
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            return np.arange(self.num_envs)
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise ValueError(
+                f"reset_mask is {mask.dtype} of the shape {list(mask.shape)}: "
+                f"it must be bool of the shape [{self.num_envs}]."
+            )
+        return np.flatnonzero(mask)
+
+
+def _seed_value(seed: Any) -> int:
+    """A seed of a sequence as a Python integer, of any size."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ValueError(f"The seed {seed!r} is no integer.")
+    return int(seed)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,111 @@
+"""Measure fast adaptation on held-out tasks: ``python evaluate.py --run runs/maml_navigation``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.config.command_line import EvaluateArguments, parse_evaluate_arguments
+from metarl.errors import EnvironmentFailure, UserError
+
+if TYPE_CHECKING:
+    from metarl.evaluation.protocol import Split
+    from metarl.runs import TrainedRun
+    from metarl.tracking import Tracker
+    from metarl.types import ActionMode
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate, and return the exit code: 0 finished, 1 failed, 2 wrong input, 130 interrupted."""
+    try:
+        return evaluate(parse_evaluate_arguments(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except EnvironmentFailure as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def evaluate(arguments: EvaluateArguments) -> int:
+    """Load every run, evaluate it, and write its report."""
+    import envs  # the simulators load here, so that --help and wrong input answer at once
+    from metarl.runs import load_run
+
+    if arguments.output is not None and len(arguments.run) > 1:
+        raise UserError("--output takes the report of one run, and several runs were given.")
+    both: tuple[ActionMode, ...] = ("stochastic", "deterministic")
+    for run_dir in map(Path, arguments.run):
+        run = load_run(run_dir, arguments.checkpoint, arguments.device)
+        defaults = run.config.evaluation
+        try:
+            evaluate_and_report(
+                run,
+                run_dir,
+                arguments.split or defaults.split,
+                arguments.episodes or defaults.episodes,
+                arguments.adaptation_steps or defaults.adaptation_steps,
+                modes=both if arguments.mode == "both" else (arguments.mode,),
+                seed=arguments.seed,
+                output=Path(arguments.output) if arguments.output else None,
+            )
+        except (FloatingPointError, envs.EnvironmentFailure) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        finally:
+            run.worker.close()
+    return 0
+
+
+def evaluate_and_report(
+    run: TrainedRun,
+    run_dir: Path,
+    split: Split,
+    episodes: int,
+    adaptation_steps: int,
+    *,
+    modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
+    seed: int = 0,
+    output: Path | None = None,
+    tracker: Tracker | None = None,
+) -> None:
+    """Measure, write the report, print the table, and copy both to the tracker."""
+    from metarl.evaluation.report import print_table
+    from metarl.runs import measure, report
+
+    result, evaluation = measure(
+        run,
+        split=split,
+        episodes=episodes,
+        adaptation_steps=adaptation_steps,
+        modes=modes,
+        seed=seed,
+    )
+    words = ["python", "evaluate.py", "--run", str(run_dir), "--split", split]
+    words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
+    words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
+    words += ["--checkpoint", str(run.iteration)]
+    output = output or run_dir / "evaluation" / split
+    files = report(run, run_dir, output, result, evaluation, shlex.join(words))
+    if tracker is not None:
+        names = [*result.task_columns, *(f"step_{k}" for k in range(adaptation_steps + 1))]
+        returns = evaluation.task_returns.T
+        rows = [[*task, *by_step] for task, by_step in zip(result.tasks, returns, strict=True)]
+        tracker.log_evaluation(
+            split,
+            {f"return/step_{k}": mean for k, mean in enumerate(result.headline.mean)},
+            figures={path.stem: path for path in files.plots},
+            tables={"returns": (names, rows)},
+        )
+    print_table(result)
+    print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

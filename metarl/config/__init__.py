@@ -1,0 +1,25 @@
+"""The configuration of a run: YAML and command line, validated as one model."""
+
+from __future__ import annotations
+
+from metarl.config.fields import Config
+from metarl.config.loading import (
+    config_to_dict,
+    config_to_yaml,
+    differences,
+    env_parameters,
+    fingerprint,
+    load_config,
+    resolve_device,
+)
+
+__all__ = [
+    "Config",
+    "config_to_dict",
+    "config_to_yaml",
+    "differences",
+    "env_parameters",
+    "fingerprint",
+    "load_config",
+    "resolve_device",
+]

@@ -1,0 +1,136 @@
+"""The fields of a run's config, each with its default, bounds and meaning."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SplitName = Literal["held_out", "validation", "out_of_range"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, no unknown fields, finite numbers, no type coerced."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        strict=True,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+    )
+
+
+class RolloutConfig(Section):
+    """Threads and processes."""
+
+    physics_threads: int = Field(0, ge=0, description="threads of the physics; 0: all cores")
+    workers: int = Field(
+        0, ge=0, description="processes for environments without batched physics; 0: all cores"
+    )
+    torch_threads: int = Field(
+        0, ge=0, description="threads of the update; 0: all cores, recorded as their number"
+    )
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are written and how many are kept."""
+
+    interval: int = Field(10, ge=1, description="a checkpoint every so many iterations")
+    keep: int = Field(3, ge=1, description="newest checkpoints kept")
+
+
+class ValidationConfig(Section):
+    """The periodic evaluation on the validation tasks; it never touches the training numbers."""
+
+    enabled: bool = Field(True, description="evaluate during training")
+    interval: int = Field(20, ge=1, description="an evaluation every so many iterations")
+    episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
+    adaptation_steps: int = Field(3, ge=1, description="adaptation steps")
+
+
+class EvaluationConfig(Section):
+    """The final evaluation, also the default of evaluate.py."""
+
+    episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
+    adaptation_steps: int = Field(3, ge=1, description="adaptation steps")
+    split: SplitName = Field("held_out", description="which tasks")
+    at_end: bool = Field(True, description="evaluate when training ends")
+
+
+class TrackingConfig(Section):
+    """Weights & Biases; console and metrics.jsonl are always written."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = Field(
+        "auto", description="auto: online if a key is configured, else offline"
+    )
+    project: str = Field("metarl", min_length=1, max_length=128, description="W&B project")
+    entity: str | None = Field(None, min_length=1, description="W&B team or user; null: yours")
+    group: str | None = Field(None, min_length=1, description="W&B group of runs")
+    tags: tuple[str, ...] = Field((), description="W&B tags")
+
+    @field_validator("project")
+    @classmethod
+    def _check_project(cls, project: str) -> str:
+        if set(project) & set("/\\#?%:"):
+            raise ValueError("a W&B project has none of / \\ # ? % : in its name")
+        return project
+
+
+class EnvConfig(Section):
+    """The environment; the parameters of its constructor follow as further fields."""
+
+    name: str = Field("point_navigation", description="environment, or package.module:Class")
+    preset: str | None = Field(None, description="named parameters of a paper; given ones win")
+    tasks: str | None = Field(
+        None, description="task distribution as package.module:Class; null: the environment's own"
+    )
+
+
+class Config(Section):
+    """The whole resolved config of a run; ``env`` and ``algorithm`` have their concrete fields."""
+
+    name: str = Field(
+        "run",
+        max_length=100,
+        description="of the run: letters, digits, '.', '_' and '-'",
+    )
+    seed: int = Field(1, ge=0, lt=2**32, description="of all random streams")
+    device: DeviceName = Field("auto", description="of the update; auto: cuda if there is one")
+    run_dir: str | None = Field(None, min_length=1, description="run folder; null: runs/<name>")
+    iterations: int = Field(200, ge=1, description="meta-iterations")
+    max_env_steps: int | None = Field(
+        None,
+        ge=1,
+        description="env steps: training ends before the iteration that begins past them",
+    )
+    env: EnvConfig = EnvConfig.model_validate({})
+    algorithm: Any
+    rollout: RolloutConfig = RolloutConfig.model_validate({})
+    checkpoint: CheckpointConfig = CheckpointConfig.model_validate({})
+    validation: ValidationConfig = ValidationConfig.model_validate({})
+    evaluation: EvaluationConfig = EvaluationConfig.model_validate({})
+    tracking: TrackingConfig = TrackingConfig.model_validate({})
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError("a run's name has letters, digits, '.', '_' and '-' and is no path")
+        return name
+
+    @field_validator("run_dir")
+    @classmethod
+    def _check_run_dir(cls, run_dir: str | None) -> str | None:
+        if run_dir is not None and not run_dir.isprintable():
+            raise ValueError("a path has no control characters")
+        return run_dir
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lies."""
+        return Path("runs") / self.name if self.run_dir is None else Path(self.run_dir)

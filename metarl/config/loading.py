@@ -1,0 +1,284 @@
+"""One validated model of YAML and command line.
+
+Two stages: the names of the environment and the algorithm are read first, since their classes say
+which fields ``env`` and ``algorithm`` have; then everything is validated as one concrete model.
+Environment variables are never read as config.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+
+from metarl.config.fields import Config, DeviceName, EnvConfig
+from metarl.config.messages import (
+    Origins,
+    at,
+    check_keys,
+    check_values,
+    names_there_are,
+    shown,
+    validation_error,
+)
+from metarl.config.model import config_model, environment_class, load_class
+from metarl.config.overrides import Option, apply_option, split_options
+from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
+from metarl.errors import UserError
+
+# Fields that a resumed run may change without harm to what it computes.
+_FREE_ON_RESUME = (
+    "run_dir",
+    "iterations",
+    "max_env_steps",
+    "rollout.physics_threads",
+    "rollout.workers",
+    "checkpoint.",
+    "tracking.",
+    "validation.",
+    "evaluation.",
+)
+_WHY = {
+    "device": "sums differ between devices, so the run would no longer repeat",
+    "rollout.torch_threads": "sums differ with the number of threads, so the run would no longer "
+    "repeat",
+}
+
+
+def env_parameters(config: Config) -> dict[str, Any]:
+    """The constructor's parameters of the environment, presets already filled in."""
+    return {
+        name: getattr(config.env, name)
+        for name in type(config.env).model_fields
+        if name not in EnvConfig.model_fields
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# Loading
+
+
+def _early_name(
+    data: Mapping[str, Any], options: Sequence[Option], section: str, default: str, origins: Origins
+) -> str:
+    """``env.name`` or ``algorithm.name``, which decide what fields there are."""
+    given = data.get(section, {})
+    if not isinstance(given, dict):
+        raise UserError(
+            f"{at((section,), origins)}{section} is {shown(given)}, but must be a mapping of "
+            f"fields, such as {{name: {default}}}."
+        )
+    name: Any = given.get("name", default)
+    for option in options:
+        if option.path == (section, "name"):
+            name = parse_scalar(option.text or "")
+    if not isinstance(name, str):
+        raise UserError(
+            f"{at((section, 'name'), origins)}{section}.name is {shown(name)}, but must be a name, "
+            f"such as {default}."
+        )
+    return name
+
+
+def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
+    """Adds a preset's parameters where they are not given."""
+    preset = data["env"].get("preset")
+    if preset is None:
+        return
+    presets: Mapping[str, Mapping[str, Any]] = getattr(env, "presets", {})
+    if not isinstance(preset, str) or preset not in presets:
+        raise UserError(
+            f"{at(('env', 'preset'), origins)}env.preset is {shown(preset)}, but {env.__name__} "
+            f"has no such preset: {names_there_are(str(preset), presets)}."
+        )
+    for key, value in presets[preset].items():
+        data["env"].setdefault(key, to_jsonable_python(value))
+
+
+def _default_name(path: Path | None) -> str:
+    """The config file's stem, made fit to be the name of a folder."""
+    stem = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".-")[:100] if path else ""
+    return stem or "run"
+
+
+def concrete_model(
+    data: Mapping[str, Any], options: Sequence[Option], origins: Origins
+) -> tuple[type[Config], type]:
+    """The config's model for the names in ``data`` and ``options``, and the environment class."""
+    env_name = _early_name(data, options, "env", "point_navigation", origins)
+    algorithm_name = _early_name(data, options, "algorithm", "maml", origins)
+    env = load_class("environment", env_name, origins)
+    algorithm = load_class("algorithm", algorithm_name, origins)
+    return config_model(env, algorithm, algorithm_name), env
+
+
+def read_source(path: Path | None) -> tuple[dict[str, Any], Origins]:
+    """The mapping in a config file, {} without one, and where each value stands."""
+    if path is None:
+        return {}, {}
+    data, lines = read_yaml(path)
+    return data, {key: f"{path}, line {line}" for key, line in lines.items() if key}
+
+
+def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
+    """Reads, merges and validates a config.
+
+    Args:
+        path: A YAML file, or None for the defaults.
+        overrides: Command-line words, ``["--a.b", "value", "--c=value"]``; they win over the file.
+
+    Raises:
+        UserError: Anything wrong with either, in one sentence.
+    """
+    return load_options(path, split_options(overrides))
+
+
+def load_options(path: Path | None, options: Sequence[Option]) -> Config:
+    """:func:`load_config` with the overrides already split."""
+    data, origins = read_source(path)
+    origins |= {option.path: "command line" for option in options}
+    model, env = concrete_model(data, options, origins)
+    for option in options:
+        apply_option(model, data, option)
+    data.setdefault("name", _default_name(path))
+    for section in ("env", "algorithm"):
+        data.setdefault(section, {})
+    data["env"].setdefault("name", "point_navigation")
+    _fill_preset(env, data, origins)
+    check_keys(model, data, origins)
+    check_values(data, origins)
+    try:
+        config = _validate(model, data)
+        # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
+        # config equals itself written and read again.
+        return _validate(model, config.model_dump(mode="json"))
+    except ValidationError as error:
+        raise validation_error(error, data, origins) from None
+
+
+def _validate(model: type[Config], data: Mapping[str, Any]) -> Config:
+    # JSON is what YAML means: lists are good for tuples, yet "1" is no number and true no integer.
+    return model.model_validate_json(json.dumps(data), strict=True)
+
+
+def check_environment(config: Config) -> None:
+    """Builds one lane of a natively batched environment: its constructor knows its ranges.
+
+    Raises:
+        UserError: A parameter that the environment refuses, in its own words.
+    """
+    import envs
+
+    if not issubclass(environment_class(config.env.name), envs.TaskVectorEnv):
+        return  # its worker processes report it when they start
+    try:
+        env = envs.make(
+            config.env.name, 1, num_threads=1, tasks=config.env.tasks, **env_parameters(config)
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(f"env: {' '.join(str(error).split())}") from error
+    env.close()
+
+
+def adopt(config: Config, saved: Config) -> Config:
+    """``config`` with what it leaves to the machine (``auto``, 0) taken from the saved run."""
+    update: dict[str, Any] = {}
+    if config.device == "auto":
+        update["device"] = saved.device
+    if config.rollout.torch_threads == 0:
+        threads = {"torch_threads": saved.rollout.torch_threads}
+        update["rollout"] = config.rollout.model_copy(update=threads)
+    return config.model_copy(update=update)
+
+
+def resolve(config: Config) -> Config:
+    """Settles what the machine decides: device, threads of the update, run folder.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    threads = {"torch_threads": config.rollout.torch_threads or _cores()}
+    return config.model_copy(
+        update={
+            "device": resolve_device(config.device),
+            "run_dir": str(config.run_folder),
+            "rollout": config.rollout.model_copy(update=threads),
+        }
+    )
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
+    """``auto`` as what there is.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    import torch
+
+    there_is_one = torch.cuda.is_available()
+    if device == "cuda" and not there_is_one:
+        raise UserError("device is cuda, but torch finds no CUDA device on this machine.")
+    if device == "auto":
+        return "cuda" if there_is_one else "cpu"
+    return device
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing and comparing
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """The whole config as plain values, names first."""
+    data = config.model_dump(mode="json")
+    algorithm = data["algorithm"]
+    data["algorithm"] = {"name": algorithm.pop("name"), **algorithm}
+    return data
+
+
+def config_to_yaml(config: Config) -> str:
+    """The whole resolved config; loading it again gives an equal config."""
+    return dump_yaml(config_to_dict(config))
+
+
+def fingerprint(config: Config) -> dict[str, Any]:
+    """The fields that decide what a run computes: ``{dotted name: plain value}``.
+
+    Written into every checkpoint, which is refused under a config that differs in one of them.
+    """
+    flat: dict[str, Any] = {}
+
+    def flatten(value: Any, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                flatten(child, f"{name}.{key}" if name else key)
+        elif not name.startswith(_FREE_ON_RESUME):
+            flat[name] = value
+
+    flatten(config_to_dict(config), "")
+    return flat
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """What forbids to resume run ``a`` under config ``b``: a clause a field, [] if nothing."""
+    before, now = fingerprint(a), fingerprint(b)
+    clauses = []
+    for name in before | now:
+        if before.get(name, "absent") != now.get(name, "absent"):
+            was = shown(before[name]) if name in before else "absent"
+            is_now = shown(now[name]) if name in now else "absent"
+            why = f" ({_WHY[name]})" if name in _WHY else ""
+            clauses.append(f"{name} was {was} and is {is_now} now{why}")
+    return clauses

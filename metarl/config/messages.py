@@ -1,0 +1,240 @@
+"""A wrong config as one sentence: the field, its value, the rule, and where it stands."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from metarl.errors import UserError
+
+Path = tuple[str | int, ...]
+Origins = dict[Path, str]  # where a value was given: "configs/x.yaml, line 3" or "command line"
+
+_RULES = {
+    "missing": "be given",
+    "none_required": "be null",
+    "bool_type": "be true or false",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "float_type": "be a number",
+    "finite_number": "be a finite number",
+    "string_type": "be text",
+    "tuple_type": "be a list, such as [1, 2]",
+    "list_type": "be a list, such as [1, 2]",
+    "dict_type": "be a mapping of fields",
+    "model_type": "be a mapping of fields",
+    "greater_than": "be greater than {gt}",
+    "greater_than_equal": "be at least {ge}",
+    "less_than": "be less than {lt}",
+    "less_than_equal": "be at most {le}",
+    "multiple_of": "be a multiple of {multiple_of}",
+    "literal_error": "be one of {expected}",
+    "enum": "be one of {expected}",
+    "string_too_short": "have at least {min_length} character(s)",
+    "string_too_long": "have at most {max_length} characters",
+    "too_short": "have at least {min_length} value(s)",
+    "too_long": "have at most {max_length} values",
+}
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """``("algorithm", "inner_lr", 1)`` as ``algorithm.inner_lr[1]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The most similar known name, None where none is similar."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def names_there_are(name: str, known: Iterable[str]) -> str:
+    """``nearest: 'a'; there are: a, b`` as the end of a sentence about an unknown name."""
+    known = sorted(known)
+    near = nearest(name, known)
+    listed = f"there are: {', '.join(known)}" if known else "there are none"
+    return f"the nearest is {near!r}; {listed}" if near else listed
+
+
+def shown(value: object) -> str:
+    """A value as the user wrote it, cut to a length that leaves the sentence readable."""
+    plain = {None: "null", True: "true", False: "false"}
+    text = plain[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def at(path: Path, origins: Origins) -> str:
+    """``configs/x.yaml, line 3: `` for the innermost given value that holds ``path``."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return f"{origins[path[:length]]}: "
+    return ""
+
+
+def sub_model(annotation: Any) -> type[BaseModel] | None:
+    """The model in a field's annotation, looking into unions such as ``Sub | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in get_args(annotation):
+        if (model := sub_model(part)) is not None:
+            return model
+    return None
+
+
+def _holds_anything(annotation: Any) -> bool:
+    """Whether a field of this type may be a mapping with keys of its own."""
+    origin = get_origin(annotation) or annotation
+    parts = get_args(annotation) if origin in (Union, UnionType) else ()
+    return origin in (Any, dict, Mapping) or any(_holds_anything(part) for part in parts)
+
+
+def field_at(model: type[BaseModel], path: tuple[str, ...], where: str) -> FieldInfo | None:
+    """The field that a dotted path names; None inside a mapping that may hold anything.
+
+    Raises:
+        UserError: There is no such field; names the nearest.
+    """
+    field: FieldInfo | None = None
+    inner: type[BaseModel] | None = model
+    for depth, key in enumerate(path):
+        if inner is None:
+            if field is not None and _holds_anything(field.annotation):
+                return None
+            single = dotted(path[:depth])
+            raise UserError(f"{where}there is no field {dotted(path)}: {single} is one value.")
+        if key not in inner.model_fields:
+            raise unknown_field(path[: depth + 1], model, inner, where)
+        field = inner.model_fields[key]
+        inner = sub_model(field.annotation)
+    return field
+
+
+def all_fields(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+    """Every leaf field of a model with its path, in order."""
+    for key, field in model.model_fields.items():
+        inner = sub_model(field.annotation)
+        if inner is None:
+            yield (*prefix, key), field
+        else:
+            yield from all_fields(inner, (*prefix, key))
+
+
+def unknown_field(
+    path: Path, root: type[BaseModel], section: type[BaseModel], where: str = ""
+) -> UserError:
+    """An unknown key: the nearest one of its section, else the nearest of the whole config."""
+    name = str(path[-1])
+    here = {key: dotted((*path[:-1], key)) for key in section.model_fields}
+    # A field of another section must resemble it closely: the user forgot the section's name.
+    elsewhere = {str(leaf[-1]): dotted(leaf) for leaf, _ in all_fields(root)}
+    matches = difflib.get_close_matches(name, elsewhere | here, n=1, cutoff=0.75)
+    near = matches[0] if matches else nearest(name, here)
+    if near is not None:
+        hint = f"the nearest is {(elsewhere | here)[near]}"
+    else:
+        hint = f"there are: {', '.join(sorted(here))}"
+    return UserError(f"{where}there is no field {dotted(path)}; {hint}.")
+
+
+def check_keys(
+    model: type[BaseModel],
+    data: Mapping[str, Any],
+    origins: Origins,
+    path: Path = (),
+    root: type[BaseModel] | None = None,
+) -> None:
+    """Refuses keys that no field has, before pydantic sees them.
+
+    Raises:
+        UserError: Names the key, the nearest field and where it stands.
+    """
+    for key, value in data.items():
+        here = (*path, key)
+        if key not in model.model_fields:
+            raise unknown_field(here, root or model, model, at(here, origins))
+        inner = sub_model(model.model_fields[key].annotation)
+        if inner is not None and isinstance(value, dict):
+            check_keys(inner, value, origins, here, root or model)
+
+
+def check_values(value: object, origins: Origins, path: Path = ()) -> None:
+    """Refuses NaN, infinity and broken text wherever they stand.
+
+    Raises:
+        UserError: Names the field.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        where = at(path, origins)
+        raise UserError(f"{where}{dotted(path)} is {value}, but must be a finite number.")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        where = at(path, origins)  # half a character: bytes of the command line that are not UTF-8
+        raise UserError(f"{where}{dotted(path)} is {shown(value)}, but must be UTF-8 text.")
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            check_values(child, origins, (*path, key))
+
+
+def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:
+    """The part of an error's location that is in the data; pydantic adds the tags of unions."""
+    path: Path = ()
+    for part in loc:
+        in_dict = isinstance(data, dict) and part in data
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_dict or in_list:
+            data = data[part]
+            path = (*path, part)
+    return path, data
+
+
+def _rule(error: Mapping[str, Any], value: object) -> str:
+    """The rule that an error broke, as the end of '... but must ...'."""
+    kind = error["type"]
+    if kind in ("tuple_type", "list_type") and isinstance(value, int | float | str):
+        return f"be a list, such as [{value}]"
+    if kind == "literal_error" and isinstance(value, str):
+        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        near = nearest(value, choices)
+        return f"be one of {', '.join(choices)}" + (f" (the nearest is {near})" if near else "")
+    if kind in _RULES:
+        return _RULES[kind].format(**error.get("ctx", {}))
+    message = str(error["msg"])
+    return re.sub(r"^(Input|Value|String|Tuple|List) should ", "", message)
+
+
+def validation_error(
+    error: ValidationError, data: Mapping[str, Any], origins: Origins
+) -> UserError:
+    """One sentence for the first wrong field, and how many more there are."""
+    rules: dict[Path, list[str]] = {}
+    sentences: dict[Path, str] = {}
+    for item in error.errors():
+        loc: Path = tuple(item["loc"])
+        path, value = _data_path(loc, data)
+        if item["type"] == "missing":
+            path, value = (*path, loc[-1]), None
+        if item["type"] == "value_error":  # raised by a validator, in its own words
+            message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+            given = "" if isinstance(value, dict) else f" is {shown(value)}"
+            sentences[path] = f"{dotted(path)}{given}: {message}".removeprefix(": ")
+            continue
+        rules.setdefault(path, []).append(_rule(item, value))
+        given = "is missing" if item["type"] == "missing" else f"is {shown(value)}"
+        alternatives = " or ".join(dict.fromkeys(rules[path]))
+        sentences[path] = f"{dotted(path)} {given}, but must {alternatives}"
+    # Of a union's errors keep those of the variant that got furthest into the value.
+    furthest = [p for p in sentences if not any(q[: len(p)] == p and q != p for q in sentences)]
+    first = furthest[0]
+    more = f" ({len(furthest) - 1} more wrong)" if len(furthest) > 1 else ""
+    sentence = " ".join(f"{at(first, origins)}{sentences[first]}{more}.".split())
+    return UserError(sentence)

@@ -1,0 +1,121 @@
+"""The concrete config model: its fields follow from the environment and the algorithm chosen."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic_core import to_jsonable_python
+
+from metarl.config.fields import Config, EnvConfig, Section
+from metarl.config.messages import Origins, at, names_there_are, shown
+from metarl.errors import UserError
+
+
+def environment_names() -> list[str]:
+    """The environments known by a short name."""
+    import envs.registry  # here, since it loads MuJoCo, which a wrong file need not wait for
+
+    return sorted(envs.registry.NAMES)
+
+
+def algorithm_names() -> list[str]:
+    """The algorithms known by a short name."""
+    import metarl.algorithms
+
+    return sorted(metarl.algorithms.NAMES)
+
+
+def environment_class(name: str) -> type:
+    import envs
+
+    return envs.env_class(name)
+
+
+def _algorithm_class(name: str) -> type:
+    import metarl.algorithms
+
+    return metarl.algorithms.algorithm_class(name)
+
+
+def load_class(kind: str, name: str, origins: Origins) -> type:
+    """The class behind ``env.name`` or ``algorithm.name``, any failure as one sentence."""
+    path = ("env" if kind == "environment" else "algorithm", "name")
+    known = environment_names() if kind == "environment" else algorithm_names()
+    if ":" not in name and name not in known:
+        raise UserError(
+            f"{at(path, origins)}{path[0]}.name is {shown(name)}, but no {kind} has that name: "
+            f"{names_there_are(name, known)} (your own: package.module:Class)."
+        )
+    try:
+        return environment_class(name) if kind == "environment" else _algorithm_class(name)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        said = " ".join(str(error).split()).rstrip(".")
+        reason = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+        raise UserError(f"{at(path, origins)}{path[0]}.name: {reason}.") from error
+
+
+def _plain_field(annotation: Any, default: Any) -> tuple[Any, Any] | None:
+    """Annotation and default of a config field; None where the default is no plain value."""
+    required = default is inspect.Parameter.empty
+    if annotation is Any and isinstance(default, bool | float | str):  # not annotated
+        annotation = type(default)
+    try:
+        TypeAdapter(annotation).json_schema()
+    except Exception:  # a type that YAML cannot hold, e.g. a NumPy array: its class checks it
+        annotation = Any
+    if required:
+        return annotation, ...
+    try:
+        to_jsonable_python(default)
+    except Exception:
+        return None
+    return annotation, default
+
+
+@functools.cache
+def _env_model(env: type) -> type[EnvConfig]:
+    """``EnvConfig`` with the parameters of an environment's constructor."""
+    import envs
+
+    fields: dict[str, Any] = {}
+    for name, (annotation, default, doc) in envs.constructor_fields(env).items():
+        if name in EnvConfig.model_fields:
+            continue
+        if name.startswith("_") or hasattr(EnvConfig, name):
+            raise UserError(
+                f"The environment {env.__name__} has a parameter {name!r}, which a config cannot "
+                f"name; give it another name."
+            )
+        plain = _plain_field(annotation, default)
+        if plain is not None:
+            fields[name] = (plain[0], Field(plain[1], description=" ".join(doc.split())))
+    return create_model(f"{env.__name__}Config", __base__=EnvConfig, **fields)
+
+
+@functools.cache
+def _algorithm_model(algorithm: type, name: str) -> type[BaseModel]:
+    """The algorithm's own config class, strict, and with the name it is known by."""
+    config_class = getattr(algorithm, "config_class", None)
+    if not (isinstance(config_class, type) and issubclass(config_class, BaseModel)):
+        raise UserError(
+            f"The algorithm {algorithm.__name__} has no config_class that is a pydantic BaseModel."
+        )
+    # Section comes last for its settings: of several bases pydantic lets the last one's win.
+    return create_model(
+        config_class.__name__,
+        __base__=(config_class, Section),
+        name=(str, Field(name, description="algorithm, or package.module:Class")),
+    )
+
+
+@functools.cache
+def config_model(env: type, algorithm: type, algorithm_name: str) -> type[Config]:
+    """``Config`` for one environment class and one algorithm class."""
+    env_model = _env_model(env)
+    algorithm_model = _algorithm_model(algorithm, algorithm_name)
+    return create_model(
+        "Config", __base__=Config, env=(env_model, ...), algorithm=(algorithm_model, ...)
+    )

@@ -1,0 +1,195 @@
+"""YAML read strictly and written so that it reads back as it was.
+
+The stock loader follows YAML 1.1: ``1e-3`` is text to it, ``no`` is false, ``1:30`` is 90, and of
+two equal keys the last one wins in silence. Here a plain scalar is null, ``true``/``false``, a
+number or text, and a key given twice is an error. Every value remembers its line, so that a message
+about it can say where it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from metarl.errors import UserError
+
+Scalar = None | bool | int | float | str
+Lines = dict[tuple[str | int, ...], int]
+
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+# 300 characters: beyond 1e308 no float can hold the integer, beyond 4300 digits int() refuses it.
+_INT = re.compile(r"[-+]?[0-9](?:_?[0-9]){0,300}")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9](?:_?[0-9])*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,5})?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_MAX_NODES = 10_000  # nested aliases can name 10^9 values in ten lines
+_EXACT = 2**53
+
+
+def parse_scalar(text: str) -> Scalar:
+    """The value of a plain (unquoted) scalar.
+
+    ``16e6`` is the integer 16000000: budgets are written that way, and an integer is also good for
+    a float field.
+    """
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        value = float(re.sub(r"\.(?=[in])", "", text.lower()))  # float() knows inf, not .inf
+        if "e" in text.lower() and value.is_integer() and abs(value) < _EXACT:
+            return int(value)
+        return value
+    return text
+
+
+class _Builder:
+    """Turns a YAML node tree into plain values and their lines (counted from 1)."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: Lines = {}
+        self._open: set[int] = set()
+        self._count = 0
+
+    def fail(self, node: yaml.Node, problem: str) -> UserError:
+        mark = node.start_mark
+        return UserError(
+            f"{self.source}, line {mark.line + 1}, column {mark.column + 1}: {problem}."
+        )
+
+    def build(self, node: yaml.Node, path: tuple[str | int, ...] = ()) -> Any:
+        self._count += 1
+        if id(node) in self._open or self._count > _MAX_NODES:
+            raise self.fail(node, "the aliases (*) make this value endless or far too large")
+        self.lines[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        self._open.add(id(node))
+        value: Any
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, "seq")
+            value = [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
+        else:
+            assert isinstance(node, yaml.MappingNode)
+            self._check_tag(node, "map")
+            value = self._mapping(node, path)
+        self._open.discard(id(node))
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key_node, child in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.fail(key_node, "a key must be a plain name")
+            key = key_node.value
+            if not isinstance(self._scalar(key_node), str):
+                raise self.fail(key_node, f"the key {key!r} is not a name")
+            dotted = ".".join(map(str, (*path, key)))
+            if key in value:
+                first = self.lines[(*path, key)]
+                raise self.fail(key_node, f"{dotted} is given twice, first in line {first}")
+            value[key] = self.build(child, (*path, key))
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+        return value
+
+    def _scalar(self, node: yaml.ScalarNode) -> Scalar:
+        if node.style is not None:  # quoted or block text
+            self._check_tag(node, "str")
+            return str(node.value)
+        # Implicit tags of YAML 1.1 (timestamps, yes/no, base 60) are overruled by parse_scalar.
+        self._check_tag(node, "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+        return parse_scalar(node.value)
+
+    def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
+        if node.tag not in {f"tag:yaml.org,2002:{name}" for name in allowed}:
+            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+            raise self.fail(node, f"the tag {tag} is not allowed in a config")
+
+
+def parse_yaml(text: str, source: str) -> tuple[Any, Lines]:
+    """The plain value of one YAML document and the line of each value in it.
+
+    Raises:
+        UserError: Malformed text, a key given twice, a tag that would make an object.
+    """
+    builder = _Builder(source)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return (None if node is None else builder.build(node)), builder.lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise UserError(f"{source}{where}: this is not valid YAML: {problem}.") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, int(error.position)) + 1
+        problem = f"the character {text[int(error.position)]!r} is not allowed"
+        raise UserError(f"{source}, line {line}: this is not valid YAML: {problem}.") from None
+    except RecursionError:
+        raise UserError(f"{source}: its values are nested too deeply.") from None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """The mapping in a YAML file and the line of each of its values.
+
+    Raises:
+        UserError: The file is missing, a folder, unreadable, not UTF-8, empty, malformed or not a
+            mapping.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; a config is a YAML file.")
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"There is no config file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at position "
+            f"{error.start})."
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"The config file {str(path)!r} cannot be read: {reason}.") from None
+    data, lines = parse_yaml(text, str(path))
+    if data is None:
+        raise UserError(f"{path} is empty; a config is a mapping of fields, such as 'seed: 1'.")
+    if not isinstance(data, dict):
+        kind = "a list" if isinstance(data, list) else f"the single value {str(data)[:40]!r}"
+        raise UserError(f"{path} holds {kind}; a config is a mapping of fields, such as 'seed: 1'.")
+    return data, lines
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line, and text quoted wherever parse_scalar would read it as something else."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        plain = isinstance(parse_scalar(text), str) and text.isprintable()
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+    def represent_row(self, row: list[Any]) -> yaml.SequenceNode:
+        return self.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=True)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(list, _Dumper.represent_row)
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """YAML text that :func:`parse_yaml` reads back to equal data (finite numbers only)."""
+    return yaml.dump(
+        data,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=False,
+        allow_unicode=True,
+        width=99,
+    )

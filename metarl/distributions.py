@@ -1,0 +1,111 @@
+"""Action distributions as plain tuples of tensors with pure functions on them.
+
+``torch.distributions`` validates its arguments on every call and cannot be differentiated in
+forward mode as a whole; the two families here can, and hold nothing but their parameters.
+Log-probabilities are sums over the action's dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(μ, diag σ²) over actions of a dimensions.
+
+    Attributes:
+        mean: μ ``[..., a]``.
+        log_std: log σ, broadcastable to ``[..., a]``.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    @staticmethod
+    def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The draws that :meth:`sample` consumes: standard normal, float32."""
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """μ + σ·ε for ε ``[..., a]`` standard normal."""
+        return self.mean + self.log_std.exp() * noise
+
+    def mode(self) -> Tensor:
+        """The most probable action ``[..., a]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Σ_i log N(a_i; μ_i, σ_i²) ``[...]`` for actions ``[..., a]``."""
+        z = (action - self.mean) * (-self.log_std).exp()
+        return -(0.5 * z.square() + self.log_std + _LOG_SQRT_2PI).sum(-1)
+
+    def kl(self, other: DiagonalGaussian) -> Tensor:
+        """KL(self ‖ other) ``[...]``."""
+        ratio = (2.0 * (self.log_std - other.log_std)).exp()
+        shift = ((self.mean - other.mean) * (-other.log_std).exp()).square()
+        return (0.5 * (ratio + shift - 1.0) + other.log_std - self.log_std).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """½ log(2πe σ²) summed over the action's dimensions ``[...]``."""
+        return (self.log_std + _LOG_SQRT_2PI + 0.5).expand_as(self.mean).sum(-1)
+
+    def fisher_product(self, tangent: DiagonalGaussian) -> DiagonalGaussian:
+        """The Fisher metric of (μ, log σ) applied to a tangent: (σ⁻² dμ, 2 d log σ)."""
+        return DiagonalGaussian(
+            tangent.mean * (-2.0 * self.log_std).exp(), 2.0 * tangent.log_std.expand_as(self.mean)
+        )
+
+
+class Categorical(NamedTuple):
+    """A distribution over n discrete actions.
+
+    Attributes:
+        logits: Unnormalised log-probabilities ``[..., n]``.
+    """
+
+    logits: Tensor
+
+    @staticmethod
+    def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The draws that :meth:`sample` consumes: standard Gumbel, float32."""
+        # standard_exponential is never 0 to the last bit of float64, so its log is finite.
+        return -np.log(rng.standard_exponential(shape)).astype(np.float32)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """argmax(logits + Gumbel noise): int64 ``[...]``, exactly Categorical(softmax(logits))."""
+        return (self.logits + noise).argmax(-1)
+
+    def mode(self) -> Tensor:
+        """The most probable action: int64 ``[...]``."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """log softmax(logits)[action] ``[...]`` for int64 actions ``[...]``."""
+        log_p = F.log_softmax(self.logits, dim=-1)
+        return log_p.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """KL(self ‖ other) ``[...]``."""
+        log_p = F.log_softmax(self.logits, dim=-1)
+        return (log_p.exp() * (log_p - F.log_softmax(other.logits, dim=-1))).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """−Σ p log p ``[...]``."""
+        log_p = F.log_softmax(self.logits, dim=-1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    def fisher_product(self, tangent: Categorical) -> Categorical:
+        """The Fisher metric of the logits applied to a tangent: p ⊙ (dz − Σ p dz)."""
+        p = torch.softmax(self.logits, dim=-1)
+        return Categorical(p * (tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)))
+
+
+Distribution = DiagonalGaussian | Categorical

@@ -1,0 +1,262 @@
+"""The evaluation protocol: drive any learner through K adaptation steps, record what it earns.
+
+Nothing here knows which algorithm it drives. Every reset is seeded from the keyed streams of an
+evaluation, so two evaluations with one seed are identical and training is never disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from metarl.random import Key
+
+if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
+    from envs.tasks import TaskDistribution
+    from envs.vector import TaskVectorEnv
+    from metarl.types import ActionMode, AdaptationAxis, Learner
+
+Split = Literal["validation", "held_out", "out_of_range"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one agent earned in one action mode: K+1 measurements on n tasks × B lanes.
+
+    Attributes:
+        tasks: Task vectors, float64 [n, d].
+        task_columns: Names of the d entries of a task vector.
+        task_units: Their units.
+        split: Which set the tasks are, e.g. "held_out"; "training tasks" for a finite distribution.
+        action_mode: "stochastic" or "deterministic".
+        adaptation_axis: What one adaptation step is, "gradient_step" or "episode".
+        step_sizes: Sizes of the K adaptation steps; empty where they have none.
+        seed: The evaluation's seed.
+        returns: Undiscounted return of every episode, float64 [K+1, n, B].
+        env_steps_used: Env steps that one adapting agent had used before each measurement, mean
+            over agents, float64 [K+1]. Agents are tasks where the lanes of a task are pooled
+            ("gradient_step"), and lanes where each keeps its own memory ("episode").
+        rewards: Mean reward over the lanes of a task at each time step, float64 [K+1, n, T]; an
+            episode that is over counts 0, so the sum over T is the task's mean return.
+        paths: Position in the first lane of every task, float64 [K+1, n, T+1, 2], NaN after the
+            episode's end; None where the environment has no position.
+    """
+
+    tasks: np.ndarray
+    task_columns: tuple[str, ...]
+    task_units: tuple[str, ...]
+    split: str
+    action_mode: ActionMode
+    adaptation_axis: AdaptationAxis
+    step_sizes: list[float]
+    seed: int
+    returns: np.ndarray
+    env_steps_used: np.ndarray
+    rewards: np.ndarray
+    paths: np.ndarray | None
+
+    @property
+    def adaptation_steps(self) -> int:
+        """K."""
+        return self.returns.shape[0] - 1
+
+    @property
+    def episodes(self) -> int:
+        """B, the lanes of a task: each plays one episode a measurement."""
+        return self.returns.shape[2]
+
+    @property
+    def episodes_used(self) -> list[int]:
+        """Episodes of experience before each measurement: 0, B, 2B, … or 0, 1, 2, …"""
+        step = self.episodes if self.adaptation_axis == "gradient_step" else 1
+        return [k * step for k in range(self.adaptation_steps + 1)]
+
+    @property
+    def task_returns(self) -> np.ndarray:
+        """Mean return of each task at each measurement, float64 [K+1, n]."""
+        return self.returns.mean(axis=2)
+
+
+def split_tasks(distribution: TaskDistribution, split: Split) -> tuple[np.ndarray, str]:
+    """The fixed tasks of a split, [n, d], and the name under which results may call them.
+
+    A finite distribution has no unseen tasks: it is evaluated on all it has, and says so.
+
+    Raises:
+        ValueError: The distribution has no such split.
+    """
+    tasks = distribution.split(split)
+    return tasks, "training tasks" if distribution.finite else split
+
+
+def evaluate(
+    learner: Learner,
+    env: TaskVectorEnv,
+    tasks: np.ndarray,
+    *,
+    adaptation_steps: int,
+    episodes: int,
+    seed: int,
+    split: str,
+    action_mode: ActionMode,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure returns after 0..K adaptation steps.
+
+    A round lets every lane play one episode from a reset; the agent may adapt after each round but
+    the last. So K gradient steps need K+1 rounds, and K+1 rounds are episodes 1..K+1 of a trial.
+
+    Args:
+        learner: The agent. It is told the tasks only if it is privileged.
+        env: An environment of n·B lanes; lane n = m·B + b plays task m.
+        tasks: Task vectors [n, d].
+        adaptation_steps: K >= 0.
+        episodes: B >= 1, episodes of each task a round.
+        seed: Of the resets; the learner's own randomness comes with the learner.
+        split: Name of the set of tasks, for the record.
+        action_mode: The mode in which the learner acts, for the record.
+        progress: Called as progress(rounds measured, rounds in all) after each round.
+
+    Raises:
+        ValueError: The sizes do not fit together, the learner returns misshapen actions, or an
+            episode outlives the environment's horizon.
+        FloatingPointError: A reward or an action is not finite; names the task.
+    """
+    tasks = np.asarray(tasks, dtype=np.float64)
+    _check_sizes(env, tasks, adaptation_steps, episodes)
+    num_tasks, rounds = len(tasks), adaptation_steps + 1
+    key = Key(seed, evaluation=True)
+
+    env.set_tasks(np.repeat(tasks, episodes, axis=0))
+    learner.begin(num_tasks, episodes, tasks if learner.privileged else None)
+    recorded: list[_Round] = []
+    for k in range(rounds):
+        recorded.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
+        if progress is not None:
+            progress(k + 1, rounds)
+        if k < adaptation_steps:
+            learner.adapt()
+
+    pooled = learner.adaptation_axis == "gradient_step"
+    agents = num_tasks if pooled else num_tasks * episodes
+    steps = np.array([r.env_steps for r in recorded[:-1]], dtype=np.float64)
+    paths = [r.path for r in recorded if r.path is not None]
+    return Evaluation(
+        tasks=tasks,
+        task_columns=tuple(env.task_distribution.columns),
+        task_units=tuple(env.task_distribution.units),
+        split=split,
+        action_mode=action_mode,
+        adaptation_axis=learner.adaptation_axis,
+        step_sizes=[float(size) for size in learner.step_sizes[:adaptation_steps]],
+        seed=seed,
+        returns=np.stack([r.returns for r in recorded]),
+        env_steps_used=np.concatenate([[0.0], np.cumsum(steps)]) / agents,
+        rewards=np.stack([r.rewards for r in recorded]),
+        paths=np.stack(paths) if paths else None,
+    )
+
+
+@dataclass
+class _Round:
+    """One episode on every lane: returns [n, B], rewards [n, T], path [n, T+1, 2]."""
+
+    returns: np.ndarray
+    rewards: np.ndarray
+    path: np.ndarray | None
+    env_steps: int
+
+
+def _play_round(
+    learner: Learner, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
+) -> _Round:
+    """Reset all lanes and act until every one is finished; only live lanes count."""
+    n = len(tasks)
+    flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
+    observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
+    active = np.ones((n, lanes), dtype=bool)
+    record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, 0)
+    columns = env.position_columns
+    if columns is not None:
+        record.path = np.full((n, env.horizon + 1, 2), np.nan)
+        record.path[:, 0] = observation[:, 0, list(columns)]
+
+    for t in range(env.horizon):
+        action = np.asarray(learner.act(observation, active.copy()))
+        _check_action(action, env, active, tasks, k, t)
+        flat_observation, flat_reward, flat_terminated, flat_truncated, _ = env.step(
+            action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]
+        )
+        observation = flat_observation.reshape(n, lanes, -1)
+        reward = flat_reward.reshape(n, lanes)
+        terminated = flat_terminated.reshape(n, lanes)
+        truncated = flat_truncated.reshape(n, lanes)
+        reward = np.where(active, reward, 0.0)
+        if not np.isfinite(reward).all():
+            raise FloatingPointError(
+                _place(env, tasks, ~np.isfinite(reward), reward, "reward", k, t)
+            )
+        record.returns += reward
+        record.rewards[:, t] = reward.mean(axis=1)
+        record.env_steps += int(active.sum())
+        if record.path is not None and columns is not None:
+            record.path[active[:, 0], t + 1] = observation[active[:, 0], 0][:, list(columns)]
+        learner.observe(action, reward, terminated, truncated, observation)
+        active &= ~(terminated | truncated)
+        if not active.any():
+            return record
+    raise ValueError(
+        f"{int(active.sum())} episodes were still running at the environment's horizon of "
+        f"{env.horizon} steps; it must return truncated=True at step {env.horizon}."
+    )
+
+
+def _check_sizes(env: TaskVectorEnv, tasks: np.ndarray, adaptation_steps: int, lanes: int) -> None:
+    if adaptation_steps < 0:
+        raise ValueError(f"adaptation_steps is {adaptation_steps}; it must be 0 or more.")
+    if lanes < 1:
+        raise ValueError(f"episodes is {lanes}; it must be 1 or more.")
+    if tasks.ndim != 2 or len(tasks) < 1:
+        raise ValueError(f"tasks has the shape {list(tasks.shape)}; it must be [n tasks, d].")
+    if env.num_envs != len(tasks) * lanes:
+        raise ValueError(
+            f"The environment has {env.num_envs} lanes; {len(tasks)} tasks × {lanes} episodes "
+            f"need {len(tasks) * lanes}."
+        )
+
+
+def _check_action(
+    action: np.ndarray, env: TaskVectorEnv, active: np.ndarray, tasks: np.ndarray, k: int, t: int
+) -> None:
+    expected = (*active.shape, *(env.single_action_space.shape or ()))
+    if action.shape != expected:
+        raise ValueError(
+            f"The agent's act() returned actions of shape {list(action.shape)}; this environment "
+            f"needs {list(expected)}, [tasks, lanes, action]."
+        )
+    broken = ~np.isfinite(action).reshape(*active.shape, -1).all(axis=-1) & active
+    if broken.any():
+        raise FloatingPointError(_place(env, tasks, broken, action, "action", k, t))
+
+
+def _place(
+    env: TaskVectorEnv,
+    tasks: np.ndarray,
+    broken: np.ndarray,
+    values: np.ndarray,
+    what: str,
+    k: int,
+    t: int,
+) -> str:
+    """One sentence that names the first broken lane by its task."""
+    m, b = np.argwhere(broken)[0]
+    names = zip(env.task_distribution.columns, tasks[m], env.task_distribution.units, strict=False)
+    task = ", ".join(f"{name} = {value:.6g} {unit}".rstrip() for name, value, unit in names)
+    return (
+        f"Task {m} ({task}), episode {b}, after {k} adaptation steps: the {what} at time step "
+        f"{t} is {values[m, b]}; evaluation needs finite numbers, so the agent or the "
+        "environment has diverged."
+    )

@@ -1,0 +1,326 @@
+"""The report of an evaluation: a page that says what was run, whether adaptation helped, and how
+that was measured, as Markdown, as one self-contained HTML file, and as a table for the terminal.
+
+The page is built once, as a list of blocks, and rendered twice, so both say the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl.evaluation import path_plots, plots
+from metarl.evaluation.figures import step_name
+from metarl.evaluation.page import (
+    Block,
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    Verdict,
+    to_html,
+    to_markdown,
+)
+from metarl.evaluation.result import EvaluationResult, ModeResult
+from metarl.evaluation.statistics import RESAMPLES
+from metarl.evaluation.summary import FLOOR, ORACLE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from metarl.evaluation.protocol import Evaluation
+
+REFERENCES = {
+    ORACLE: "a policy trained with the task in its observation",
+    FLOOR: "one policy trained on all tasks, without adaptation: the floor",
+    "random": "uniformly random actions",
+    "optimum": "the best possible return with the task known, computed",
+}
+EXPECTED_REFERENCES = (ORACLE, FLOOR, "random")
+GOAL_COLUMNS = ("goal_x", "goal_y")
+FEW_TASKS = 10
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What :func:`write_report` wrote."""
+
+    evaluation: Path
+    markdown: Path
+    html: Path
+    plots: list[Path]
+
+
+def write_report(
+    folder: Path,
+    result: EvaluationResult,
+    evaluation: Evaluation,
+    *,
+    command: str,
+    versions: Mapping[str, str],
+    training: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> ReportFiles:
+    """Write `evaluation.json`, the plots, `report.md` and `report.html` into a folder.
+
+    Args:
+        folder: Created if it is not there; files of an earlier evaluation are replaced.
+        result: The result.
+        evaluation: The measurements behind its headline mode.
+        command: The command line that makes the result again.
+        versions: Name -> version of what it was made with.
+        training: Label -> lines of `metrics.jsonl`, for the training curve.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    result.write(folder / "evaluation.json")
+    pictures = _draw(folder, result, evaluation, training)
+    drawn = [picture.path for picture in pictures]
+    if evaluation.paths is not None:  # too wide for the page, meant for a README
+        drawn.append(folder / "adaptation_picture.png")
+        path_plots.plot_adaptation_picture(evaluation, drawn[-1], _goals(evaluation))
+    blocks = _page(result, pictures, command, versions)
+    title = f"{result.algorithm} on {result.env}"
+    files = ReportFiles(
+        evaluation=folder / "evaluation.json",
+        markdown=folder / "report.md",
+        html=folder / "report.html",
+        plots=drawn,
+    )
+    files.markdown.write_text(to_markdown(title, blocks), encoding="utf-8")
+    files.html.write_text(to_html(title, blocks), encoding="utf-8")
+    return files
+
+
+def print_table(result: EvaluationResult, console: Console | None = None) -> None:
+    """Print the returns, references and verdict on the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = console or Console()
+    title = f"{result.algorithm} on {result.env}: {_tasks_in_words(result)}"
+    console.print(f"{title}, {result.headline.action_mode}", markup=False, highlight=False)
+    _, rows = _returns_table(result, result.headline)
+    by_step = result.x == "gradient_step"
+    header = ["step" if by_step else "episode", "mean return\n[95 %]", "episodes\nused"]
+    header += ["env steps\nused", "IQM\n[95 %]", "normal-\nised"]
+    table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for k, row in enumerate(rows):
+        # A number for the step's words, and no ± column: so the table fits 80 columns.
+        cells = [str(k if by_step else k + 1), *row[1:5], *row[6:]]
+        if not table.columns:
+            for name in header[: len(cells)]:
+                table.add_column(name, justify="right")
+        table.add_row(*cells)
+    console.print(table)
+    for name, reference in result.references.items():
+        line = f"{name}: {_estimate(reference.mean, reference.ci95)}"
+        console.print(line, markup=False, highlight=False)
+    console.print(_verdict_words(result), style="bold", markup=False, highlight=False)
+    console.print(_verdict_meaning(result), markup=False, highlight=False)
+
+
+def _draw(
+    folder: Path,
+    result: EvaluationResult,
+    evaluation: Evaluation,
+    training: Mapping[str, Sequence[Mapping[str, Any]]] | None,
+) -> list[Picture]:
+    """The plots that this evaluation has data for, in the order of the page."""
+    pictures = []
+
+    def picture(name: str, caption: str) -> Path:
+        pictures.append(Picture(folder / f"{name}.png", caption))
+        return pictures[-1].path
+
+    what = "Return against adaptation steps"
+    plots.plot_adaptation_curve(
+        result, picture("adaptation_curve", f"{what}, mean over tasks with its 95 % interval.")
+    )
+    if evaluation.paths is not None:
+        path_plots.plot_paths(
+            evaluation,
+            picture("paths", "One episode on each of a few tasks, before and after adaptation."),
+            _goals(evaluation),
+        )
+    if evaluation.tasks.shape[1] <= 2:
+        plots.plot_return_by_task(
+            result, picture("return_by_task", "Return against the task, before and after.")
+        )
+    plots.plot_reward_within_episode(
+        evaluation, picture("reward_within_episode", "Mean reward at each step of an episode.")
+    )
+    if training:
+        plots.plot_training_curves(
+            training, picture("training_curve", "Training: return against env steps.")
+        )
+    return pictures
+
+
+def _goals(evaluation: Evaluation) -> np.ndarray | None:
+    """Positions of the goals [n, 2] where the tasks are goals; other tasks are no places."""
+    return evaluation.tasks if evaluation.task_columns == GOAL_COLUMNS else None
+
+
+def _page(
+    result: EvaluationResult,
+    pictures: Sequence[Picture],
+    command: str,
+    versions: Mapping[str, str],
+) -> list[Block]:
+    blocks: list[Block] = [
+        Paragraph(_what_was_run(result)),
+        Verdict(_verdict_words(result)),
+        Paragraph(_verdict_meaning(result)),
+        Heading("Returns"),
+        Table(*_returns_table(result, result.headline)),
+        Paragraph(
+            "Return: undiscounted sum of rewards of an episode, averaged over the episodes of a "
+            "task, then over tasks. In brackets: 95 % bootstrap intervals over tasks; ±: 1.96 "
+            f"standard errors over tasks. {_caution(result)}"
+        ),
+    ]
+    if result.other is not None:
+        blocks += [
+            Heading(f"The same with {result.other.action_mode} actions"),
+            Table(*_returns_table(result, result.other)),
+        ]
+    blocks += [Heading("References"), *_references(result), Heading("Plots"), *pictures]
+    blocks += [Heading("Protocol"), *map(Paragraph, _protocol(result))]
+    blocks += [
+        Paragraph("Settings of the environment:"),
+        Code(json.dumps(result.env_config, indent=1)),
+        Heading("Made with"),
+        Code(command),
+        Table(["software", "version"], [[name, text] for name, text in versions.items()]),
+    ]
+    return blocks
+
+
+def _returns_table(result: EvaluationResult, mode: ModeResult) -> tuple[list[str], list[list[str]]]:
+    """Header and one row a measurement; the normalised score only where there is one."""
+    header = ["measured", "mean return [95 %]", "episodes used", "env steps used", "IQM [95 %]"]
+    header += ["± 1.96 SE"] + (["normalised"] if mode.normalised else [])
+    rows = []
+    for k, used in enumerate(result.episodes_used):
+        row = [
+            step_name(result.x, k),
+            _estimate(mode.mean[k], mode.ci95[k]),
+            f"{used}",
+            f"{mode.env_steps_used[k]:,.0f}",
+            _estimate(mode.iqm[k], mode.iqm_ci95[k]),
+            f"± {mode.se95[k]:.2f}",
+        ]
+        rows.append(row + ([f"{mode.normalised[k]:.2f}"] if mode.normalised else []))
+    return header, rows
+
+
+def _what_was_run(result: EvaluationResult) -> str:
+    seeds = ", ".join(map(str, result.seeds))
+    run = f"training seed {seeds}" if seeds else "no training seed"
+    if result.checkpoint is not None:
+        run += f", the checkpoint after {result.checkpoint} meta-iterations"
+    return (
+        f"{result.algorithm} on {result.env} ({run}), evaluated on {_tasks_in_words(result)} with "
+        f"{result.episodes_per_step} episodes of each task a measurement and "
+        f"{result.headline.action_mode} actions."
+    )
+
+
+def _tasks_in_words(result: EvaluationResult) -> str:
+    """E.g. "40 held-out tasks"."""
+    name = result.split.replace("_", "-").removesuffix(" tasks")
+    return f"{len(result.tasks)} {name} tasks"
+
+
+def _verdict_words(result: EvaluationResult) -> str:
+    helps = result.headline.adaptation_helps
+    if helps is None:
+        return "No adaptation step was measured."
+    return f"{helps.verdict[0].upper()}{helps.verdict[1:]}"
+
+
+def _verdict_meaning(result: EvaluationResult) -> str:
+    """What the verdict's numbers are."""
+    if result.headline.adaptation_helps is None:
+        return "The agent was measured as it was trained."
+    names = [step_name(result.x, k) for k in (result.adaptation_steps, 0)]
+    return f"Return {names[0]} minus {names[1]}: mean over tasks, paired by task, [95 % interval]."
+
+
+def _caution(result: EvaluationResult) -> str:
+    """What the intervals do not say."""
+    words = (
+        "The intervals are this agent's: they say what other tasks would change, not what "
+        "another training seed would."
+    )
+    if len(result.tasks) < FEW_TASKS:
+        words += f" With only {len(result.tasks)} tasks they are coarse."
+    if result.split == "training tasks":
+        words += " The distribution is finite, so these are the very tasks trained on."
+    return words
+
+
+def _references(result: EvaluationResult) -> list[Block]:
+    blocks: list[Block] = []
+    if result.references:
+        rows = [
+            [name, REFERENCES.get(name, "a reference of the user's"), _estimate(ref.mean, ref.ci95)]
+            for name, ref in result.references.items()
+        ]
+        blocks.append(Table(["reference", "what it is", "mean return [95 %]"], rows))
+    missing = [name for name in EXPECTED_REFERENCES if name not in result.references]
+    if missing:
+        named = "; ".join(f"{name} ({REFERENCES[name]})" for name in missing)
+        words = f"Not measured for this environment: {named}."
+        if ORACLE in missing or FLOOR in missing:
+            words += " The normalised score needs oracle and multitask, so there is none."
+        blocks.append(Paragraph(words))
+    elif result.headline.normalised is None:
+        blocks.append(
+            Paragraph("The oracle is no better than the floor here: no normalised score.")
+        )
+    return blocks
+
+
+def _protocol(result: EvaluationResult) -> list[str]:
+    rounds = len(result.episodes_used)
+    if result.x == "gradient_step":
+        sizes = ", ".join(f"{size:g}" for size in result.step_sizes)
+        adapts = (
+            f"The agent starts every task from the same meta-parameters. In each of {rounds} "
+            f"rounds it plays {result.episodes_per_step} fresh episodes of every task, which are "
+            "measured, and then takes one gradient step from them for the next round"
+            + (f" (step sizes {sizes})." if sizes else ".")
+        )
+    else:
+        adapts = (
+            f"Each of {result.episodes_per_step} agents a task starts with an empty memory and "
+            f"plays {rounds} consecutive episodes of the task, each of which is measured; its "
+            "memory is all that it adapts."
+        )
+    paragraphs = [
+        adapts + " Episodes and env steps used count the experience of one adapting agent before "
+        "the measured episodes.",
+        f"The tasks are fixed by the task distribution ({', '.join(result.task_columns)}) and do "
+        f"not depend on any seed. Resets are keyed by evaluation seed {result.evaluation_seed}, "
+        "adaptation step, task and episode; both action modes face the same.",
+        f"Intervals: expanded percentile bootstrap, {RESAMPLES:,} resamples of tasks. IQM: mean "
+        "of the middle half of the tasks. Verdict: mean of the per-task differences; adaptation "
+        "helps or hurts where the interval is clear of zero.",
+    ]
+    if result.headline.normalised is not None:
+        paragraphs[-1] += " Normalised: (return − multitask) / (oracle − multitask)."
+    return paragraphs
+
+
+def _estimate(value: float, interval: tuple[float, float]) -> str:
+    decimals = 2 if abs(value) < 100 else 1
+    return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"

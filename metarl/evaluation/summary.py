@@ -1,0 +1,108 @@
+"""From measurements to a result: the statistics of each mode, the references, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metarl.evaluation import statistics
+from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+
+if TYPE_CHECKING:
+    from metarl.evaluation.protocol import Evaluation
+
+ORACLE, FLOOR = "oracle", "multitask"
+"""The references between which scores are normalized."""
+
+
+def summarize(
+    headline: Evaluation,
+    other: Evaluation | None = None,
+    *,
+    algorithm: str,
+    env: str,
+    env_config: Mapping[str, Any],
+    seeds: Sequence[int],
+    checkpoint: int | None,
+    references: Mapping[str, np.ndarray] | None = None,
+) -> EvaluationResult:
+    """Turn measurements of one agent into a result.
+
+    Args:
+        headline: The mode to quote: stochastic for gradient-based agents, else deterministic.
+        other: The other mode on the same tasks.
+        algorithm: Name of the algorithm.
+        env: Name of the environment.
+        env_config: Its resolved settings.
+        seeds: Training seed of the run, [seed].
+        checkpoint: Meta-iteration of the checkpoint.
+        references: name -> return on each of the same tasks, [n].
+
+    Raises:
+        ValueError: Fewer than two tasks, a reference of another length, or modes that differ in
+            their tasks or adaptation steps.
+    """
+    if other is not None and (
+        not np.array_equal(headline.tasks, other.tasks)
+        or headline.returns.shape != other.returns.shape
+    ):
+        raise ValueError("The two action modes were measured on different tasks or steps.")
+    known = {}
+    for name, returns in (references or {}).items():
+        returns = np.asarray(returns, dtype=np.float64)
+        if returns.shape != (len(headline.tasks),):
+            raise ValueError(
+                f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
+                f"evaluation has {len(headline.tasks)} tasks."
+            )
+        interval = statistics.bootstrap_interval(returns)
+        known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
+    return EvaluationResult(
+        algorithm=algorithm,
+        env=env,
+        env_config=dict(env_config),
+        split=headline.split,
+        seeds=list(seeds),
+        evaluation_seed=headline.seed,
+        checkpoint=checkpoint,
+        x=headline.adaptation_axis,
+        episodes_per_step=headline.episodes,
+        step_sizes=headline.step_sizes,
+        episodes_used=headline.episodes_used,
+        task_columns=list(headline.task_columns),
+        task_units=list(headline.task_units),
+        tasks=headline.tasks.tolist(),
+        headline=_mode_result(headline, known),
+        other=None if other is None else _mode_result(other, known),
+        references=known,
+    )
+
+
+def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
+    returns = evaluation.task_returns  # [K+1, n]
+    means = [float(row.mean()) for row in returns]
+    return ModeResult(
+        action_mode=evaluation.action_mode,
+        env_steps_used=evaluation.env_steps_used.tolist(),
+        returns=returns.tolist(),
+        mean=means,
+        ci95=[statistics.bootstrap_interval(row) for row in returns],
+        se95=[statistics.standard_error_95(row) for row in returns],
+        iqm=[float(statistics.iqm(row)) for row in returns],
+        iqm_ci95=[statistics.bootstrap_interval(row, statistics.iqm) for row in returns],
+        normalised=_normalized(means, references),
+        adaptation_helps=(
+            statistics.adaptation_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
+        ),
+    )
+
+
+def _normalized(means: Sequence[float], references: Mapping[str, Reference]) -> list[float] | None:
+    if ORACLE not in references or FLOOR not in references:
+        return None
+    floor, oracle = references[FLOOR].mean, references[ORACLE].mean
+    scores = [statistics.normalized_score(value, floor, oracle) for value in means]
+    known = [score for score in scores if score is not None]
+    return known or None  # the scale is one for all steps: all are known or none

@@ -1,0 +1,125 @@
+"""Surrogate losses. Each is a mean over a task's valid steps, and a vector over the tasks.
+
+The weights of a task's samples are valid / Σ valid, so Σ weights·x is that mean. Differentiate the
+*sum* over tasks: a mean there would scale every task's own step by 1/M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.params import Params
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The steps of M tasks as flat rows, padded to the longest task's N.
+
+    Attributes:
+        observations: ``[M, N, o]``.
+        actions: ``[M, N, a]``, or int64 ``[M, N]``.
+        advantages: ``[M, N]``.
+        weights: valid / Σ valid of the task, ``[M, N]``; 0 on padding.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    advantages: Tensor
+    weights: Tensor
+
+    def thin(self, every: int) -> Samples:
+        """Every n-th row of each task, its weights made to sum to one again."""
+        if every == 1:
+            return self
+        weights = self.weights[:, ::every]
+        return Samples(
+            self.observations[:, ::every],
+            self.actions[:, ::every],
+            self.advantages[:, ::every],
+            weights / weights.sum(1, keepdim=True),
+        )
+
+
+def flat_samples(
+    observations: Tensor, actions: Tensor, advantages: Tensor, valid: Tensor
+) -> Samples:
+    """``[M, B, T, ...]`` → rows ``[M, N, ...]``, N the largest number of valid steps of a task.
+
+    Padding is dropped as far as the tasks allow, so that episodes that end early cost what they
+    last.
+    """
+    observations, actions = observations.flatten(1, 2), actions.flatten(1, 2)
+    advantages, valid = advantages.flatten(1), valid.flatten(1)  # [M, B·T]
+    count = valid.sum(1)
+    longest = int(count.max())
+    if longest < valid.shape[1]:
+        rows = (~valid).long().argsort(dim=1, stable=True)[:, :longest]  # valid steps first
+        observations = observations.gather(1, _like(rows, observations))
+        actions = actions.gather(1, _like(rows, actions))
+        advantages, valid = advantages.gather(1, rows), valid.gather(1, rows)
+    weights = valid.to(advantages.dtype) / count.unsqueeze(1)
+    return Samples(observations, actions, advantages, weights)
+
+
+def log_prob_loss(distribution: Distribution, samples: Samples) -> Tensor:
+    """−E[log π(a|s) Â] of every task ``[M]`` (REINFORCE; the inner loss of MAML's code)."""
+    log_prob = distribution.log_prob(samples.actions)
+    return -(samples.weights * log_prob * samples.advantages).sum(1)
+
+
+def ratio_loss(distribution: Distribution, samples: Samples, old_log_prob: Tensor) -> Tensor:
+    """−E[π(a|s)/π_old(a|s) Â] of every task ``[M]`` (Schulman et al. 2015, eq. 14).
+
+    Args:
+        distribution: π over ``[M, N]``.
+        samples: The steps.
+        old_log_prob: log π_old(a|s) ``[M, N]``, a constant.
+    """
+    ratio = (distribution.log_prob(samples.actions) - old_log_prob).exp()
+    return -(samples.weights * ratio * samples.advantages).sum(1)
+
+
+def mean_kl(old: Distribution, new: Distribution, weights: Tensor) -> Tensor:
+    """E[KL(π_old(·|s) ‖ π(·|s))] of every task ``[M]``."""
+    return (weights * old.kl(new)).sum(1)  # type: ignore[arg-type]
+
+
+def fisher_product(
+    policy: Callable[[Mapping[str, Tensor], Tensor], Distribution],
+    theta: Params,
+    samples: Samples,
+    direction: Params,
+) -> Params:
+    """F_m v_m of every task, F the Fisher matrix of its policy at its own states ``[M, ...]``.
+
+    Gauss–Newton: F = E_s[Jᵀ G J] with J the Jacobian of the distribution's parameters and G their
+    Fisher metric, which is the exact Hessian of the mean KL at the old parameters.
+    """
+    names = list(theta)
+
+    def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(policy(dict(zip(names, tensors, strict=True)), samples.observations))
+
+    # Forward mode writes into its inputs, so views of shared memory (K = 0) become copies.
+    primal = tuple(theta[n].detach().contiguous() for n in names)
+    tangent = tuple(direction[n].detach().contiguous() for n in names)
+    moved = torch.func.jvp(outputs, primal, tangent)[1]
+    values, pull = torch.func.vjp(outputs, *primal)[:2]
+    family = DiagonalGaussian if len(values) == 2 else Categorical
+    metric = family(*values).fisher_product(family(*moved))  # type: ignore[arg-type]
+    weights = samples.weights.unsqueeze(-1)
+    weighted = tuple(
+        (weights * m).sum_to_size(v.shape) for m, v in zip(metric, values, strict=True)
+    )
+    return dict(zip(names, pull(weighted), strict=True))
+
+
+def _like(rows: Tensor, x: Tensor) -> Tensor:
+    """Row indices ``[M, N]`` shaped to gather from x ``[M, K, ...]`` along axis 1."""
+    extra = x.shape[2:]
+    return rows.view(*rows.shape, *(1 for _ in extra)).expand(*rows.shape, *extra)

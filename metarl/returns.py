@@ -1,0 +1,80 @@
+"""Returns and advantages of episodes with a finite horizon.
+
+Rows are ``[..., T]``; ``valid`` marks the steps that were taken, and padding stands at the tail
+only. The horizon is part of the task, so nothing is bootstrapped past a row's last valid step.
+Discounted sums are one product with a triangular matrix of powers: exact, and as fast as a GEMM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def discounted_sum(x: Tensor, discount: float) -> Tensor:
+    """y_t = Σ_{k ≥ t} γ^{k−t} x_k, along the last axis.
+
+    Args:
+        x: ``[..., T]``, zero where no step was taken.
+        discount: γ in [0, 1].
+
+    Returns:
+        ``[..., T]``.
+    """
+    horizon = x.shape[-1]
+    steps = torch.arange(horizon, device=x.device)
+    lag = steps.unsqueeze(1) - steps  # [k, t] = k − t
+    powers = torch.where(
+        lag >= 0, torch.as_tensor(discount, dtype=x.dtype, device=x.device) ** lag.clamp(min=0), 0.0
+    )
+    return x @ powers.to(x.dtype)
+
+
+def generalized_advantages(
+    rewards: Tensor, values: Tensor, valid: Tensor, discount: float, gae_lambda: float
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16) on finite rows.
+
+    δ_t = r_t + γ V_{t+1} − V_t with V = 0 past the last valid step; Â_t = Σ_k (γλ)^k δ_{t+k}.
+
+    Args:
+        rewards: ``[..., T]``.
+        values: V(s_t) ``[..., T]``.
+        valid: bool ``[..., T]``, False only on a tail.
+        discount: γ.
+        gae_lambda: λ.
+
+    Returns:
+        Advantages ``[..., T]``, zero where not valid.
+    """
+    _check_rows(rewards, values, valid)
+    value_t = torch.where(valid, values, 0.0)
+    value_tp1 = torch.cat([value_t[..., 1:], torch.zeros_like(value_t[..., :1])], dim=-1)
+    delta = torch.where(valid, rewards + discount * value_tp1 - value_t, 0.0)
+    return torch.where(valid, discounted_sum(delta, discount * gae_lambda), 0.0)
+
+
+def normalize(x: Tensor, valid: Tensor, dims: tuple[int, ...], eps: float = 1e-8) -> Tensor:
+    """(x − mean) / (standard deviation + eps), both over the valid entries along ``dims``.
+
+    Args:
+        x: Any shape.
+        valid: bool, the same shape.
+        dims: Axes pooled together, e.g. lanes and time but not tasks.
+        eps: Keeps a constant x finite.
+
+    Returns:
+        The normalised x, zero where not valid.
+    """
+    _check_rows(x, valid)
+    count = valid.sum(dims, keepdim=True).clamp(min=1)
+    mean = torch.where(valid, x, 0.0).sum(dims, keepdim=True) / count
+    centered = torch.where(valid, x - mean, 0.0)
+    std = (centered.square().sum(dims, keepdim=True) / count).sqrt()
+    return centered / (std + eps)
+
+
+def _check_rows(first: Tensor, *others: Tensor) -> None:
+    for other in others:
+        if other.shape != first.shape:
+            raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(other.shape)}")

@@ -1,0 +1,123 @@
+"""The run folder: made once, its files replaced whole, its JSON lines cut back on resume."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+from metarl.errors import EnvironmentFailure, UserError
+
+PENDING = ".pending-"  # starts the name of what is being written or deleted
+
+
+def holds_run(run_dir: Path) -> bool:
+    """Whether a run lies in this folder."""
+    return os.path.isfile(run_dir / "config.yaml")  # False, not an error, for an impossible path
+
+
+def prepare_run_dir(run_dir: Path, resume: bool) -> None:
+    """Makes the folder of a new run, or checks that there is a run to resume.
+
+    Raises:
+        UserError: A new run's folder holds a run already; a resumed one is missing.
+        EnvironmentFailure: The folder cannot be made.
+    """
+    if resume:
+        if not holds_run(run_dir):
+            raise UserError(f"There is no run to resume in {run_dir}: it has no config.yaml.")
+        return
+    traces = ("config.yaml", "checkpoints", "metrics.jsonl")
+    holds = [name for name in traces if os.path.lexists(run_dir / name)]
+    if holds:
+        raise UserError(
+            f"{run_dir} already holds a run ({holds[0]}); go on with it by --resume, or choose "
+            f"another --run-dir."
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{run_dir} cannot be a run folder: a file is in its way.") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{str(run_dir)[:60]}... cannot be a run folder: too long.") from None
+        raise EnvironmentFailure(
+            f"The run folder {run_dir} cannot be made: {error.strerror or error}."
+        ) from error
+
+
+def truncate_metrics(path: Path, iteration: int) -> None:
+    """Cuts a JSON-lines file back to the lines whose ``iteration`` is at most ``iteration``.
+
+    A last line that is half-written goes too. A missing file stays missing.
+
+    Raises:
+        UserError: A line before the last is no JSON object with an ``iteration``.
+        EnvironmentFailure: The file cannot be read or written.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be read: {error.strerror or error}.") from error
+    kept = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            at = json.loads(line)["iteration"]
+            if type(at) is not int:
+                raise TypeError
+        except (ValueError, TypeError, KeyError, IndexError):
+            if number == len(lines):
+                break
+            raise UserError(
+                f"{path}, line {number} is no JSON object with an iteration; mend or remove it."
+            ) from None
+        if at <= iteration:
+            kept.append(line)
+    try:
+        replace_file(path, b"".join(line + b"\n" for line in kept))
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        EnvironmentFailure: It cannot be written.
+    """
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """:func:`write_atomically` of bytes, raising OSError."""
+    pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
+    try:
+        write_through(pending, data)
+        os.replace(pending, path)
+    except OSError:
+        pending.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_through(path: Path, data: bytes) -> None:
+    """Writes a file through to the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename lasts through a power cut only when its folder is synced too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

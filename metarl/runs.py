@@ -1,0 +1,239 @@
+"""From a config to its parts, and from a run folder to its trained agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import envs
+from metarl.algorithms import algorithm_class
+from metarl.checkpoint import load_checkpoint
+from metarl.config import (
+    config_to_dict,
+    env_parameters,
+    fingerprint,
+    load_config,
+    resolve_device,
+)
+from metarl.errors import EnvironmentFailure, UserError
+from metarl.evaluation.plots import read_metrics
+from metarl.evaluation.protocol import Evaluation, Split, evaluate, split_tasks
+from metarl.evaluation.report import ReportFiles, write_report
+from metarl.evaluation.result import EvaluationResult
+from metarl.evaluation.summary import summarize
+from metarl.random import Key
+from metarl.rollout import RolloutWorker
+from metarl.tracking import metadata
+from metarl.types import ActionMode, AdaptationAxis, Learner, MetaLearner
+
+if TYPE_CHECKING:
+    from metarl.config import Config
+    from metarl.config.fields import DeviceName
+
+HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
+    "gradient_step": "stochastic",
+    "episode": "deterministic",
+}
+"""The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
+
+
+def make_worker(config: Config) -> RolloutWorker:
+    """The rollout worker of a config's environment.
+
+    Raises:
+        UserError: the environment refuses its parameters.
+    """
+
+    def make_env(num_lanes: int) -> envs.TaskVectorEnv:
+        try:
+            return envs.make(
+                config.env.name,
+                num_lanes,
+                num_threads=config.rollout.physics_threads,
+                num_workers=config.rollout.workers,
+                tasks=config.env.tasks,
+                **env_parameters(config),
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"env: {' '.join(str(error).split())}") from error
+
+    return RolloutWorker(make_env)
+
+
+def make_algorithm(config: Config, worker: RolloutWorker) -> MetaLearner:
+    """The untrained meta-learner of a config, on its device.
+
+    Raises:
+        UserError: it cannot serve the environment's spaces.
+    """
+    env = worker.env(1)
+    cls = algorithm_class(config.algorithm.name)
+    try:
+        return cls(
+            config.algorithm,
+            env.single_observation_space,
+            env.single_action_space,
+            config.seed,
+            resolve_device(config.device),
+        )
+    except ValueError as error:
+        raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
+
+
+@dataclass
+class TrainedRun:
+    """A run that was loaded: its config, its meta-learner at a checkpoint, its environments.
+
+    Attributes:
+        config: The run's whole config.
+        algorithm: The meta-learner as it was at the checkpoint.
+        worker: Makes and keeps the environments; close it after use.
+        iteration: Of the checkpoint.
+    """
+
+    config: Config
+    algorithm: MetaLearner
+    worker: RolloutWorker
+    iteration: int
+
+    def learner(self, mode: ActionMode = "stochastic", seed: int = 0) -> Learner:
+        """The trained agent, to drive in a loop of your own."""
+        return self.algorithm.learner(mode, Key(seed, evaluation=True))
+
+
+def load_run(
+    run_dir: Path | str,
+    checkpoint: int | Literal["latest"] = "latest",
+    device: DeviceName = "cpu",
+) -> TrainedRun:
+    """Load a trained run from its folder.
+
+    Args:
+        run_dir: A run folder, or one of ``results/``.
+        checkpoint: An iteration, or the latest.
+        device: Where adaptation steps run.
+
+    Raises:
+        UserError: the run is missing, damaged, or of another format or config.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"{run_dir} is no run: it has no config.yaml.")
+    config = load_config(run_dir / "config.yaml", ["--device", device])
+    saved = load_checkpoint(run_dir, checkpoint, _without_device(fingerprint(config)))
+    worker = make_worker(config)
+    algorithm = make_algorithm(config, worker)
+    restore(algorithm, saved.state["algorithm"], run_dir)
+    return TrainedRun(config, algorithm, worker, saved.iteration)
+
+
+def restore(algorithm: MetaLearner, state: dict[str, Any], run_dir: Path) -> None:
+    """Load a meta-learner's saved state.
+
+    Raises:
+        UserError: it is not a state of this meta-learner.
+    """
+    try:
+        algorithm.load_state_dict(state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"The checkpoint in {run_dir} does not fit its config: {error}.") from error
+
+
+def measure(
+    run: TrainedRun,
+    *,
+    split: Split,
+    episodes: int,
+    adaptation_steps: int,
+    modes: tuple[ActionMode, ...],
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[EvaluationResult, Evaluation]:
+    """Evaluate an agent on a fixed set of tasks in one mode or two.
+
+    Args:
+        run: The agent, and the environments to evaluate it in.
+        split: The set of tasks.
+        episodes: B, of each task before and after every adaptation step.
+        adaptation_steps: K.
+        modes: Which to measure; with both the headline is chosen as in the papers.
+        seed: Of the evaluation.
+        progress: Called with (rounds measured, rounds in all).
+
+    Returns:
+        The result, and the measurements of its headline mode.
+    """
+    env = run.worker.env(1)
+    tasks, split_name = split_tasks(env.task_distribution, split)
+    env = run.worker.env(len(tasks) * episodes)
+    key = Key(seed, evaluation=True)
+    rounds = len(modes) * (adaptation_steps + 1)
+    measured: dict[ActionMode, Evaluation] = {}
+    for mode in modes:
+        before = len(measured) * (adaptation_steps + 1)
+        measured[mode] = evaluate(
+            run.algorithm.learner(mode, key),
+            env,
+            tasks,
+            adaptation_steps=adaptation_steps,
+            episodes=episodes,
+            seed=seed,
+            split=split_name,
+            action_mode=mode,
+            progress=lambda k, _, before=before: progress(before + k, rounds) if progress else None,  # type: ignore[misc]
+        )
+    axis = next(iter(measured.values())).adaptation_axis
+    headline = measured.pop(HEADLINE_MODE[axis] if len(modes) > 1 else modes[0])
+    optimum = env.optimal_returns(tasks)
+    result = summarize(
+        headline,
+        next(iter(measured.values()), None),
+        algorithm=run.config.algorithm.name,
+        env=run.config.env.name,
+        env_config=config_to_dict(run.config)["env"],
+        seeds=[run.config.seed],
+        checkpoint=run.iteration,
+        references={} if optimum is None else {"optimum": optimum},
+    )
+    return result, headline
+
+
+def report(
+    run: TrainedRun,
+    run_dir: Path,
+    output: Path,
+    result: EvaluationResult,
+    evaluation: Evaluation,
+    command: str,
+) -> ReportFiles:
+    """Write an evaluation and its report.
+
+    Args:
+        run: What was evaluated.
+        run_dir: Its folder, whose training curve the report shows.
+        output: Where to write.
+        result: From :func:`measure`.
+        evaluation: From :func:`measure`.
+        command: What makes the evaluation again.
+
+    Raises:
+        EnvironmentFailure: the output folder cannot be written.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    training = {run.config.name: read_metrics(metrics)} if metrics.is_file() else None
+    versions = metadata(run.config.device, run.config.rollout.torch_threads, 0)["versions"]
+    try:
+        return write_report(
+            output, result, evaluation, command=command, versions=versions, training=training
+        )
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The report cannot be written to {output}: {error.strerror or error}."
+        ) from error
+
+
+def _without_device(fields: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint may be evaluated on another device, by another number of threads."""
+    return {k: v for k, v in fields.items() if k not in ("device", "rollout.torch_threads")}

@@ -1,0 +1,67 @@
+"""Records as lines of JSON: `metrics.jsonl` and `validation.jsonl` of a run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metarl.errors import EnvironmentFailure
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what strict JSON can hold.
+
+    Scalars and arrays of numpy and torch become numbers and lists, and numbers that are not finite
+    become None: JSON has no NaN, and one would make the whole line unreadable for other programs.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+class JsonLines:
+    """A file to which each `write` adds one line, handed to the system before it returns.
+
+    The file is opened at the first write, so a run that never validates leaves no empty file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append `record`.
+
+        Raises:
+            EnvironmentFailure: The line cannot be written whole. The file may then end in half a
+                line, which a resume cuts away.
+        """
+        line = (json.dumps(plain(record), allow_nan=False) + "\n").encode()
+        try:
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                self._descriptor = os.open(self.path, flags, 0o644)
+            while line:
+                # A disk that is nearly full takes a part first, and fails at the rest.
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"{self.path} cannot be written: {error.strerror or error}."
+            ) from error
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

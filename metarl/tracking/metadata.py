@@ -1,0 +1,95 @@
+"""What `meta.json` says about the circumstances of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import metarl
+
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable_baselines3")
+
+
+def metadata(
+    device: str, torch_threads: int, physics_threads: int, wandb_id: str | None = None
+) -> dict[str, Any]:
+    """Describe the versions, the machine and the call of a run.
+
+    Args:
+        device: Where updates run: cpu, cuda or cuda:<index>.
+        torch_threads: Threads of an update; they decide the order of float sums.
+        physics_threads: Threads of the simulation; they change no result.
+        wandb_id: `Tracker.wandb_id`.
+
+    Returns:
+        Builtins only, ready for JSON. `git` is None unless metarl runs from a git work tree.
+    """
+    return {
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "versions": {
+            "metarl": metarl.__version__,
+            "python": platform.python_version(),
+            **{package: _version(package) for package in PACKAGES},
+        },
+        "git": _git_state(Path(metarl.__file__).parent),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "device": device,
+        "device_name": _device_name(device),
+        "torch_threads": torch_threads,
+        "physics_threads": physics_threads,
+        "wandb_id": wandb_id,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(package: Path) -> dict[str, Any] | None:
+    """The commit of the tree that holds `package`, and whether tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        ).stdout.strip()
+
+    try:
+        # An installed metarl can lie inside a repository that is not its own.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

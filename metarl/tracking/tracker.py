@@ -1,0 +1,212 @@
+"""The tracker that a trainer talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from rich.console import Console
+
+from metarl.tracking.console import open_display
+from metarl.tracking.jsonl import JsonLines, plain
+from metarl.tracking.wandb_run import Table, WandbRun
+
+AXES = ("iteration", "env_steps")
+
+
+class Tracker:
+    """Records a training run: on the console, in the run folder, and in Weights & Biases.
+
+    `metrics.jsonl` and `validation.jsonl` are the record; W&B is a copy that may fail at any time,
+    with one warning. A resume cuts both back to its checkpoint before it opens a tracker.
+
+    Args:
+        run_dir: The run folder, which exists.
+        config: The whole resolved config, shown by W&B beside the metrics.
+        total_iterations: The meta-iteration at which the run ends.
+        wandb: auto (online if a key is configured, else offline), online, offline or disabled.
+        project: The W&B project.
+        entity: The W&B user or team; None for the key's default.
+        group: The W&B group; None for the run's name.
+        tags: W&B tags.
+        name: The run's name; None for the run folder's.
+        resume: Whether the run folder holds the beginning of this run.
+        console: Where to show progress; None for standard output.
+
+    Raises:
+        EnvironmentFailure: (any method) a file of the run folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        total_iterations: int,
+        *,
+        wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
+        project: str = "metarl",
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        resume: bool = False,
+        console: Console | None = None,
+    ) -> None:
+        run_dir = Path(run_dir)
+        name = name or run_dir.name
+        self._metrics = JsonLines(run_dir / "metrics.jsonl")
+        self._validation = JsonLines(run_dir / "validation.jsonl")
+        self._display = open_display(name, total_iterations, console)
+        self._env_steps = 0
+        self._finished = False
+        self._wandb = WandbRun(
+            run_dir,
+            plain(config),
+            mode=wandb,
+            project=project,
+            entity=entity,
+            group=group,
+            tags=tags,
+            name=name,
+            resume=resume,
+            warn=self.warn,
+        )
+        if self._wandb.url:
+            self.print(f"W&B: {self._wandb.url}")
+        elif self._wandb.active:
+            self.print(f"W&B is offline; upload with: wandb sync {quote(str(self._wandb.folder))}")
+        self._display.start()
+
+    @property
+    def wandb_id(self) -> str | None:
+        """The id of the W&B run, for `meta.json`; None without W&B."""
+        return self._wandb.id
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Record one meta-iteration: a line of `metrics.jsonl`, the display, W&B.
+
+        Args:
+            metrics: Numbers by name, with `iteration` and `env_steps` among them. The display
+                shows the first and the last of `return/*`, so give them in the order of
+                adaptation. Numbers that are not finite are written as null.
+        """
+        row = _row(metrics)
+        self._env_steps = row["env_steps"]
+        self._metrics.write(row)
+        self._display.update(row)
+        self._wandb.log(row["env_steps"], _numbers(row))
+
+    def log_validation(
+        self,
+        record: Mapping[str, Any],
+        figures: Mapping[str, Path] | None = None,
+        tables: Mapping[str, Table] | None = None,
+    ) -> None:
+        """Record a periodic validation: a line of `validation.jsonl`, and W&B with its media.
+
+        Args:
+            record: What goes on the line, with `iteration` and `env_steps`. W&B gets its numbers,
+                `return/post` as `validation/return_post`.
+            figures: Image files by name.
+            tables: (columns, rows) by name, such as the returns per task.
+        """
+        row = _row(record)
+        self._validation.write(row)
+        self._log_under("validation", row["env_steps"], row, figures, tables)
+
+    def log_evaluation(
+        self,
+        split: str,
+        record: Mapping[str, Any],
+        figures: Mapping[str, Path] | None = None,
+        tables: Mapping[str, Table] | None = None,
+    ) -> None:
+        """Copy an evaluation to W&B, under `evaluation/<split>/`; its files are the report's own.
+
+        Args:
+            split: The set of tasks, such as held_out.
+            record: Anything; W&B gets its numbers.
+            figures: Image files by name.
+            tables: (columns, rows) by name.
+        """
+        self._log_under(f"evaluation/{split}", self._env_steps, plain(record), figures, tables)
+
+    def log_checkpoint(self, path: Path, iteration: int) -> None:
+        """Offer a checkpoint (a folder or a file) to W&B as an artifact.
+
+        It takes at most one in ten minutes and, in `finish`, the last: the cost is bounded however
+        often a run writes checkpoints.
+        """
+        self._wandb.log_checkpoint(Path(path), iteration)
+
+    def print(self, text: str) -> None:
+        """Show a note, above the live display where there is one."""
+        self._display.print(text)
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+        self._display.warn(text)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close everything, within a bounded time; a second call does nothing."""
+        if self._finished:
+            return
+        self._finished = True
+        self._display.stop()
+        self._metrics.close()
+        self._validation.close()
+        self._wandb.finish(exit_code)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.finish(_exit_code(error))
+
+    def _log_under(
+        self,
+        prefix: str,
+        env_steps: int,
+        row: Mapping[str, Any],
+        figures: Mapping[str, Path] | None,
+        tables: Mapping[str, Table] | None,
+    ) -> None:
+        values = {key.replace("/", "_"): value for key, value in _numbers(row).items()}
+        self._wandb.log(
+            env_steps,
+            {f"{prefix}/{key}": value for key, value in values.items() if key not in AXES},
+            {f"{prefix}/{key}": path for key, path in (figures or {}).items()},
+            {f"{prefix}/{key}": table for key, table in (tables or {}).items()},
+        )
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [axis for axis in AXES if axis not in record]
+    if missing:
+        raise ValueError(f"a record needs {' and '.join(missing)}; it has {sorted(record)}")
+    row: dict[str, Any] = plain(record)
+    for axis in AXES:
+        row[axis] = int(record[axis])
+    return row
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in row.items() if isinstance(value, int | float)}
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1

@@ -1,0 +1,336 @@
+"""Weights & Biases, kept at arm's length: it may fail at any time and never stops a run.
+
+This is the only module that imports wandb, and only when a run is to be tracked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import string
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any, Literal
+
+from metarl.errors import EnvironmentFailure
+from metarl.run_folder import write_atomically
+from metarl.tracking.connection import (
+    CONNECT_TIMEOUT_S,
+    NoConnection,
+    bounded,
+    connect,
+    has_key,
+    requested_mode,
+)
+
+Mode = Literal["online", "offline", "disabled"]
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names, rows
+
+STATE_FILE = "wandb.json"
+
+# Seconds that a run may wait for W&B before it goes on without.
+INIT_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 30.0
+FINISH_TIMEOUT_S = {"online": 60.0, "offline": 15.0}
+TEARDOWN_TIMEOUT_S = 5.0
+
+ARTIFACT_INTERVAL_S = 600.0  # between uploads of checkpoints; the last one goes at the end
+
+
+class WandbRun:
+    """A W&B run that, whatever happens to it, costs one warning and no more.
+
+    Every call to wandb runs on a thread of its own and is waited for with a limit. The first that
+    raises or exceeds it switches W&B off for the rest of the run. W&B's process swallows failures
+    to write its own files, so these are looked for here.
+
+    `wandb.json` in the run folder keeps what a resume needs: an online run keeps its id
+    (`online_id`), an offline one starts a new segment, with an id of its own, in the same `group`.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: Literal["auto", "online", "offline", "disabled"],
+        project: str,
+        entity: str | None,
+        group: str | None,
+        tags: Sequence[str],
+        name: str,
+        resume: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.id: str | None = None
+        self.mode: Mode = "disabled"
+        self.url: str | None = None  # of an online run
+        self.folder: Path | None = None  # of the files of this run or segment
+        self._warn = warn
+        self._root = run_dir / "wandb"
+        self._run: Any = None
+        self._started = False
+        self._set_variables: list[str] = []
+        self._env_steps = 0
+        self._checkpoint: tuple[Path, int] | None = None
+        self._uploaded_at = float("-inf")
+        wanted = requested_mode(mode)
+        if wanted == "disabled":
+            return
+
+        state = _read_state(run_dir) if resume else {}
+        in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
+        # A sweep names, numbers and groups its runs itself. Elsewhere the group is what holds the
+        # segments of an offline run together, so there is always one.
+        group = group or state.get("group") or (None if in_sweep else name)
+        options = {
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "tags": list(tags),
+            "name": None if in_sweep else name,
+            "config": dict(config),
+        }
+        self._open(wanted, options, state.get("online_id"))
+        if self._run is not None:
+            state = {
+                "id": self.id,
+                "mode": self.mode,
+                "group": group,
+                "online_id": self.id if self.mode == "online" else state.get("online_id"),
+            }
+            try:
+                write_atomically(run_dir / STATE_FILE, json.dumps(state, indent=2) + "\n")
+            except EnvironmentFailure:
+                self.finish(1)
+                raise
+
+    @property
+    def active(self) -> bool:
+        """Whether what is logged still reaches W&B."""
+        return self._run is not None
+
+    def log(
+        self,
+        env_steps: int,
+        values: Mapping[str, Any],
+        figures: Mapping[str, Path] | None = None,
+        tables: Mapping[str, Table] | None = None,
+    ) -> None:
+        """Log numbers, images and tables at a place of the env-step axis."""
+        if self._run is None:
+            return
+        self._env_steps = env_steps
+
+        def call() -> None:
+            import wandb
+
+            _check_folder(self._root)
+            payload = dict(values)
+            for key, path in (figures or {}).items():
+                payload[key] = wandb.Image(str(path))
+            for key, (columns, rows) in (tables or {}).items():
+                payload[key] = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            payload["env_steps"] = env_steps
+            self._run.log(payload)
+
+        self._guarded(call)
+
+    def log_checkpoint(self, path: Path, iteration: int) -> None:
+        """Upload a checkpoint as an artifact: at most one in ten minutes, and the last."""
+        self._checkpoint = (path, iteration)
+        if time.monotonic() - self._uploaded_at >= ARTIFACT_INTERVAL_S:
+            self._upload_checkpoint()
+
+    def finish(self, exit_code: int) -> None:
+        """Hand everything to W&B and let go of it, within a limit."""
+        self._upload_checkpoint()
+        if self._run is not None:
+            run, self._run = self._run, None
+            try:
+                # wandb keeps to the limit itself as a rule; this one holds when it does not.
+                bounded(lambda: run.finish(exit_code), FINISH_TIMEOUT_S[self.mode] + 5)
+            except Exception as error:
+                self._warn(
+                    f"W&B did not finish ({_reason(error)}); "
+                    f"upload what it lacks with: wandb sync {quote(str(self.folder))}"
+                )
+        self._teardown()
+
+    def _open(self, wanted: str, options: dict[str, Any], online_id: str | None) -> None:
+        """Start a run in the wanted mode, or offline, or none."""
+        problem: Exception | None = None
+        try:
+            _check_folder(self._root)
+            mode: Mode = "offline"
+            try:
+                mode = self._reachable_mode(wanted)
+                if mode == "online":
+                    self._init(mode, options, online_id)
+            except Exception as error:
+                # A failed online start can leave W&B's process busy: end it, go on with a new one.
+                self._teardown()
+                problem, mode = error, "offline"
+            if mode == "offline":
+                self._setup()
+                self._init(mode, options, None)
+        except Exception as error:
+            self._switch_off(error)
+            return
+        if problem is not None:
+            self._warn(f"W&B cannot go online ({_reason(problem)}); this run is tracked offline")
+
+    def _setup(self) -> Any:
+        """Start W&B's process, with its files in the run folder; return wandb's settings."""
+        # Its reports on its own errors would hold up the end of the program where they find no way.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        if not self._started:
+            # Where a process of W&B's serves already, it is another's to end.
+            self._started = "WANDB_SERVICE" not in os.environ
+            for variable, folder in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
+                # Artifacts would be staged in the home folder.
+                if variable not in os.environ:
+                    os.environ[variable] = str((self._root / folder).absolute())
+                    self._set_variables.append(variable)
+        return bounded(lambda: wandb.setup(wandb.Settings(**_QUIET)), INIT_TIMEOUT_S).settings
+
+    def _reachable_mode(self, wanted: str) -> Mode:
+        """The mode to start in, decided without a prompt.
+
+        Raises:
+            NoConnection: online is wanted, and there is no key or no way to the server.
+        """
+        if wanted == "offline":
+            return "offline"
+        settings = self._setup()
+        if not has_key(settings.base_url, settings.api_key):
+            if wanted == "auto":
+                return "offline"
+            raise NoConnection("no API key is configured: run `wandb login`")
+        try:
+            bounded(lambda: connect(settings.base_url), CONNECT_TIMEOUT_S)
+        except Exception as error:
+            raise NoConnection(f"no connection to {settings.base_url}") from error
+        return "online"
+
+    def _init(self, mode: Mode, options: dict[str, Any], online_id: str | None) -> None:
+        import wandb
+
+        def call() -> Any:
+            run = wandb.init(
+                **options,
+                mode=mode,
+                id=online_id or os.environ.get("WANDB_RUN_ID") or _new_id(),
+                resume="allow" if online_id else None,
+                dir=str(self._root.parent),
+                reinit="create_new",  # a run of the caller's own stays untouched
+                settings=wandb.Settings(
+                    **_QUIET,
+                    init_timeout=INIT_TIMEOUT_S,
+                    finish_timeout=FINISH_TIMEOUT_S[mode],
+                    finish_timeout_raises=True,
+                    save_code=False,
+                ),
+            )
+            run.define_metric("env_steps")
+            run.define_metric("*", step_metric="env_steps")
+            return run
+
+        # wandb keeps to its own limit as a rule; this one holds when it does not.
+        run = bounded(call, INIT_TIMEOUT_S + 10)
+        self._run, self.id, self.mode = run, run.id, mode
+        self.url = run.url
+        self.folder = Path(run.dir).parent
+        for handler in logging.getLogger("wandb").handlers:
+            # The handler of W&B's log file would print a traceback each time the disk is full.
+            handler.handleError = lambda record: None  # type: ignore[method-assign]
+
+    def _upload_checkpoint(self) -> None:
+        if self._run is None or self._checkpoint is None:
+            return
+        path, iteration = self._checkpoint
+        self._checkpoint = None
+        self._uploaded_at = time.monotonic()
+
+        def call() -> None:
+            import wandb
+
+            _check_folder(self._root)
+            artifact = wandb.Artifact(
+                f"checkpoint-{self._run.id}",
+                type="model",
+                metadata={"iteration": iteration, "env_steps": self._env_steps},
+            )
+            add = artifact.add_dir if path.is_dir() else artifact.add_file
+            add(str(path), skip_cache=True)
+            self._run.log_artifact(artifact, aliases=["latest", f"iteration-{iteration}"])
+
+        self._guarded(call)
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """Run a call to wandb; if it fails, warn and switch W&B off."""
+        try:
+            bounded(call, CALL_TIMEOUT_S)
+        except Exception as error:
+            self._switch_off(error)
+
+    def _switch_off(self, error: Exception) -> None:
+        self._run = None
+        self._warn(
+            f"W&B is switched off for the rest of this run ({_reason(error)}); "
+            "metrics.jsonl goes on"
+        )
+        self._teardown()
+
+    def _teardown(self) -> None:
+        """End W&B's process, and above all its exit hook, which would wait without limit."""
+        if self._started:
+            self._started = False
+            import wandb
+
+            # It may be dead or stuck already, and that was reported where it mattered.
+            with contextlib.suppress(Exception):
+                bounded(wandb.teardown, TEARDOWN_TIMEOUT_S)
+        for variable in self._set_variables:
+            os.environ.pop(variable, None)
+        self._set_variables.clear()
+
+
+_QUIET: dict[str, Any] = {"silent": True, "quiet": True, "console": "off"}
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise the OSError that W&B's process would swallow: unwritable, or no space left."""
+    folder.mkdir(exist_ok=True)
+    probe = folder / ".writable"
+    try:
+        probe.write_bytes(bytes(32768))  # the size of the blocks that W&B writes
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _new_id() -> str:
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without an end that would read badly in brackets."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__
+
+
+def _read_state(run_dir: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((run_dir / STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}

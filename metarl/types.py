@@ -1,0 +1,142 @@
+"""The words shared by all parts: trajectories and the protocols of agents and learners.
+
+Axes, everywhere and in this order: ``[M task, B lane, T time, feature]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.random import Key
+
+ActionMode = Literal["stochastic", "deterministic"]
+AdaptationAxis = Literal["gradient_step", "episode"]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Episodes of M tasks × B lanes, padded at the tail to T steps.
+
+    Attributes:
+        observations: The observation acted on, float32 ``[M, B, T, o]``.
+        actions: The policy's raw sample: float32 ``[M, B, T, a]``, or int64 ``[M, B, T]``.
+        log_probs: log π(action) under the policy that acted, float32 ``[M, B, T]``.
+        rewards: float32 ``[M, B, T]``; 0 where not valid.
+        terminated: The step ended the episode by the task's own rule, bool ``[M, B, T]``.
+        truncated: The step was the horizon's last, bool ``[M, B, T]``.
+        valid: The step was taken, bool ``[M, B, T]``; False only on the tail.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    valid: Tensor
+
+    @property
+    def env_steps(self) -> int:
+        """Policy decisions on live lanes."""
+        return int(self.valid.sum())
+
+    def returns(self) -> Tensor:
+        """Undiscounted return of every episode, float32 ``[M, B]``."""
+        return self.rewards.sum(-1)
+
+    def to(self, device: torch.device) -> Trajectory:
+        """The same trajectory on another device."""
+        return Trajectory(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+class Actor(Protocol):
+    """What a rollout needs of a policy. Everything is on the CPU."""
+
+    def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The random numbers for actions of the given leading shape, float32 ``[*shape, ...]``."""
+
+    def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Observation ``[M, B, o]`` and noise → action ``[M, B, a]`` and log-prob ``[M, B]``."""
+
+
+class EpisodeSource(Protocol):
+    """Where training data come from, see :class:`metarl.rollout.RolloutWorker`."""
+
+    def sample_tasks(self, n: int, key: Key) -> np.ndarray:
+        """n training tasks ``[n, d]``."""
+
+    def collect(self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key) -> Trajectory:
+        """One episode on each of the B lanes of every task ``[M, d]``."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """An agent under evaluation or in deployment: it acts, sees what happens, and adapts.
+
+    Attributes:
+        adaptation_axis: "gradient_step" for agents that pool the lanes of a task in
+            :meth:`adapt`; "episode" for agents that keep one memory a lane.
+        step_sizes: Sizes of the successive adaptation steps; empty where there are none.
+        privileged: True only for references that may be told the task (the oracle).
+    """
+
+    adaptation_axis: AdaptationAxis
+    step_sizes: list[float]
+    privileged: bool
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Forget everything adapted, and expect M tasks × B lanes.
+
+        Args:
+            num_tasks: M.
+            lanes: B.
+            tasks: Task vectors ``[M, d]``, given to privileged references only.
+        """
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Choose actions.
+
+        Args:
+            observation: ``[M, B, o]``.
+            active: bool ``[M, B]``; the others' episodes are over and their actions ignored.
+
+        Returns:
+            Actions ``[M, B, a]``, or int ``[M, B]`` for discrete ones.
+        """
+
+    def observe(
+        self,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        next_observation: np.ndarray,
+    ) -> None:
+        """What the last action brought: all ``[M, B]``, the next observation ``[M, B, o]``."""
+
+    def adapt(self) -> None:
+        """A round of episodes is over on every lane: learn from it."""
+
+
+class MetaLearner(Protocol):
+    """An algorithm in training. Its state is tensors and builtins, so that it can be saved."""
+
+    def collect(self, source: Any, key: Key) -> Any:
+        """Gather the data of one meta-iteration; the batch has ``env_steps`` and ``metrics``."""
+
+    def update(self, batch: Any) -> dict[str, float]:
+        """One meta-iteration's update; returns its metrics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit."""
+
+    def learner(self, mode: ActionMode, key: Key) -> Learner:
+        """The agent as it stands, to evaluate or deploy."""

@@ -1,0 +1,328 @@
+"""MAML's update against slow, independent computations in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from metarl.algorithms.maml import MAML, MAMLBatch, MAMLConfig
+from metarl.inner_loop import Adaptation
+from metarl.losses import (
+    Samples,
+    fisher_product,
+    flat_samples,
+    log_prob_loss,
+    mean_kl,
+    ratio_loss,
+)
+from metarl.networks import MLPPolicy
+from metarl.params import Params, flatten, stack, unflatten
+
+F64 = torch.float64
+M, N, OBS = 3, 12, 2
+CONTINUOUS, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(4)
+OBSERVATION = spaces.Box(-np.inf, np.inf, (OBS,))
+
+
+def make_maml(action_space: spaces.Space = CONTINUOUS, **changes: Any) -> MAML:
+    options = {"hidden_sizes": (5, 4), "tasks": M, "inner_lr": (0.3, 0.2), "action_scale": 2.0}
+    maml = MAML(MAMLConfig(**(options | changes)), OBSERVATION, action_space, seed=0)
+    maml.params = {name: p.to(F64) for name, p in maml.params.items()}
+    return maml
+
+
+def make_samples(seed: int, action_space: spaces.Space = CONTINUOUS) -> Samples:
+    """Fixed data with a padded task."""
+    g = torch.Generator().manual_seed(seed)
+    if isinstance(action_space, spaces.Discrete):
+        actions = torch.randint(0, int(action_space.n), (M, N), generator=g)
+    else:
+        actions = torch.randn(M, N, 2, generator=g, dtype=F64)
+    valid = torch.arange(N) < torch.tensor([[N], [7], [N - 1]])
+    weights = valid.to(F64) / valid.sum(1, keepdim=True)
+    return Samples(
+        torch.randn(M, N, OBS, generator=g, dtype=F64),
+        actions,
+        torch.randn(M, N, generator=g, dtype=F64),
+        weights,
+    )
+
+
+def make_batch(maml: MAML, space: spaces.Space = CONTINUOUS, steps: int = 1) -> MAMLBatch:
+    inner = [make_samples(k, space) for k in range(steps)]
+    return MAMLBatch(np.zeros((M, 1)), [*inner, make_samples(99, space)], env_steps=0, metrics={})
+
+
+def objective_by_hand(
+    maml: MAML, batch: MAMLBatch, x: torch.Tensor, old: dict[tuple[int, int], torch.Tensor]
+) -> torch.Tensor:
+    """The meta-objective one task at a time, unrolled through plain autograd.
+
+    ``old`` is filled with the log-probabilities at the first call, and kept.
+    """
+    steps = len(batch.data) - 1
+    measured = range(1, steps + 1) if maml.config.outer_steps == "all" and steps else [steps]
+    losses = []
+    for m in range(M):
+        theta = {name: p.unsqueeze(0) for name, p in unflatten(x, maml.params).items()}
+        for k, data in enumerate(batch.data):
+            one = pick(data, m)
+            distribution = maml.policy(theta, one.observations)
+            if k in measured:
+                log_prob = old.setdefault((m, k), distribution.log_prob(one.actions).detach())
+                loss = ratio_loss(distribution, one, log_prob).squeeze()
+                losses.append(loss / len(measured))
+            if k < steps:
+                loss = log_prob_loss(distribution, one).squeeze()
+                g = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+                size = maml.config.inner_lr[min(k, 1)]
+                theta = {n: p - size * d for (n, p), d in zip(theta.items(), g, strict=True)}
+    return torch.stack(losses).sum() / M
+
+
+def pick(samples: Samples, m: int) -> Samples:
+    """Task m alone, without its padding."""
+    keep = samples.weights[m] > 0
+    fields = (samples.observations, samples.actions, samples.advantages, samples.weights)
+    return Samples(*(x[m : m + 1][:, keep] for x in fields))
+
+
+def meta_gradient(maml: MAML, batch: MAMLBatch) -> torch.Tensor:
+    """The gradient that `update` hands to TRPO."""
+    seen: list[torch.Tensor] = []
+
+    class Spy:
+        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
+            seen.append(gradient)
+            return maml_trpo.step(x, gradient, fisher_product, evaluate, loss)
+
+    maml_trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
+    maml.update(batch)
+    maml.trpo = maml_trpo
+    return seen[0]
+
+
+@pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
+@pytest.mark.parametrize(("steps", "outer"), [(0, "last"), (1, "last"), (2, "last"), (2, "all")])
+def test_meta_gradient_against_finite_differences(
+    steps: int, outer: str, space: spaces.Space
+) -> None:
+    maml = make_maml(space, adaptation_steps=steps, outer_steps=outer)
+    batch = make_batch(maml, space, steps)
+    x = flatten(maml.params)
+    old: dict[tuple[int, int], torch.Tensor] = {}
+    objective_by_hand(maml, batch, x.requires_grad_(), old)
+    got = meta_gradient(maml, batch)
+
+    def value(y: torch.Tensor) -> float:
+        return objective_by_hand(maml, batch, y.detach().requires_grad_(), old).item()
+
+    h = 1e-4
+    numeric = torch.empty_like(got)
+    for i in range(len(x)):
+        e = torch.zeros_like(got)
+        e[i] = h
+        # Fourth-order central difference: truncation h⁴, so 1e-6 is within reach in float64.
+        with torch.no_grad():
+            y = x.detach()
+        numeric[i] = (8 * (value(y + e) - value(y - e)) - (value(y + 2 * e) - value(y - 2 * e))) / (
+            12 * h
+        )
+    assert float((got - numeric).norm() / numeric.norm()) < 1e-6
+
+
+@pytest.mark.parametrize(("steps", "outer"), [(1, "last"), (2, "last"), (2, "all")])
+def test_meta_gradient_is_the_unrolled_graphs_and_joint_is_one_task_at_a_time(
+    steps: int, outer: str
+) -> None:
+    maml = make_maml(adaptation_steps=steps, outer_steps=outer)
+    batch = make_batch(maml, steps=steps)
+    x = flatten(maml.params).requires_grad_()
+    (expected,) = torch.autograd.grad(objective_by_hand(maml, batch, x, {}), x)
+    torch.testing.assert_close(meta_gradient(maml, batch), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_first_order_gradient_drops_the_second_order_term_and_only_that() -> None:
+    maml, exact = make_maml(first_order=True), make_maml()
+    batch = make_batch(maml)
+    theta = maml.adaptation.step(stack(maml.params, M), batch.data[0], 0).adapted
+    theta = {name: p.requires_grad_() for name, p in theta.items()}
+    distribution = maml.policy(theta, batch.data[-1].observations)
+    loss = ratio_loss(
+        distribution, batch.data[-1], distribution.log_prob(batch.data[-1].actions).detach()
+    )
+    g = torch.autograd.grad(loss.mean(), list(theta.values()))
+    expected = torch.cat([x.sum(0).reshape(-1) for x in g])
+    got = meta_gradient(maml, batch)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(got, meta_gradient(exact, batch), rtol=1e-2)
+
+
+def test_the_inner_step_of_a_task_does_not_depend_on_the_number_of_tasks() -> None:
+    # Trap: a mean over tasks before differentiating stacked parameters scales α by 1/M.
+    maml = make_maml()
+    data = make_samples(0)
+    joint = maml.adaptation.step(stack(maml.params, M), data, 0).adapted
+    for m in range(M):
+        alone = maml.adaptation.step(stack(maml.params, 1), pick(data, m), 0).adapted
+        for name, p in alone.items():
+            torch.testing.assert_close(joint[name][m], p[0], rtol=1e-12, atol=1e-14)
+
+
+def test_the_inner_step_by_hand() -> None:
+    """One observation 1, a linear policy μ = w + b: θ' = θ + α Â (a − μ)/σ², and log σ's own."""
+    policy = MLPPolicy(1, 1, hidden_sizes=())
+    theta: Params = {
+        "layer0.weight": torch.tensor([[[0.5]]], dtype=F64),
+        "layer0.bias": torch.tensor([[0.25]], dtype=F64),
+        "log_std": torch.tensor([[math.log(2.0)]], dtype=F64),
+    }
+    one = torch.ones(1, 1, 1, dtype=F64)
+    samples = Samples(one, 1.75 * one, 3.0 * one[..., 0], one[..., 0])
+    adapted = Adaptation(policy, (0.1,)).step(theta, samples, 0).adapted
+    # a − μ = 1, σ = 2: ∂ log π/∂μ = 1/4, ∂ log π/∂ log σ = 1/4 − 1.
+    assert float(adapted["layer0.weight"]) == pytest.approx(0.5 + 0.1 * 3 / 4, abs=1e-12)
+    assert float(adapted["layer0.bias"]) == pytest.approx(0.25 + 0.1 * 3 / 4, abs=1e-12)
+    assert float(adapted["log_std"]) == pytest.approx(math.log(2) - 0.1 * 3 * 3 / 4, abs=1e-12)
+
+
+def test_the_two_estimators_share_the_first_derivative_and_not_the_second() -> None:
+    maml = make_maml()
+    data = make_samples(0)
+    v = {n: torch.ones_like(p) for n, p in stack(maml.params, M).items()}
+    steps = [
+        make_maml(inner_estimator=e).adaptation.step(
+            stack(maml.params, M), data, 0, second_order=True
+        )
+        for e in ("log_prob", "ratio")
+    ]
+    for name in v:
+        torch.testing.assert_close(steps[0].adapted[name], steps[1].adapted[name])
+    products = [flatten(s.jacobian_product(v)) for s in steps]
+    assert not torch.allclose(products[0], products[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
+@pytest.mark.parametrize(("steps", "outer"), [(0, "last"), (1, "last"), (2, "last"), (2, "all")])
+def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
+    steps: int, outer: str, space: spaces.Space
+) -> None:
+    maml = make_maml(space, adaptation_steps=steps, outer_steps=outer)
+    batch = make_batch(maml, space, steps)
+    products: list[Any] = []
+
+    class Spy:
+        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
+            products.append((fisher_product, evaluate))
+            return trpo.step(x, gradient, fisher_product, evaluate, loss)
+
+    trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
+    x = flatten(maml.params)
+    params = dict(maml.params)
+    maml.update(batch)
+    maml.params = params
+
+    weights = maml.config.outer_weights()
+    frozen: dict[int, Any] = {}
+
+    def kl(y: torch.Tensor) -> torch.Tensor:
+        theta = stack(unflatten(y, params), M)
+        total = torch.zeros((), dtype=F64)
+        for k, data in enumerate(batch.data):
+            new = maml.policy(theta, data.observations)
+            old = frozen.setdefault(k, type(new)(*(z.detach() for z in new)))
+            total = total + weights[k] * mean_kl(old, new, data.weights).mean()
+            if k < steps:
+                loss = maml.adaptation.loss(theta, data)
+                g = torch.autograd.grad(loss.sum(), list(theta.values()), create_graph=True)
+                size = maml.config.inner_lr[min(k, 1)]
+                theta = {n: p - size * d for (n, p), d in zip(theta.items(), g, strict=True)}
+        return total
+
+    v = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=F64)
+    kl(x.clone().requires_grad_())
+    y = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(kl(y), y, create_graph=True)
+    (expected,) = torch.autograd.grad(g, y, v)
+    torch.testing.assert_close(products[0][0](v), expected, rtol=1e-7, atol=1e-10)
+
+
+def test_ratio_is_one_and_kl_zero_before_an_update() -> None:
+    maml = make_maml(adaptation_steps=2)
+    batch = make_batch(maml, steps=2)
+    seen: list[Any] = []
+
+    class Spy:
+        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
+            seen.append((evaluate(x), loss))
+            return trpo.step(x, gradient, fisher_product, evaluate, loss)
+
+    trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
+    maml.update(batch)
+    (loss, kl), at_x = seen[0]
+    mean_advantage = (batch.data[-1].weights * batch.data[-1].advantages).sum(1).mean()
+    # With every ratio equal to 1 the surrogate is minus the mean advantage.
+    assert float(at_x) == pytest.approx(-float(mean_advantage), rel=1e-12)
+    assert float(loss) == pytest.approx(float(at_x), rel=1e-12)
+    assert abs(float(kl)) < 1e-14
+
+
+def test_an_update_improves_the_surrogate_within_the_trust_region() -> None:
+    maml = make_maml(max_kl=0.01)
+    metrics = maml.update(make_batch(maml))
+    assert metrics["line_search/accepted"] == 1.0
+    assert metrics["loss/outer_after"] < metrics["loss/outer_before"]
+    assert 0 < metrics["kl/outer"] <= 0.01
+
+
+def test_a_rejected_update_leaves_the_parameters_to_the_bit() -> None:
+    maml = make_maml(max_kl=1e-300)
+    before = {name: p.clone() for name, p in maml.params.items()}
+    metrics = maml.update(make_batch(maml))
+    assert metrics["line_search/accepted"] == 0.0
+    assert all(torch.equal(before[name], p) for name, p in maml.params.items())
+
+
+def test_curvature_on_every_sample_thinned_by_one_is_the_whole() -> None:
+    data = make_samples(0)
+    assert data.thin(1) is data
+    thinned = data.thin(3)
+    assert thinned.observations.shape == (M, 4, OBS)
+    torch.testing.assert_close(thinned.weights.sum(1), torch.ones(M, dtype=F64))
+
+
+def test_fisher_product_of_a_stack_is_each_tasks_own() -> None:
+    maml = make_maml()
+    data = make_samples(0)
+    theta = {n: p.clone() for n, p in stack(maml.params, M).items()}
+    v = {
+        n: torch.randn(p.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+        for n, p in theta.items()
+    }
+    joint = fisher_product(maml.policy, theta, data, v)
+    for m in range(M):
+        one = {n: p[m : m + 1] for n, p in theta.items()}
+        alone = fisher_product(
+            maml.policy, one, pick(data, m), {n: x[m : m + 1] for n, x in v.items()}
+        )
+        for n in theta:
+            torch.testing.assert_close(joint[n][m], alone[n][0], rtol=1e-10, atol=1e-12)
+
+
+def test_flat_samples_drop_padding_and_keep_every_valid_step() -> None:
+    lengths = torch.tensor([[2, 1], [3, 3]])  # of horizon 4: at most 6 valid steps a task
+    valid = torch.arange(4) < lengths.unsqueeze(-1)
+    x = torch.arange(16.0).view(2, 2, 4)
+    samples = flat_samples(x.unsqueeze(-1), x.unsqueeze(-1), x, valid)
+    assert samples.advantages.shape == (2, 6)
+    for m, expected in enumerate([[0, 1, 4], [8, 9, 10, 12, 13, 14]]):
+        kept = samples.weights[m] > 0
+        assert samples.advantages[m][kept].tolist() == expected
+        assert samples.observations[m, kept, 0].tolist() == expected
+        assert samples.actions[m, kept, 0].tolist() == expected
+        assert samples.weights[m].sum() == pytest.approx(1.0)

@@ -1,0 +1,170 @@
+"""Every plot is written, wide enough, and shows what its data say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metarl.evaluation import Evaluation, path_plots, plots
+from metarl.evaluation.figures import AFTER, BEFORE, step_name
+from tests.evaluation.fakes import navigation_evaluation, navigation_result
+
+
+def pixels(path: Path) -> np.ndarray:
+    """[height, width, 3], after checks that hold for every plot."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        colors = np.asarray(image.convert("RGB")).astype(int)
+    assert colors.shape[1] >= 1000
+    assert colors.std() > 10  # not blank
+    assert (colors[0, 0] == 255).all()  # on white, so that it can be read on a dark page
+    return colors
+
+
+def share_of(colors: np.ndarray, hexadecimal: str) -> float:
+    """Share of the pixels that have just this colour."""
+    color = [int(hexadecimal[i : i + 2], 16) for i in (1, 3, 5)]
+    return float((colors == color).all(axis=-1).mean())
+
+
+def velocities(num_tasks: int = 12) -> Evaluation:
+    """The made-up measurements with one-dimensional tasks and no positions."""
+    return replace(
+        navigation_evaluation(num_tasks),
+        tasks=np.linspace(0.1, 2.9, num_tasks)[:, None],
+        task_columns=("velocity",),
+        task_units=("m/s",),
+        paths=None,
+    )
+
+
+def metrics(iterations: int, keys: tuple[str, ...], level: float = 0.0) -> list[dict[str, Any]]:
+    return [
+        {"iteration": i, "env_steps": 1000 * (i + 1)}
+        | {key: level + j + np.log1p(i) for j, key in enumerate(keys)}
+        for i in range(iterations)
+    ]
+
+
+def test_adaptation_curve_shows_modes_and_references(tmp_path: Path) -> None:
+    evaluation = navigation_evaluation()
+    other = replace(evaluation, action_mode="deterministic", returns=evaluation.returns + 3)
+    result = navigation_result(evaluation, other=other)
+    drawn = []
+    for name, each in {
+        "full": result,
+        "no other": replace(result, other=None),
+        "no references": replace(result, references={}),
+        "no step": navigation_result(
+            replace(evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1))
+        ),
+    }.items():
+        plots.plot_adaptation_curve(each, tmp_path / f"{name}.png")
+        colors = pixels(tmp_path / f"{name}.png")
+        assert share_of(colors, AFTER) > 1e-4
+        drawn.append(colors)
+    assert len({colors.tobytes() for colors in drawn}) == 4
+
+
+@pytest.mark.parametrize("make", [navigation_evaluation, velocities])
+def test_return_by_task(make: Callable[[], Evaluation], tmp_path: Path) -> None:
+    result = navigation_result(make())
+    plots.plot_return_by_task(result, tmp_path / "plot.png")
+    colors = pixels(tmp_path / "plot.png")
+    if len(result.task_columns) == 1:
+        assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
+
+
+def test_return_by_task_in_three_dimensions_is_refused(tmp_path: Path) -> None:
+    evaluation = replace(
+        velocities(), tasks=np.zeros((12, 3)), task_columns=tuple("abc"), task_units=("",) * 3
+    )
+    with pytest.raises(ValueError, match="tasks of 3 dimensions"):
+        plots.plot_return_by_task(navigation_result(evaluation), tmp_path / "plot.png")
+
+
+def test_reward_within_episode(tmp_path: Path) -> None:
+    plots.plot_reward_within_episode(navigation_evaluation(), tmp_path / "plot.png")
+    colors = pixels(tmp_path / "plot.png")
+    assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
+
+
+@pytest.mark.parametrize("with_goals", [True, False])
+def test_paths(with_goals: bool, tmp_path: Path) -> None:
+    evaluation = navigation_evaluation()
+    goals = evaluation.tasks if with_goals else None
+    path_plots.plot_paths(evaluation, tmp_path / "paths.png", goals)
+    path_plots.plot_adaptation_picture(evaluation, tmp_path / "picture.png", goals)
+    paths, picture = pixels(tmp_path / "paths.png"), pixels(tmp_path / "picture.png")
+    assert picture.shape[1] / picture.shape[0] > 2 > paths.shape[1] / paths.shape[0]
+    with pytest.raises(ValueError, match="no paths to draw"):
+        path_plots.plot_paths(velocities(), tmp_path / "none.png")
+
+
+def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
+    line = np.array([[0.0], [0.1], [0.2], [5.0], [9.9], [10.0]])
+    # The farthest from the middle, the farthest from it, then the one between.
+    assert path_plots.spread_tasks(line, 3).tolist() == [5, 0, 3]
+    twins = np.array([[0.0], [0.0], [1.0], [1.0]])
+    for tasks in (line, twins):
+        assert sorted(path_plots.spread_tasks(tasks, 99).tolist()) == list(range(len(tasks)))
+
+
+@pytest.mark.parametrize(
+    ("iterations", "keys"),
+    [
+        (3, ("return/pre", "return/post")),
+        (200, ("return/pre", "return/post")),
+        (50, ("return/episode_1", "return/episode_2")),
+        (50, ("return/episode_1",)),
+    ],
+)
+def test_training_curves(iterations: int, keys: tuple[str, ...], tmp_path: Path) -> None:
+    runs = {f"seed {s}": metrics(iterations, keys, level=3.0 * s) for s in range(3)}
+    plots.plot_training_curves({"seed 0": runs["seed 0"]}, tmp_path / "one.png")
+    plots.plot_training_curves(runs, tmp_path / "three.png")
+    assert not np.array_equal(pixels(tmp_path / "one.png"), pixels(tmp_path / "three.png"))
+
+
+def test_training_curves_without_returns(tmp_path: Path) -> None:
+    for runs in ({}, {"run": []}, {"run": [{"iteration": 0, "env_steps": 5}]}):
+        with pytest.raises(ValueError, match="no curve to draw"):
+            plots.plot_training_curves(runs, tmp_path / "plot.png")
+
+
+def test_read_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
+    lines = metrics(2, ("return/pre", "return/post"))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"iteration": 2, "env')
+    assert plots.read_metrics(path) == lines
+
+
+def test_step_names() -> None:
+    names = [step_name("gradient_step", k) for k in range(3)]
+    assert names == ["before adaptation", "after 1 gradient step", "after 2 gradient steps"]
+    assert [step_name("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
+
+
+def test_plotting_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
+    code = (
+        "import sys, matplotlib\n"
+        "keys = [key for key in matplotlib.rcParams if not key.startswith('backend')]\n"
+        "before = {key: matplotlib.rcParams[key] for key in keys}\n"
+        "from pathlib import Path\n"
+        "from metarl.evaluation import plots\n"
+        "from tests.evaluation.fakes import navigation_evaluation\n"
+        f"plots.plot_reward_within_episode(navigation_evaluation(), Path({str(tmp_path)!r}, 'p'))\n"
+        "print(all(matplotlib.rcParams[key] == before[key] for key in keys))\n"
+        "print('matplotlib.pyplot' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]

@@ -1,0 +1,191 @@
+"""The report says what the JSON says, loads nothing from elsewhere, and names what is missing."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from metarl.evaluation import Evaluation, EvaluationResult, ReportFiles, print_table, write_report
+from tests.evaluation.fakes import navigation_evaluation, navigation_result
+
+COMMAND = "python evaluate.py --run runs/navigation --seed 7"
+
+
+def write(folder: Path, evaluation: Evaluation, **changes: Any) -> ReportFiles:
+    training = [
+        {"env_steps": 100 * i, "return/pre": -50.0 + i, "return/post": -40.0 + i} for i in range(9)
+    ]
+    return write_report(
+        folder,
+        navigation_result(evaluation, **changes),
+        evaluation,
+        command=COMMAND,
+        versions={"metarl": "0.1.0", "numpy": "2.0 <own & build>"},
+        training={"navigation": training},
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    evaluation = navigation_evaluation()
+    other = replace(evaluation, action_mode="deterministic", returns=evaluation.returns + 1.5)
+    return write(
+        tmp_path_factory.mktemp("run") / "evaluation" / "held_out", evaluation, other=other
+    )
+
+
+def pages(files: ReportFiles) -> list[str]:
+    html = files.html.read_text(encoding="utf-8")
+    return [files.markdown.read_text(encoding="utf-8"), html]
+
+
+def test_both_pages_hold_every_number_of_the_headline(files: ReportFiles) -> None:
+    result = EvaluationResult.read(files.evaluation)
+    assert result.other is not None
+    assert result.headline.adaptation_helps is not None
+    wanted = [result.headline.adaptation_helps.verdict.split(": ")[1]]
+    for mode in (result.headline, result.other):
+        wanted += [f"{value:.2f}" for value in (*mode.mean, *mode.iqm, *mode.se95)]
+        wanted += [f"[{low:.2f}, {high:.2f}]" for low, high in (*mode.ci95, *mode.iqm_ci95)]
+        wanted += [f"{steps:,.0f}" for steps in mode.env_steps_used]
+    wanted += [f"{result.references['optimum'].mean:.2f}", "12 held-out tasks", "0.5, 0.25, 0.25"]
+    wanted += ["after 3 gradient steps", "seed 7", "200 meta-iterations", COMMAND, "0.1.0"]
+    for page in pages(files):
+        assert [text for text in wanted if text not in page] == []
+
+
+class Reader(HTMLParser):
+    """Collects what a page would load, and checks that its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in ("meta", "img", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_loads_nothing(files: ReportFiles) -> None:
+    page = files.html.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert len(reader.links) == 5
+    assert all(link.startswith("data:image/png;base64,") for link in reader.links)
+    assert not reader.tags & {"script", "link", "iframe", "object"}
+    assert not re.search(r"https?:|url\(|@import", page)
+    assert 'name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_markdown_links_to_pictures_beside_it(files: ReportFiles) -> None:
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", files.markdown.read_text(encoding="utf-8"))
+    assert len(links) == 5
+    assert all((files.markdown.parent / link).is_file() for link in links)
+    names = {path.name for path in files.plots}
+    assert names == {*links, "adaptation_picture.png"}
+
+
+def test_missing_references_are_named(files: ReportFiles, tmp_path: Path) -> None:
+    for page in pages(files):
+        assert "Not measured for this environment: oracle (" in page
+        assert "multitask (" in page
+        assert "random (" in page
+        assert "there is none" in page
+    references = {"oracle": -2.0, "multitask": -41.0, "random": -80.0}
+    everything = {name: np.full(12, value) for name, value in references.items()}
+    page, _ = pages(write(tmp_path, navigation_evaluation(), references=everything))
+    assert "Not measured" not in page
+    assert "normalised" in page
+
+
+def test_the_verdict_is_said_at_either_sign(tmp_path: Path) -> None:
+    for gain, words in ((10.0, "Adaptation helps: +"), (-10.0, "Adaptation hurts: -")):
+        for page in pages(write(tmp_path, navigation_evaluation(gain=gain))):
+            assert words in page
+    for page in pages(write(tmp_path, navigation_evaluation(gain=0.0, num_tasks=4))):
+        assert "No clear effect: " in page
+        assert "With only 4 tasks they are coarse" in page
+
+
+def test_training_tasks_are_called_so(tmp_path: Path) -> None:
+    evaluation = replace(navigation_evaluation(), split="training tasks")
+    for page in pages(write(tmp_path, evaluation)):
+        assert "evaluated on 12 training tasks" in page
+        assert "the very tasks trained on" in page
+
+
+def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
+    evaluation = replace(navigation_evaluation(), adaptation_axis="episode", step_sizes=[])
+    page, _ = pages(write(tmp_path, evaluation))
+    assert re.search(r"\| episode 4 \| [^|]+ \| 3 \|", page)
+    assert "4 consecutive episodes" in page
+    assert "gradient" not in page
+
+
+def test_strange_tasks_and_names_do_not_break_it(tmp_path: Path) -> None:
+    evaluation = replace(
+        navigation_evaluation(),
+        tasks=np.ones((12, 3)) * np.arange(12)[:, None],
+        task_columns=("a", "b", "c"),
+        task_units=("", "", ""),
+        paths=None,
+    )
+    files = write(tmp_path, evaluation, algorithm="<my> & | own")
+    reader = Reader()
+    reader.feed(files.html.read_text(encoding="utf-8"))
+    assert reader.open == []
+    assert not {"my", "own"} & reader.tags
+    assert {path.name for path in files.plots} == {
+        "adaptation_curve.png",
+        "reward_within_episode.png",
+        "training_curve.png",
+    }
+
+
+def test_an_evaluation_without_adaptation_is_reported(tmp_path: Path) -> None:
+    whole = navigation_evaluation()
+    assert whole.paths is not None
+    evaluation = replace(
+        whole,
+        returns=whole.returns[:1],
+        rewards=whole.rewards[:1],
+        paths=whole.paths[:1],
+        env_steps_used=np.zeros(1),
+        step_sizes=[],
+    )
+    page, _ = pages(write(tmp_path, evaluation))
+    assert "No adaptation step was measured." in page
+
+
+def test_table_on_the_terminal_fits_80_columns() -> None:
+    result = navigation_result(navigation_evaluation())
+    text = io.StringIO()
+    print_table(result, Console(file=text, width=80))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text.getvalue()
+    for k in range(4):
+        low, high = result.headline.ci95[k]
+        numbers = f"{result.headline.mean[k]:.2f} [{low:.2f}, {high:.2f}]"
+        row = next(line for line in lines if numbers in line)
+        assert row.split()[0] == str(k)
+        assert row.split()[4] == str(result.episodes_used[k])
+    assert any(line.startswith("optimum: -0.") for line in lines)
+    assert any(line.startswith("Adaptation helps: +") for line in lines)

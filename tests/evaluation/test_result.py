@@ -1,0 +1,166 @@
+"""`evaluation.json`: its keys, its numbers, the round trip, and what a broken file gets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl.evaluation import EvaluationResult, summarize
+from tests.evaluation.fakes import navigation_evaluation, navigation_result
+
+PROVENANCE = [
+    *("format", "algorithm", "env", "env_config", "split", "seeds", "evaluation_seed"),
+    *("checkpoint", "x", "episodes_per_step", "step_sizes", "episodes_used", "task_columns"),
+    *("task_units", "tasks"),
+]
+MEASURED = [
+    *("action_mode", "env_steps_used", "returns", "mean", "ci95", "se95", "iqm", "iqm_ci95"),
+]
+JUDGED = ["normalised", "adaptation_helps"]
+
+
+def full_result() -> EvaluationResult:
+    """Both modes and all references."""
+    evaluation = navigation_evaluation()
+    other = replace(evaluation, action_mode="deterministic", returns=evaluation.returns + 1.0)
+    references = {"oracle": np.full(12, -2.0), "multitask": np.full(12, -42.0)}
+    return navigation_result(evaluation, other=other, references=references)
+
+
+def test_keys_are_those_of_the_contract() -> None:
+    data = json.loads(full_result().to_json())
+    assert list(data) == [*PROVENANCE, *MEASURED, "references", *JUDGED, "other_mode"]
+    assert list(data["other_mode"]) == MEASURED + JUDGED
+    assert sorted(data["references"]["oracle"]) == ["ci95", "mean", "returns"]
+    assert sorted(data["adaptation_helps"]) == ["ci95", "delta", "verdict"]
+
+
+def test_numbers_by_hand() -> None:
+    evaluation = navigation_evaluation()
+    returns = np.array([[[-10.0, -12.0], [-20.0, -22.0]], [[-1.0, -3.0], [-4.0, -6.0]]])
+    evaluation = replace(
+        evaluation,
+        tasks=evaluation.tasks[:2],
+        returns=returns,
+        env_steps_used=np.array([0.0, 150.0]),
+        step_sizes=[0.5],
+    )
+    references = {"oracle": np.array([-1.0, -1.0]), "multitask": np.array([-30.0, -32.0])}
+    data = navigation_result(evaluation, references=references).to_dict()
+    assert data["format"] == 1
+    assert data["x"] == "gradient_step"
+    assert data["episodes_per_step"] == 2
+    assert data["episodes_used"] == [0, 2]
+    assert data["env_steps_used"] == [0.0, 150.0]
+    assert data["returns"] == [[-11.0, -21.0], [-2.0, -5.0]]
+    assert data["mean"] == [-16.0, -3.5]
+    assert data["ci95"] == [(-21.0, -11.0), (-5.0, -2.0)]
+    assert data["se95"] == pytest.approx([1.96 * 5, 1.96 * 1.5])
+    assert data["iqm"] == [-16.0, -3.5]
+    assert data["normalised"] == [0.5, 27.5 / 30.0]
+    assert data["adaptation_helps"] == {
+        "delta": 12.5,
+        "ci95": (9.0, 16.0),
+        "verdict": "adaptation helps: +12.5 [9.0, 16.0]",
+    }
+    assert data["other_mode"] is None
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    result = full_result()
+    path = tmp_path / "evaluation.json"
+    result.write(path)
+    assert EvaluationResult.read(path) == result
+    assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]  # nothing beside it
+    bare = navigation_result(navigation_evaluation(), references=None, checkpoint=None, seeds=[])
+    assert EvaluationResult.from_json(bare.to_json()) == bare
+    assert bare.headline.normalised is None
+
+
+def test_no_adaptation_step_has_no_verdict() -> None:
+    evaluation = navigation_evaluation()
+    evaluation = replace(
+        evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1), step_sizes=[]
+    )
+    result = navigation_result(evaluation)
+    assert result.headline.adaptation_helps is None
+    assert EvaluationResult.from_json(result.to_json()) == result
+
+
+def test_an_oracle_below_the_floor_gives_no_score() -> None:
+    references = {"oracle": np.full(12, -50.0), "multitask": np.full(12, -40.0)}
+    result = navigation_result(navigation_evaluation(), references=references)
+    assert result.headline.normalised is None
+
+
+def test_summarize_refuses_what_does_not_belong_together() -> None:
+    evaluation = navigation_evaluation()
+    with pytest.raises(ValueError, match=r"'oracle' has returns of shape \[3\]; .* 12 tasks"):
+        navigation_result(evaluation, references={"oracle": np.zeros(3)})
+    with pytest.raises(ValueError, match="different tasks or steps"):
+        navigation_result(evaluation, other=replace(evaluation, tasks=evaluation.tasks + 1))
+    with pytest.raises(ValueError, match="at least 2 tasks"):
+        summarize(
+            navigation_evaluation(num_tasks=1),
+            algorithm="maml",
+            env="navigation",
+            env_config={},
+            seeds=[1],
+            checkpoint=1,
+        )
+
+
+def test_numbers_that_json_lacks_are_not_written() -> None:
+    result = navigation_result(navigation_evaluation(), env_config={"radius": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        result.to_json()
+
+
+def edited(**changes: Any) -> str:
+    data = json.loads(full_result().to_json())
+    for key, value in changes.items():
+        if value is ...:
+            del data[key]
+        else:
+            data[key] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "r.json is not JSON"),
+        ("[]", "r.json must hold a JSON object"),
+        (edited(format=2), "r.json has format 2; this version of metarl reads format 1"),
+        (edited(format=...), "r.json lacks the key 'format'"),
+        (edited(mean=...), "r.json lacks the key 'mean'"),
+        (edited(other_mode={"mean": []}), "lacks the key"),
+        (edited(mean=[1.0, 2.0]), "'mean' must hold 4 finite numbers"),
+        (edited(mean=[1.0, 2.0, 3.0, "x"]), "'mean' must hold 4 finite numbers"),
+        (edited(mean=[1.0, 2.0, 3.0, float("nan")]), "'mean' must hold 4 finite numbers"),
+        (edited(returns=[[1.0]] * 4), "'returns' must hold 4 × 12 finite numbers"),
+        (edited(tasks=[[0.0]] * 12), "'tasks' must hold 12 × 2 finite numbers"),
+        (edited(ci95=[[1.0, 2.0, 3.0]] * 4), "'ci95' must hold 4 × 2 finite numbers"),
+        (edited(x="step"), "'x' is 'step'; it must be one of gradient_step, episode"),
+        (edited(env=3), "'env' is 3, which has the wrong type"),
+        (edited(checkpoint=True), "'checkpoint' is True, which has the wrong type"),
+        (edited(references={"oracle": 3}), "every entry of 'references' must be an object"),
+        (edited(references={"oracle": {}}), "lacks the key 'ci95'"),
+    ],
+)
+def test_broken_files_get_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        EvaluationResult.from_json(text, "r.json")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a text file"):
+        EvaluationResult.read(path)
