@@ -19,7 +19,8 @@ class GradientLearner:
     Args:
         adaptation: The gradient step.
         params: The meta-parameters, not stacked, on the CPU.
-        mode: "stochastic" samples actions, "deterministic" takes the distribution's mode.
+        mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
+            :attr:`mode` starts the round of episodes anew.
         key: Names the action noise.
     """
 
@@ -34,6 +35,17 @@ class GradientLearner:
         self._mode = mode
         self._key = key
         self._steps: list[dict[str, torch.Tensor]] = []
+
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self.params:
+            self._begin_round()
 
     @property
     def step_sizes(self) -> list[float]:
@@ -99,8 +111,11 @@ class GradientLearner:
         """One gradient step on the round that was just played.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is none, or its actions were deterministic: without noise a
+                policy gradient has nothing to learn from.
         """
+        if self._mode == "deterministic":
+            raise ValueError("adapt() needs a round of stochastic actions: set mode first")
         if not self._steps or "rewards" not in self._steps[-1]:
             raise ValueError("adapt() needs a round of episodes: act() and observe() first")
         # [M, B] a step → [M, B, T]

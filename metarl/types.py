@@ -81,11 +81,14 @@ class Learner(Protocol):
     Attributes:
         adaptation_axis: "gradient_step" for agents that pool the lanes of a task in
             :meth:`adapt`; "episode" for agents that keep one memory a lane.
+        mode: How actions are chosen. A change of it starts a round of episodes anew: what was
+            played of it is forgotten.
         step_sizes: Sizes of the successive adaptation steps; empty where there are none.
         privileged: True only for references that may be told the task (the oracle).
     """
 
     adaptation_axis: AdaptationAxis
+    mode: ActionMode
     step_sizes: list[float]
     privileged: bool
 
