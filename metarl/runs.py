@@ -181,7 +181,6 @@ def measure(
             episodes=episodes,
             seed=seed,
             split=split_name,
-            action_mode=mode,
             progress=lambda k, _, before=before: progress(before + k, rounds) if progress else None,  # type: ignore[misc]
         )
     axis = next(iter(measured.values())).adaptation_axis

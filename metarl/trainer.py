@@ -129,7 +129,6 @@ class Trainer:
             episodes=options.episodes,
             seed=self.config.seed,
             split=split,
-            action_mode=mode,
         )
         returns = measured.task_returns  # [K+1, n]
         names = [f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}" for k in range(99)]

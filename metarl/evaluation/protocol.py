@@ -101,13 +101,15 @@ def evaluate(
     episodes: int,
     seed: int,
     split: str,
-    action_mode: ActionMode,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure returns after 0..K adaptation steps.
+    """Measure returns after 0..K adaptation steps, in the learner's own action mode.
 
     A round lets every lane play one episode from a reset; the agent may adapt after each round but
     the last. So K gradient steps need K+1 rounds, and K+1 rounds are episodes 1..K+1 of a trial.
+    An agent that learns by gradients needs the noise of its actions to learn from: where it is
+    measured in deterministic mode, it adapts on a stochastic round of its own, with the very
+    resets and noise of an evaluation in stochastic mode, so that both modes measure one agent.
 
     Args:
         learner: The agent. It is told the tasks only if it is privileged.
@@ -117,7 +119,6 @@ def evaluate(
         episodes: B >= 1, episodes of each task a round.
         seed: Of the resets; the learner's own randomness comes with the learner.
         split: Name of the set of tasks, for the record.
-        action_mode: The mode in which the learner acts, for the record.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
@@ -128,21 +129,31 @@ def evaluate(
     tasks = np.asarray(tasks, dtype=np.float64)
     _check_sizes(env, tasks, adaptation_steps, episodes)
     num_tasks, rounds = len(tasks), adaptation_steps + 1
+    pooled = learner.adaptation_axis == "gradient_step"
+    action_mode = learner.mode
     key = Key(seed, evaluation=True)
 
     env.set_tasks(np.repeat(tasks, episodes, axis=0))
     learner.begin(num_tasks, episodes, tasks if learner.privileged else None)
     recorded: list[_Round] = []
+    experience: list[_Round] = []  # what the agent adapted on
     for k in range(rounds):
         recorded.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
         if progress is not None:
             progress(k + 1, rounds)
-        if k < adaptation_steps:
+        if k == adaptation_steps:
+            break
+        if pooled and action_mode == "deterministic":
+            learner.mode = "stochastic"
+            experience.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
+            learner.adapt()
+            learner.mode = action_mode
+        else:
+            experience.append(recorded[-1])
             learner.adapt()
 
-    pooled = learner.adaptation_axis == "gradient_step"
     agents = num_tasks if pooled else num_tasks * episodes
-    steps = np.array([r.env_steps for r in recorded[:-1]], dtype=np.float64)
+    steps = np.array([r.env_steps for r in experience], dtype=np.float64)
     paths = [r.path for r in recorded if r.path is not None]
     return Evaluation(
         tasks=tasks,
@@ -151,13 +162,19 @@ def evaluate(
         split=split,
         action_mode=action_mode,
         adaptation_axis=learner.adaptation_axis,
-        step_sizes=[float(size) for size in learner.step_sizes[:adaptation_steps]],
+        step_sizes=_step_sizes(learner, adaptation_steps),
         seed=seed,
         returns=np.stack([r.returns for r in recorded]),
         env_steps_used=np.concatenate([[0.0], np.cumsum(steps)]) / agents,
         rewards=np.stack([r.rewards for r in recorded]),
         paths=np.stack(paths) if paths else None,
     )
+
+
+def _step_sizes(learner: Learner, adaptation_steps: int) -> list[float]:
+    """Sizes of the K steps; the learner's last one repeats."""
+    sizes = [float(size) for size in learner.step_sizes[:adaptation_steps]]
+    return sizes + sizes[-1:] * (adaptation_steps - len(sizes))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from envs.tasks import TaskDistribution
 from metarl.evaluation import Evaluation, EvaluationResult, summarize
+from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0
 """What the fake environment wrongly pays lanes whose episode is over."""
@@ -79,7 +80,13 @@ class CountingLearner:
 
     privileged = False
 
-    def __init__(self, axis: str = "gradient_step", log: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        axis: str = "gradient_step",
+        log: list[str] | None = None,
+        mode: ActionMode = "stochastic",
+    ) -> None:
+        self.mode: ActionMode = mode
         self.adaptation_axis: Any = axis
         self.step_sizes = [0.5, 0.25, 0.125] if axis == "gradient_step" else []
         self.log = [] if log is None else log
@@ -122,6 +129,7 @@ class Surveyor:
     """
 
     adaptation_axis: Any = "gradient_step"
+    mode: ActionMode = "stochastic"
     step_sizes: list[float] = []  # noqa: RUF012
     privileged = False
 

@@ -12,8 +12,10 @@ import pytest
 
 from envs.navigation import PointNavigation
 from envs.tasks import FiniteTasks
+from metarl.algorithms.maml import MAML, MAMLConfig
 from metarl.evaluation import Evaluation, evaluate, split_tasks
 from metarl.evaluation.statistics import adaptation_verdict
+from metarl.random import Key
 from tests.evaluation.fakes import CountingLearner, StairEnv, StairTasks, Surveyor
 
 TASKS = StairTasks().held_out()  # lengths 2, 3, 9 at a horizon of 4; pay 1, -0.5, 2
@@ -21,7 +23,7 @@ TASKS = StairTasks().held_out()  # lengths 2, 3, 9 at a horizon of 4; pay 1, -0.
 
 def run(learner: Any, env: Any, **changes: Any) -> Evaluation:
     settings = {"adaptation_steps": 2, "episodes": 2, "seed": 5, "split": "held_out"}
-    return evaluate(learner, env, TASKS, action_mode="stochastic", **{**settings, **changes})
+    return evaluate(learner, env, TASKS, **{**settings, **changes})
 
 
 def test_returns_are_sums_of_valid_rewards() -> None:
@@ -64,7 +66,6 @@ def test_order_of_calls_and_early_stop() -> None:
         episodes=2,
         seed=0,
         split="held_out",
-        action_mode="deterministic",
         progress=lambda *rounds: progress.append(rounds),
     )
     play = ["reset"] + ["act", "step", "observe"] * 3
@@ -220,7 +221,6 @@ def _navigate(seed: int) -> Evaluation:
         episodes=3,
         seed=seed,
         split=split,
-        action_mode="stochastic",
     )
 
 
@@ -246,3 +246,62 @@ def test_measuring_imports_neither_torch_nor_matplotlib() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert finished.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("axis", "mode", "rounds"),
+    [
+        ("gradient_step", "stochastic", "stochastic adapt stochastic"),
+        # Measured without noise, a gradient-based agent adapts on a noisy round of its own.
+        ("gradient_step", "deterministic", "deterministic stochastic adapt deterministic"),
+        ("episode", "deterministic", "deterministic adapt deterministic"),
+    ],
+)
+def test_a_gradient_learner_adapts_on_stochastic_rounds_in_either_mode(
+    axis: str, mode: Any, rounds: str
+) -> None:
+    log: list[str] = []
+
+    class Logging(CountingLearner):
+        def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+            log.append(self.mode)
+            return super().act(observation, active)
+
+        def adapt(self) -> None:
+            log.append("adapt")
+            super().adapt()
+
+    evaluation = run(Logging(axis, mode=mode), StairEnv(6), adaptation_steps=1)
+    assert log == [word for word in rounds.split() for _ in range(1 if word == "adapt" else 4)]
+    assert evaluation.action_mode == mode
+    # Only measured rounds are results; only what the agent adapted on is its experience.
+    np.testing.assert_array_equal(evaluation.returns[:, 0, 0], [2.0, 4.0])
+    assert evaluation.env_steps_used.tolist() == [0, 6 if axis == "gradient_step" else 3]
+
+
+def test_both_modes_measure_the_same_adapted_agent() -> None:
+    adapted = []
+    for mode in ("stochastic", "deterministic"):
+        env = PointNavigation(6, horizon=12)
+        config = MAMLConfig(hidden_sizes=(8,), inner_lr=(0.5, 0.25))
+        maml = MAML(config, env.single_observation_space, env.single_action_space, seed=0)
+        learner = maml.learner(mode, Key(3, evaluation=True))  # type: ignore[arg-type]
+        tasks = env.task_distribution.held_out()[:2]
+        evaluation = evaluate(
+            learner, env, tasks, adaptation_steps=2, episodes=3, seed=3, split="held_out"
+        )
+        adapted.append(learner.params)
+        assert evaluation.step_sizes == [0.5, 0.25]
+    for name, p in adapted[0].items():
+        assert (p == adapted[1][name]).all()
+        assert (p != maml.params[name]).any()
+
+
+def test_the_last_step_size_repeats() -> None:
+    assert run(CountingLearner(), StairEnv(6), adaptation_steps=5).step_sizes == [
+        0.5,
+        0.25,
+        0.125,
+        0.125,
+        0.125,
+    ]
