@@ -299,6 +299,8 @@ def _protocol(result: EvaluationResult) -> list[str]:
             f"rounds it plays {result.episodes_per_step} fresh episodes of every task, which are "
             "measured, and then takes one gradient step from them for the next round"
             + (f" (step sizes {sizes})." if sizes else ".")
+            + " Where actions are deterministic it adapts on stochastic episodes of their own, "
+            "which are not measured."
         )
     else:
         adapts = (
