@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from metarl.inner_loop import Adaptation
-from metarl.params import Params, stack
+from metarl.params import Params, stack, to_device
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Trajectory
 
@@ -22,13 +22,22 @@ class GradientLearner:
         mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
             :attr:`mode` starts the round of episodes anew.
         key: Names the action noise.
+        device: Where adaptation steps run; actions are chosen on the CPU.
     """
 
     adaptation_axis: AdaptationAxis = "gradient_step"
     privileged = False
 
-    def __init__(self, adaptation: Adaptation, params: Params, mode: ActionMode, key: Key) -> None:
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        params: Params,
+        mode: ActionMode,
+        key: Key,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.adaptation = adaptation
+        self.device = torch.device(device)
         self.meta_params = params
         self.params: Params = {}
         self.adaptation_step = 0
@@ -122,8 +131,10 @@ class GradientLearner:
         fields = {
             name: torch.stack([s[name] for s in self._steps], dim=2) for name in self._steps[0]
         }
-        samples = self.adaptation.samples(Trajectory(**fields))
-        self.params = self.adaptation.step(self.params, samples, self.adaptation_step).adapted
+        samples = self.adaptation.samples(Trajectory(**fields).to(self.device))
+        theta = to_device(self.params, self.device)
+        step = self.adaptation.step(theta, samples, self.adaptation_step)
+        self.params = to_device(step.adapted, "cpu")
         self.adaptation_step += 1
         self._begin_round()
 

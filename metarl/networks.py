@@ -39,6 +39,9 @@ class MLPPolicy:
         initial_std: σ before training, in units of the action's [-1, 1].
         min_std: A floor under σ; below it log σ is clamped.
         action_scale: Actions per unit of the network's output.
+        std_rate: log σ is this many times its parameter. It leaves the policies that can be
+            expressed as they are, and makes a gradient step of size α move log σ by α·std_rate²
+            times the derivative, so that the noise can adapt faster than the mean, or slower.
     """
 
     observation_dim: int
@@ -49,6 +52,7 @@ class MLPPolicy:
     initial_std: float = 1.0
     min_std: float = 1e-6
     action_scale: float = 1.0
+    std_rate: float = 1.0
 
     @property
     def family(self) -> type[DiagonalGaussian] | type[Categorical]:
@@ -88,7 +92,7 @@ class MLPPolicy:
             params[f"layer{i}.weight"] = torch.from_numpy(weight)
             params[f"layer{i}.bias"] = torch.zeros(n_out)
         if not self.discrete:
-            log_std = math.log(self.initial_std / self.action_scale)
+            log_std = math.log(self.initial_std) / self.std_rate
             params["log_std"] = torch.full((self.action_dim,), log_std)
         return params
 
@@ -113,9 +117,8 @@ class MLPPolicy:
             x = torch.baddbmm(bias, x, params[f"layer{i}.weight"])  # [M, N, out]
         if self.discrete:
             return Categorical(x)
-        scale = self.action_scale
-        log_std = params["log_std"].clamp(min=math.log(self.min_std / scale)).unsqueeze(1)
-        return DiagonalGaussian(scale * x, log_std + math.log(scale))
+        log_std = (self.std_rate * params["log_std"]).clamp(min=math.log(self.min_std))
+        return DiagonalGaussian(self.action_scale * x, log_std.unsqueeze(1))
 
 
 @dataclass(frozen=True)

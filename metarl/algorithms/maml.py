@@ -48,8 +48,8 @@ class MAMLConfig(BaseModel):
     inner_estimator: Literal["log_prob", "ratio"] = Field(
         "log_prob", description="inner objective: log-probability or likelihood ratio"
     )
-    outer_steps: Literal["last", "all"] = Field(
-        "last", description="adaptation steps whose return counts: the last, or each one equally"
+    outer_weights: tuple[float, ...] | None = Field(
+        None, description="weights of the returns after 0..K steps; null: the last alone counts"
     )
     first_order: bool = Field(False, description="drop the second-order term of the meta-gradient")
     discount: float = Field(0.99, ge=0, le=1, description="discount γ")
@@ -60,6 +60,9 @@ class MAMLConfig(BaseModel):
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
     min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
     action_scale: float = Field(1.0, gt=0, description="actions per unit of network output")
+    std_rate: float = Field(
+        1.0, gt=0, description="log σ per unit of its parameter: its inner steps go as the square"
+    )
     max_kl: float = Field(0.01, gt=0, description="TRPO's trust region, nats")
     cg_steps: int = Field(10, ge=1, description="conjugate-gradient steps")
     cg_damping: float = Field(1e-5, ge=0, description="added to the Fisher diagonal")
@@ -77,14 +80,20 @@ class MAMLConfig(BaseModel):
                 raise ValueError(f"{name} must be one or more positive numbers, not {list(sizes)}")
         if any(n < 1 for n in self.hidden_sizes):
             raise ValueError(f"hidden_sizes must be positive, not {list(self.hidden_sizes)}")
+        weights = self.outer_weights
+        if weights is not None and (
+            len(weights) != self.adaptation_steps + 1 or min(weights) < 0 or weights[-1] <= 0
+        ):
+            raise ValueError(
+                f"outer_weights must be {self.adaptation_steps + 1} numbers >= 0, one for the "
+                f"return before and after each step, the last > 0, not {list(weights)}"
+            )
         return self
 
-    def outer_weights(self) -> list[float]:
-        """w_0, …, w_K of the objective, which sum to 1; the unadapted policy counts if K = 0."""
-        steps = self.adaptation_steps
-        if self.outer_steps == "last" or steps == 0:
-            return [0.0] * steps + [1.0]
-        return [0.0] + [1.0 / steps] * steps
+    def objective_weights(self) -> list[float]:
+        """w_0, …, w_K of the objective, which sum to 1."""
+        weights = self.outer_weights or (0.0,) * self.adaptation_steps + (1.0,)
+        return [w / sum(weights) for w in weights]
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,7 @@ class MAML:
             initial_std=config.initial_std,
             min_std=config.min_std,
             action_scale=config.action_scale,
+            std_rate=config.std_rate,
         )
         self.adaptation = self._adaptation(config.inner_lr)
         self.trpo = TRPO(
@@ -178,7 +188,7 @@ class MAML:
             self.adaptation,
             self.params,
             batch.data,
-            config.outer_weights(),
+            config.objective_weights(),
             second_order=not config.first_order,
             curvature_every=config.curvature_every,
         )
@@ -202,7 +212,7 @@ class MAML:
             "line_search/accepted": float(result.accepted),
         }
         if "log_std" in self.params:
-            metrics["policy/std"] = float(self.params["log_std"].exp().mean() * config.action_scale)
+            metrics["policy/std"] = float((config.std_rate * self.params["log_std"]).exp().mean())
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,9 +232,10 @@ class MAML:
         self.params = to_device(state["params"], self.device)
 
     def learner(self, mode: ActionMode, key: Key) -> GradientLearner:
-        """The agent as it stands, on the CPU."""
+        """The agent as it stands."""
         adaptation = self._adaptation(self.config.evaluation_inner_lr or self.config.inner_lr)
-        return GradientLearner(adaptation, to_device(detach(self.params), "cpu"), mode, key)
+        params = to_device(detach(self.params), "cpu")
+        return GradientLearner(adaptation, params, mode, key, self.device)
 
     def _adaptation(self, step_sizes: tuple[float, ...]) -> Adaptation:
         config = self.config

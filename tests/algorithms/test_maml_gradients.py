@@ -29,6 +29,10 @@ CONTINUOUS, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(4)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (OBS,))
 
 
+WEIGHTS = [(0, None), (1, None), (2, None), (2, (0.0, 3.0, 1.0)), (1, (1.0, 1.0))]
+"""Inner steps, and how their returns count in the objective."""
+
+
 def make_maml(action_space: spaces.Space = CONTINUOUS, **changes: Any) -> MAML:
     options = {"hidden_sizes": (5, 4), "tasks": M, "inner_lr": (0.3, 0.2), "action_scale": 2.0}
     maml = MAML(MAMLConfig(**(options | changes)), OBSERVATION, action_space, seed=0)
@@ -66,17 +70,17 @@ def objective_by_hand(
     ``old`` is filled with the log-probabilities at the first call, and kept.
     """
     steps = len(batch.data) - 1
-    measured = range(1, steps + 1) if maml.config.outer_steps == "all" and steps else [steps]
+    chosen = maml.config.outer_weights or [0.0] * steps + [1.0]
     losses = []
     for m in range(M):
         theta = {name: p.unsqueeze(0) for name, p in unflatten(x, maml.params).items()}
         for k, data in enumerate(batch.data):
             one = pick(data, m)
             distribution = maml.policy(theta, one.observations)
-            if k in measured:
+            if chosen[k] > 0:
                 log_prob = old.setdefault((m, k), distribution.log_prob(one.actions).detach())
                 loss = ratio_loss(distribution, one, log_prob).squeeze()
-                losses.append(loss / len(measured))
+                losses.append(chosen[k] / sum(chosen) * loss)
             if k < steps:
                 loss = log_prob_loss(distribution, one).squeeze()
                 g = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
@@ -108,11 +112,11 @@ def meta_gradient(maml: MAML, batch: MAMLBatch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
-@pytest.mark.parametrize(("steps", "outer"), [(0, "last"), (1, "last"), (2, "last"), (2, "all")])
+@pytest.mark.parametrize(("steps", "weights"), WEIGHTS)
 def test_meta_gradient_against_finite_differences(
-    steps: int, outer: str, space: spaces.Space
+    steps: int, weights: tuple[float, ...] | None, space: spaces.Space
 ) -> None:
-    maml = make_maml(space, adaptation_steps=steps, outer_steps=outer)
+    maml = make_maml(space, adaptation_steps=steps, outer_weights=weights)
     batch = make_batch(maml, space, steps)
     x = flatten(maml.params)
     old: dict[tuple[int, int], torch.Tensor] = {}
@@ -136,11 +140,11 @@ def test_meta_gradient_against_finite_differences(
     assert float((got - numeric).norm() / numeric.norm()) < 1e-6
 
 
-@pytest.mark.parametrize(("steps", "outer"), [(1, "last"), (2, "last"), (2, "all")])
+@pytest.mark.parametrize(("steps", "weights"), WEIGHTS[1:])
 def test_meta_gradient_is_the_unrolled_graphs_and_joint_is_one_task_at_a_time(
-    steps: int, outer: str
+    steps: int, weights: tuple[float, ...] | None
 ) -> None:
-    maml = make_maml(adaptation_steps=steps, outer_steps=outer)
+    maml = make_maml(adaptation_steps=steps, outer_weights=weights)
     batch = make_batch(maml, steps=steps)
     x = flatten(maml.params).requires_grad_()
     (expected,) = torch.autograd.grad(objective_by_hand(maml, batch, x, {}), x)
@@ -208,11 +212,11 @@ def test_the_two_estimators_share_the_first_derivative_and_not_the_second() -> N
 
 
 @pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
-@pytest.mark.parametrize(("steps", "outer"), [(0, "last"), (1, "last"), (2, "last"), (2, "all")])
+@pytest.mark.parametrize(("steps", "weights"), WEIGHTS)
 def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
-    steps: int, outer: str, space: spaces.Space
+    steps: int, weights: tuple[float, ...] | None, space: spaces.Space
 ) -> None:
-    maml = make_maml(space, adaptation_steps=steps, outer_steps=outer)
+    maml = make_maml(space, adaptation_steps=steps, outer_weights=weights)
     batch = make_batch(maml, space, steps)
     products: list[Any] = []
 
@@ -227,7 +231,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
     maml.update(batch)
     maml.params = params
 
-    weights = maml.config.outer_weights()
+    chosen = maml.config.objective_weights()
     frozen: dict[int, Any] = {}
 
     def kl(y: torch.Tensor) -> torch.Tensor:
@@ -236,7 +240,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
         for k, data in enumerate(batch.data):
             new = maml.policy(theta, data.observations)
             old = frozen.setdefault(k, type(new)(*(z.detach() for z in new)))
-            total = total + weights[k] * mean_kl(old, new, data.weights).mean()
+            total = total + chosen[k] * mean_kl(old, new, data.weights).mean()
             if k < steps:
                 loss = maml.adaptation.loss(theta, data)
                 g = torch.autograd.grad(loss.sum(), list(theta.values()), create_graph=True)

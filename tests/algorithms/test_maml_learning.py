@@ -1,0 +1,114 @@
+"""MAML learns to adapt, in toys where nothing but adaptation can help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from envs import TaskVectorEnv
+from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.inner_loop import Adaptation, InnerStep
+from metarl.random import Key
+from metarl.rollout import RolloutWorker
+from tests.toy_envs import Arms, Line
+
+ITERATIONS = 30
+LEARNED = {"arms": 0.5, "line": 1.6}  # gain of one adaptation step, mean over the last iterations
+
+
+def gains(toy: str, seed: int, **changes: Any) -> list[float]:
+    """What one gradient step brings in every iteration of a meta-training: post − pre."""
+    if toy == "arms":
+        make: Callable[[int], TaskVectorEnv] = Arms
+        options: dict[str, Any] = {"tasks": 10, "episodes": 20, "inner_lr": (0.1,)}
+    else:
+        make = lambda n: Line(n, horizon=10)  # noqa: E731
+        options = {"tasks": 10, "episodes": 10, "inner_lr": (0.05,), "initial_std": 0.5}
+    worker = RolloutWorker(make)
+    env = worker.env(1)
+    options |= {"hidden_sizes": (8,), "max_kl": 0.02}
+    config = MAMLConfig(**(options | changes))
+    maml = MAML(config, env.single_observation_space, env.single_action_space, seed)
+    found = []
+    for iteration in range(1, ITERATIONS + 1):
+        batch = maml.collect(worker, Key(seed, iteration))
+        maml.update(batch)
+        found.append(batch.metrics["return/post"] - batch.metrics["return/pre"])
+    return found
+
+
+def mean(x: list[float]) -> float:
+    return sum(x) / len(x)
+
+
+@pytest.mark.parametrize("toy", ["arms", "line"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_one_gradient_step_comes_to_matter(toy: str, first_order: bool) -> None:
+    """Without adaptation an arm pays 0.2 on average and no side of the line is better."""
+    gain = gains(toy, seed=1, first_order=first_order)
+    assert mean(gain[-10:]) > LEARNED[toy]
+    assert mean(gain[:3]) < 0.8 * LEARNED[toy]  # it was meta-training that brought it
+
+
+def _smaller_steps(patch: pytest.MonkeyPatch) -> None:
+    """The mean over the 10 tasks taken before differentiating: every inner step is 1/M of its."""
+    size = Adaptation.step_size
+    patch.setattr(Adaptation, "step_size", lambda self, k: size(self, k) / 10)
+
+
+def _uphill(patch: pytest.MonkeyPatch) -> None:
+    size = Adaptation.step_size
+    patch.setattr(Adaptation, "step_size", lambda self, k: -size(self, k))
+
+
+def _no_advantages(patch: pytest.MonkeyPatch) -> None:
+    samples = Adaptation.samples
+
+    def zeroed(self: Adaptation, trajectory: Any) -> Any:
+        found = samples(self, trajectory)
+        return replace(found, advantages=torch.zeros_like(found.advantages))
+
+    patch.setattr(Adaptation, "samples", zeroed)
+
+
+def _wrong_hessian_sign(patch: pytest.MonkeyPatch) -> None:
+    """I + α H in place of I − α H."""
+    product = InnerStep.jacobian_product
+    patch.setattr(
+        InnerStep,
+        "jacobian_product",
+        lambda self, v: {n: 2 * v[n] - p for n, p in product(self, v).items()},
+    )
+
+
+def _pooled_tasks(patch: pytest.MonkeyPatch) -> None:
+    """One adapted policy for all the tasks."""
+    step = Adaptation.step
+
+    def pooled(self: Adaptation, *args: Any, **options: Any) -> InnerStep:
+        taken = step(self, *args, **options)
+        adapted = {n: p.mean(0, keepdim=True).expand_as(p) for n, p in taken.adapted.items()}
+        return replace(taken, adapted=adapted)
+
+    patch.setattr(Adaptation, "step", pooled)
+
+
+@pytest.mark.parametrize(
+    "trap", [_smaller_steps, _uphill, _no_advantages, _wrong_hessian_sign, _pooled_tasks]
+)
+def test_the_threshold_tells_broken_code_apart(
+    trap: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap(monkeypatch)
+    assert mean(gains("arms", seed=1)[-10:]) < 0.8 * LEARNED["arms"]
+
+
+def test_every_step_counts() -> None:
+    """Two inner steps, each on fresh episodes, bring more than one."""
+    one = mean(gains("line", seed=1)[-10:])
+    two = mean(gains("line", seed=1, adaptation_steps=2)[-10:])
+    assert two > one + 0.2
