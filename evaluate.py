@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.config.command_line import EvaluateArguments, parse_evaluate_arguments
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.program import optional_output, run_program
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Split
@@ -20,22 +19,18 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate, and return the exit code: 0 finished, 1 failed, 2 wrong input, 130 interrupted."""
-    try:
-        return evaluate(parse_evaluate_arguments(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except EnvironmentFailure as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return run_program(lambda: evaluate(argv))
 
 
-def evaluate(arguments: EvaluateArguments) -> int:
+def evaluate(argv: Sequence[str]) -> int:
     """Load every run, evaluate it, and write its report."""
-    import envs  # the simulators load here, so that --help and wrong input answer at once
+    from metarl.config.command_line import parse_evaluate_arguments
+
+    arguments = parse_evaluate_arguments(argv)
+    # Imported here, so that --help and wrong input answer at once.
+    import torch
+
+    from metarl.errors import UserError
     from metarl.runs import load_run
 
     if arguments.output is not None and len(arguments.run) > 1:
@@ -44,6 +39,7 @@ def evaluate(arguments: EvaluateArguments) -> int:
     for run_dir in map(Path, arguments.run):
         run = load_run(run_dir, arguments.checkpoint, arguments.device)
         defaults = run.config.evaluation
+        torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
         try:
             evaluate_and_report(
                 run,
@@ -55,9 +51,6 @@ def evaluate(arguments: EvaluateArguments) -> int:
                 seed=arguments.seed,
                 output=Path(arguments.output) if arguments.output else None,
             )
-        except (FloatingPointError, envs.EnvironmentFailure) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
         finally:
             run.worker.close()
     return 0
@@ -103,8 +96,9 @@ def evaluate_and_report(
             figures={path.stem: path for path in files.plots},
             tables={"returns": (names, rows)},
         )
-    print_table(result)
-    print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+    with optional_output():
+        print_table(result)
+        print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class GradientLearner:
             log_prob = distribution.log_prob(action)
         step = {"observations": obs, "actions": action, "log_probs": log_prob}
         self._steps.append(step | {"valid": torch.from_numpy(active.copy())})
-        return action.numpy()
+        return action.numpy().copy()  # an environment may write into it
 
     def observe(
         self,

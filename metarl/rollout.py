@@ -68,7 +68,7 @@ class RolloutWorker:
             A trajectory ``[M, B, T, ·]`` on the CPU, T the longest episode of the batch.
 
         Raises:
-            FloatingPointError: if an observation or a reward is not finite; names the task.
+            FloatingPointError: a tensor of the rollout is not finite; names it and the tasks.
         """
         start = time.perf_counter()
         num_tasks = len(tasks)
@@ -95,10 +95,12 @@ class RolloutWorker:
             for t in range(horizon):
                 valid = ~env.finished
                 obs = torch.from_numpy(observation.astype(np.float32)).view(*shape, -1)
+                _check_finite("observations", obs, tasks)
                 action, log_prob = actor.act(obs, noise[t])
-                observation, reward, terminated, truncated, _ = env.step(
-                    action.numpy().reshape(num_tasks * lanes, *action.shape[2:])
-                )
+                _check_finite("actions", action, tasks)
+                played = action.numpy().reshape(num_tasks * lanes, *action.shape[2:])
+                # A copy: an environment may clip in place, and the raw sample is what is learned.
+                observation, reward, terminated, truncated, _ = env.step(played.copy())
                 steps.append((obs, action, log_prob))
                 rewards.append(reward)
                 flags.append((terminated & valid, truncated & valid, valid))
@@ -120,15 +122,20 @@ class RolloutWorker:
             truncated=cut,
             valid=valid_t,
         )
-        _check_finite(trajectory, tasks)
+        _check_finite("rewards", trajectory.rewards, tasks)
+        _check_finite("log-probabilities", trajectory.log_probs, tasks)
         self.seconds += time.perf_counter() - start
         return trajectory
 
 
-def _check_finite(trajectory: Trajectory, tasks: np.ndarray) -> None:
-    for name in ("observations", "actions", "rewards"):
-        x = getattr(trajectory, name)
-        bad = ~torch.isfinite(x).flatten(1).all(1) if x.is_floating_point() else torch.zeros(1)
-        if bad.any():
-            which = np.asarray(tasks)[bad.numpy()].tolist()
-            raise FloatingPointError(f"{name} of the rollout are not finite for the tasks {which}")
+def _check_finite(name: str, x: torch.Tensor, tasks: np.ndarray) -> None:
+    """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):  # a sum keeps inf and NaN
+        return
+    bad = ~torch.isfinite(x).flatten(1).all(1)
+    if not bad.any():  # only the sum was too large
+        return
+    which = np.asarray(tasks)[bad.numpy()].tolist()
+    more = f" and {len(which) - 3} more" if len(which) > 3 else ""
+    listed = ", ".join(map(str, which[:3]))
+    raise FloatingPointError(f"{name} of the rollout are not finite for the tasks {listed}{more}")

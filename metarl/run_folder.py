@@ -47,22 +47,26 @@ def prepare_run_dir(run_dir: Path, resume: bool) -> None:
         ) from error
 
 
-def truncate_metrics(path: Path, iteration: int) -> None:
+def truncate_metrics(path: Path, iteration: int) -> int | None:
     """Cuts a JSON-lines file back to the lines whose ``iteration`` is at most ``iteration``.
 
     A last line that is half-written goes too. A missing file stays missing.
+
+    Returns:
+        The iteration of the last line that stays; None if there is none.
 
     Raises:
         UserError: A line before the last is no JSON object with an ``iteration``.
         EnvironmentFailure: The file cannot be read or written.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        data = path.read_bytes()
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be read: {error.strerror or error}.") from error
-    kept = []
+    lines = data.splitlines()
+    kept, last = [], None
     for number, line in enumerate(lines, start=1):
         try:
             at = json.loads(line)["iteration"]
@@ -76,10 +80,14 @@ def truncate_metrics(path: Path, iteration: int) -> None:
             ) from None
         if at <= iteration:
             kept.append(line)
+            last = at
+    short = b"".join(line + b"\n" for line in kept)
     try:
-        replace_file(path, b"".join(line + b"\n" for line in kept))
+        if short != data:
+            replace_file(path, short)
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
+    return last
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -112,6 +120,19 @@ def write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Has what was written to a file reach the disk.
+
+    Raises:
+        EnvironmentFailure: It does not, or there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from metarl.tracking import metadata
 from metarl.types import ActionMode, AdaptationAxis, Learner, MetaLearner
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from metarl.config import Config
     from metarl.config.fields import DeviceName
 
@@ -37,6 +40,8 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "episode": "deterministic",
 }
 """The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
+
+LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
 def make_worker(config: Config) -> RolloutWorker:
@@ -129,6 +134,28 @@ def load_run(
     return TrainedRun(config, algorithm, worker, saved.iteration)
 
 
+def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
+    """Whether the run's own folder holds a whole report on this split, made at this iteration."""
+    folder = run_dir / "evaluation" / split
+    try:
+        made_at = json.loads((folder / "evaluation.json").read_bytes())["checkpoint"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return bool(made_at == iteration) and (folder / LAST_FILE).is_file()
+
+
+def tasks_of(worker: RolloutWorker, split: Split) -> tuple[np.ndarray, str]:
+    """The tasks of a split, and the name under which results may call them.
+
+    Raises:
+        UserError: the environment's distribution has no such split.
+    """
+    try:
+        return split_tasks(worker.task_distribution, split)
+    except ValueError as error:
+        raise UserError(f"evaluation.split: {error}") from error
+
+
 def restore(algorithm: MetaLearner, state: dict[str, Any], run_dir: Path) -> None:
     """Load a meta-learner's saved state.
 
@@ -164,25 +191,33 @@ def measure(
 
     Returns:
         The result, and the measurements of its headline mode.
+
+    Raises:
+        UserError: the environment has no such split.
+        EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
-    env = run.worker.env(1)
-    tasks, split_name = split_tasks(env.task_distribution, split)
+    tasks, split_name = tasks_of(run.worker, split)
     env = run.worker.env(len(tasks) * episodes)
     key = Key(seed, evaluation=True)
     rounds = len(modes) * (adaptation_steps + 1)
     measured: dict[ActionMode, Evaluation] = {}
     for mode in modes:
         before = len(measured) * (adaptation_steps + 1)
-        measured[mode] = evaluate(
-            run.algorithm.learner(mode, key),
-            env,
-            tasks,
-            adaptation_steps=adaptation_steps,
-            episodes=episodes,
-            seed=seed,
-            split=split_name,
-            progress=lambda k, _, before=before: progress(before + k, rounds) if progress else None,  # type: ignore[misc]
-        )
+        try:
+            measured[mode] = evaluate(
+                run.algorithm.learner(mode, key),
+                env,
+                tasks,
+                adaptation_steps=adaptation_steps,
+                episodes=episodes,
+                seed=seed,
+                split=split_name,
+                progress=lambda k, _, before=before: (  # type: ignore[misc]
+                    progress(before + k, rounds) if progress else None
+                ),
+            )
+        except (FloatingPointError, envs.EnvironmentFailure) as error:
+            raise EnvironmentFailure(f"The evaluation failed. {error}") from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(modes) > 1 else modes[0])
     optimum = env.optimal_returns(tasks)
@@ -218,12 +253,17 @@ def report(
         command: What makes the evaluation again.
 
     Raises:
+        UserError: the training curve cannot be read.
         EnvironmentFailure: the output folder cannot be written.
     """
     metrics = run_dir / "metrics.jsonl"
-    training = {run.config.name: read_metrics(metrics)} if metrics.is_file() else None
     versions = metadata(run.config.device, run.config.rollout.torch_threads, 0)["versions"]
     try:
+        training = {run.config.name: read_metrics(metrics)} if metrics.is_file() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{metrics} cannot be read: {error}.") from error
+    try:
+        (output / LAST_FILE).unlink(missing_ok=True)
         return write_report(
             output, result, evaluation, command=command, versions=versions, training=training
         )

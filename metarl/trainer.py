@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+import envs
 from metarl.checkpoint import load_checkpoint, save_checkpoint
 from metarl.config import config_to_dict, fingerprint
-from metarl.evaluation.protocol import evaluate, split_tasks
+from metarl.errors import EnvironmentFailure
+from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
-from metarl.run_folder import truncate_metrics
-from metarl.runs import HEADLINE_MODE, TrainedRun, make_algorithm, make_worker, restore
+from metarl.run_folder import sync_file, truncate_metrics
+from metarl.runs import (
+    HEADLINE_MODE,
+    TrainedRun,
+    make_algorithm,
+    make_worker,
+    restore,
+    tasks_of,
+)
 from metarl.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ class Interrupted(Exception):
     """The user asked to stop; everything up to the last iteration is saved."""
 
 
-class Diverged(Exception):
+class Diverged(EnvironmentFailure):
     """Training met a number that is not finite; the last checkpoint is from before."""
 
 
@@ -39,6 +45,10 @@ class Trainer:
         config: Resolved.
         run_dir: The prepared run folder.
         resume: Go on from the newest checkpoint in it.
+
+    Raises:
+        UserError: the environment or the algorithm refuses its config, or there is no good
+            checkpoint to resume.
     """
 
     def __init__(self, config: Config, run_dir: Path, resume: bool) -> None:
@@ -51,36 +61,45 @@ class Trainer:
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
-        if resume and (run_dir / "checkpoints").is_dir():
+        if config.evaluation.at_end:
+            tasks_of(self.worker, config.evaluation.split)  # better refused now than at the end
+        if resume and _has_begun(run_dir):
             self._restore()
-        for name in ("metrics.jsonl", "validation.jsonl"):
-            truncate_metrics(run_dir / name, self.iteration)
+        truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
+        self._validated = truncate_metrics(run_dir / "validation.jsonl", self.iteration)
 
-    def run(self, tracker: Tracker) -> TrainedRun:
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent and all that belongs to it is recorded."""
+        return self._budget_spent() and not self._validation_due()
+
+    def run(self, tracker: Tracker, stop: Sequence[int] = ()) -> TrainedRun:
         """Train to the end of the budget.
 
+        Args:
+            tracker: Told of everything.
+            stop: No longer empty when the user has asked to stop, see
+                :func:`metarl.program.stop_requests`.
+
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the finished iterations are saved.
-            Diverged: an observation, loss, gradient or parameter is not finite.
-            EnvironmentFailure: the run folder cannot be written, or the environment failed.
+            Interrupted: The user asked to stop; the finished iterations are saved.
+            Diverged: A tensor of the rollout, a loss or the gradient is not finite.
+            EnvironmentFailure: The run folder cannot be written, or the environment failed.
         """
-        config = self.config
-        with _stop_requests() as stop:
-            if self.iteration == 0:
+        if self.iteration == 0:
+            self._checkpoint(tracker)
+        if not stop and self._validation_due():  # a kill came between checkpoint and validation
+            self._validate(tracker)
+        while not stop and not self._budget_spent():
+            self._iterate(tracker)
+            if self.iteration % self.config.checkpoint.interval == 0 or self._budget_spent():
                 self._checkpoint(tracker)
-            while self.iteration < config.iterations and not self._budget_spent():
-                self._iterate(tracker)
-                due = self.iteration % config.checkpoint.interval == 0
-                last = self.iteration == config.iterations or self._budget_spent()
-                if due or last or stop:
-                    self._checkpoint(tracker)
-                if stop:
-                    raise Interrupted
-                if config.validation.enabled and (
-                    last or self.iteration % config.validation.interval == 0
-                ):
-                    self._validate(tracker)
-        return TrainedRun(config, self.algorithm, self.worker, self.iteration)
+            if not stop and self._validation_due():
+                self._validate(tracker)
+        if stop:
+            self._checkpoint(tracker)
+            raise Interrupted
+        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration)
 
     def close(self) -> None:
         """End the environments."""
@@ -97,6 +116,15 @@ class Trainer:
             metrics = self.algorithm.update(batch)
         except FloatingPointError as error:
             raise Diverged(f"Training diverged in iteration {self.iteration}: {error}.") from error
+        except torch.OutOfMemoryError as error:
+            raise EnvironmentFailure(
+                f"Iteration {self.iteration} needs more memory than {self.config.device} has: "
+                "take fewer tasks or episodes."
+            ) from error
+        except envs.EnvironmentFailure as error:
+            raise EnvironmentFailure(
+                f"Training failed in iteration {self.iteration}. {error}"
+            ) from error
         end = time.perf_counter()
         self.env_steps += batch.env_steps
         rollout = self.worker.seconds - rollout_before
@@ -120,26 +148,42 @@ class Trainer:
         key = Key(self.config.seed, self.iteration, evaluation=True)
         axis = self.algorithm.learner("stochastic", key).adaptation_axis
         mode = HEADLINE_MODE[axis]
-        tasks, split = split_tasks(self.worker.task_distribution, "validation")
-        measured = evaluate(
-            self.algorithm.learner(mode, key),
-            self.worker.env(len(tasks) * options.episodes),
-            tasks,
-            adaptation_steps=options.adaptation_steps,
-            episodes=options.episodes,
-            seed=self.config.seed,
-            split=split,
-        )
+        tasks, split = tasks_of(self.worker, "validation")
+        try:
+            measured = evaluate(
+                self.algorithm.learner(mode, key),
+                self.worker.env(len(tasks) * options.episodes),
+                tasks,
+                adaptation_steps=options.adaptation_steps,
+                episodes=options.episodes,
+                seed=self.config.seed,
+                split=split,
+            )
+        except (FloatingPointError, envs.EnvironmentFailure) as error:
+            raise Diverged(
+                f"The validation after iteration {self.iteration} failed. {error}"
+            ) from error
         returns = measured.task_returns  # [K+1, n]
-        names = [f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}" for k in range(99)]
+        steps = range(len(returns))
+        names = [f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}" for k in steps]
         record: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps}
-        record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=False)}
-        columns = [*measured.task_columns, *(names[k] for k in range(len(returns)))]
+        record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
+        columns = [*measured.task_columns, *names]
         rows = [[*task, *by_step] for task, by_step in zip(tasks, returns.T, strict=True)]
         rows = [[float(x) for x in row] for row in rows]
         tracker.log_validation(record, tables={"returns": (columns, rows)})
+        self._validated = self.iteration
+
+    def _validation_due(self) -> bool:
+        """Whether this iteration is one to validate after, and that has not happened yet."""
+        options = self.config.validation
+        if not options.enabled or self.iteration == 0 or self._validated == self.iteration:
+            return False
+        return self.iteration % options.interval == 0 or self._budget_spent()
 
     def _checkpoint(self, tracker: Tracker) -> None:
+        if self.iteration > 0:
+            sync_file(self.run_dir / "metrics.jsonl")  # a checkpoint promises the lines up to it
         path = save_checkpoint(
             self.run_dir,
             self.iteration,
@@ -163,8 +207,20 @@ class Trainer:
         return self._seconds_before + time.perf_counter() - self._started
 
     def _budget_spent(self) -> bool:
-        budget = self.config.max_env_steps
-        return budget is not None and self.env_steps >= budget
+        config = self.config
+        return self.iteration >= config.iterations or (
+            config.max_env_steps is not None and self.env_steps >= config.max_env_steps
+        )
+
+
+def _has_begun(run_dir: Path) -> bool:
+    """Whether there is anything to go on from: a run may be killed before its first checkpoint.
+
+    Metrics without a checkpoint are not overwritten: someone has lost their checkpoints.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.is_file() and metrics.stat().st_size > 0
+    return lines or any((run_dir / "checkpoints").glob("[0-9]*"))
 
 
 def make_tracker(config: Config, run_dir: Path, resume: bool) -> Tracker:
@@ -182,24 +238,3 @@ def make_tracker(config: Config, run_dir: Path, resume: bool) -> Tracker:
         name=config.name,
         resume=resume,
     )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that an iteration can end before the run does.
-
-    A second signal does not wait: it raises KeyboardInterrupt.
-    """
-    received: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

@@ -83,14 +83,16 @@ class Learner(Protocol):
             :meth:`adapt`; "episode" for agents that keep one memory a lane.
         mode: How actions are chosen. A change of it starts a round of episodes anew: what was
             played of it is forgotten.
-        step_sizes: Sizes of the successive adaptation steps; empty where there are none.
         privileged: True only for references that may be told the task (the oracle).
     """
 
     adaptation_axis: AdaptationAxis
     mode: ActionMode
-    step_sizes: list[float]
     privileged: bool
+
+    @property
+    def step_sizes(self) -> list[float]:
+        """Sizes of the successive adaptation steps, the last repeats; [] where there are none."""
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Forget everything adapted, and expect M tasks × B lanes.

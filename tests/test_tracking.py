@@ -741,7 +741,7 @@ def test_the_sweep_runs_the_program_in_a_folder_of_its_own(tmp_path: Path) -> No
     sweep = yaml.safe_load((ROOT / "configs" / "sweep_maml_navigation.yaml").read_text())
     assert sweep["program"] == "train.py"
     assert sweep["method"] in ("bayes", "random")
-    assert sweep["metric"] == {"name": "validation/return_post", "goal": "maximize"}
+    assert sweep["metric"] == {"name": "validation/return_step_3", "goal": "maximize"}
     values = {
         name: spec["values"][0] if "values" in spec else spec["min"]
         for name, spec in sweep["parameters"].items()

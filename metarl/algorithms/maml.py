@@ -10,7 +10,7 @@ with the exact second-order gradient: ∇_θ = Π_k (I − α_k H_k) ∇L(θ_K),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -64,6 +64,9 @@ class MAMLConfig(BaseModel):
         1.0, gt=0, description="log σ per unit of its parameter: its inner steps go as the square"
     )
     max_kl: float = Field(0.01, gt=0, description="TRPO's trust region, nats")
+    max_kl_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on max_kl from one iteration to the next"
+    )
     cg_steps: int = Field(10, ge=1, description="conjugate-gradient steps")
     cg_damping: float = Field(1e-5, ge=0, description="added to the Fisher diagonal")
     curvature_every: int = Field(
@@ -101,12 +104,14 @@ class MAMLBatch:
     """The data of one meta-iteration.
 
     Attributes:
+        iteration: The meta-iteration.
         tasks: The meta-batch ``[M, d]``.
         data: D_0, …, D_K: the samples of the policies after 0..K steps, on the update device.
         env_steps: Valid steps of all trajectories.
         metrics: Mean returns after 0..K steps, over episodes and then tasks.
     """
 
+    iteration: int
     tasks: np.ndarray
     data: list[Samples]
     env_steps: int
@@ -175,7 +180,7 @@ class MAML:
                 theta = self.adaptation.step(theta, data[k], k).adapted
         names = ["pre", *(f"step_{k}" for k in range(1, config.adaptation_steps)), "post"]
         metrics = {f"return/{name}": value for name, value in zip(names, returns, strict=False)}
-        return MAMLBatch(tasks, data, env_steps, metrics)
+        return MAMLBatch(key.iteration, tasks, data, env_steps, metrics)
 
     def update(self, batch: MAMLBatch) -> dict[str, float]:
         """One TRPO step on the adapted policies' surrogate, within a KL between them.
@@ -194,7 +199,8 @@ class MAML:
         )
         losses, gradient = objective.loss_and_gradient()
         check_finite(losses, gradient, batch.tasks)
-        result = self.trpo.step(
+        max_kl = config.max_kl * config.max_kl_decay**batch.iteration
+        result = replace(self.trpo, max_kl=max_kl).step(
             flatten(self.params),
             gradient,
             objective.curvature_product,
@@ -207,6 +213,7 @@ class MAML:
             "loss/outer_before": float(losses.mean()),
             "loss/outer_after": result.loss,
             "kl/outer": result.kl,
+            "kl/limit": max_kl,
             "gradient_norm": float(gradient.norm()),
             "line_search/tries": float(result.tries),
             "line_search/accepted": float(result.accepted),

@@ -111,6 +111,10 @@ class PlainDisplay:
             self._flush_pending()
 
     def print(self, text: str) -> None:
+        self._flush_pending()
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         try:
             print(text, file=self._file, flush=True)
         except OSError:
@@ -125,7 +129,7 @@ class PlainDisplay:
 
     def _flush_pending(self) -> None:
         if self._pending is not None:
-            self.print(self._pending)
+            self._write(self._pending)
             self._pending = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from metarl.losses import (
     ratio_loss,
 )
 from metarl.networks import MLPPolicy
+from metarl.outer import TRPO
 from metarl.params import Params, flatten, stack, unflatten
 
 F64 = torch.float64
@@ -59,7 +61,8 @@ def make_samples(seed: int, action_space: spaces.Space = CONTINUOUS) -> Samples:
 
 def make_batch(maml: MAML, space: spaces.Space = CONTINUOUS, steps: int = 1) -> MAMLBatch:
     inner = [make_samples(k, space) for k in range(steps)]
-    return MAMLBatch(np.zeros((M, 1)), [*inner, make_samples(99, space)], env_steps=0, metrics={})
+    data = [*inner, make_samples(99, space)]
+    return MAMLBatch(1, np.zeros((M, 1)), data, env_steps=0, metrics={})
 
 
 def objective_by_hand(
@@ -100,7 +103,7 @@ def meta_gradient(maml: MAML, batch: MAMLBatch) -> torch.Tensor:
     """The gradient that `update` hands to TRPO."""
     seen: list[torch.Tensor] = []
 
-    class Spy:
+    class Spy(TRPO):
         def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
             seen.append(gradient)
             return maml_trpo.step(x, gradient, fisher_product, evaluate, loss)
@@ -220,7 +223,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
     batch = make_batch(maml, space, steps)
     products: list[Any] = []
 
-    class Spy:
+    class Spy(TRPO):
         def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
             products.append((fisher_product, evaluate))
             return trpo.step(x, gradient, fisher_product, evaluate, loss)
@@ -261,7 +264,7 @@ def test_ratio_is_one_and_kl_zero_before_an_update() -> None:
     batch = make_batch(maml, steps=2)
     seen: list[Any] = []
 
-    class Spy:
+    class Spy(TRPO):
         def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
             seen.append((evaluate(x), loss))
             return trpo.step(x, gradient, fisher_product, evaluate, loss)
@@ -330,3 +333,11 @@ def test_flat_samples_drop_padding_and_keep_every_valid_step() -> None:
         assert samples.observations[m, kept, 0].tolist() == expected
         assert samples.actions[m, kept, 0].tolist() == expected
         assert samples.weights[m].sum() == pytest.approx(1.0)
+
+
+def test_the_trust_region_shrinks_by_its_decay() -> None:
+    metrics = make_maml(max_kl=0.01, max_kl_decay=0.5).update(
+        replace(make_batch(make_maml()), iteration=3)
+    )
+    assert metrics["kl/limit"] == pytest.approx(0.01 / 8)
+    assert 0 < metrics["kl/outer"] <= 0.01 / 8

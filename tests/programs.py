@@ -1,0 +1,137 @@
+"""What the tests of whole programs share: a tiny run, ways to start it, ways to compare runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from metarl.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+    "COLUMNS": "400",
+}
+Nested = dict[str, Any]
+
+
+def tiny(**changes: Nested | Any) -> Nested:
+    """A config whose iterations take some ten milliseconds; sections are merged."""
+    config: Nested = {
+        "iterations": 6,
+        "device": "cpu",
+        "env": {"name": "point_navigation", "horizon": 10},
+        "algorithm": {"name": "maml", "tasks": 2, "episodes": 3, "hidden_sizes": [8]},
+        "rollout": {"physics_threads": 1, "workers": 1, "torch_threads": 1},
+        "checkpoint": {"interval": 3, "keep": 3},
+        "validation": {"enabled": False, "episodes": 2, "adaptation_steps": 1, "interval": 2},
+        "evaluation": {"at_end": False, "episodes": 2, "adaptation_steps": 1},
+        "tracking": {"wandb": "disabled"},
+    }
+    for name, value in changes.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    return config
+
+
+def write_config(folder: Path, **changes: Nested | Any) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny(**changes)))
+    return path
+
+
+def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """`python train.py ...` as a user types it."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=ENVIRONMENT | options.pop("env", {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+@dataclass
+class Outcome:
+    """How a program ended: its exit code (−n if signal n killed it), duration, output."""
+
+    code: int
+    seconds: float
+    output: str
+
+
+class Forks:
+    """The client of `tests/fork_server.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._output = folder / "output.txt"
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.fork_server"],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, program: str, *argv: str | Path, **job: Any) -> Outcome:
+        """Run a program to its end, or to that which the job has in store for it."""
+        job |= {"program": program, "argv": list(map(str, argv)), "output": str(self._output)}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        reply = json.loads(self._server.stdout.readline())
+        return Outcome(reply["code"], reply["seconds"], self._output.read_text())
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(20)
+
+
+def lines(run: Path, name: str = "metrics.jsonl") -> list[Nested]:
+    """The lines of a run's metrics, without what depends on the clock."""
+    rows = [json.loads(line) for line in (run / name).read_text().splitlines()]
+    return [
+        {
+            key: value
+            for key, value in row.items()
+            if key not in ("wall_time_s", "env_steps_per_s") and not key.startswith("time/")
+        }
+        for row in rows
+    ]
+
+
+def parameters(run: Path) -> dict[str, torch.Tensor]:
+    """The meta-parameters of the latest checkpoint."""
+    params: dict[str, torch.Tensor] = load_checkpoint(run).state["algorithm"]["params"]
+    return params
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """The same metrics, line by line, and the same parameters, to the bit."""
+    assert lines(a) == lines(b)
+    first, second = parameters(a), parameters(b)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def files(run: Path, without: str = "evaluation") -> dict[str, bytes]:
+    """Every file of a run folder, those under one folder apart."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.relative_to(run).parts[0] != without
+    }

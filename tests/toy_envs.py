@@ -1,0 +1,78 @@
+"""Small environments for the tests of training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from envs import FiniteTasks, TaskVectorEnv, UniformInterval
+
+
+class Line(TaskVectorEnv):
+    """x ← x + 0.1·clip(a, ±1), reward −|x − g|; the observation is x and the step.
+
+    Args:
+        num_envs: Number of lanes.
+        horizon: Steps.
+        bad: What becomes NaN, if anything.
+        bad_reset: In episodes from this reset of the environment on, counted from 1.
+        bad_step: At this step of the episode, counted from 1.
+        bad_above: In the tasks above this goal.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        horizon: int = 5,
+        bad: Literal["", "observation", "reward"] = "",
+        bad_reset: int = 1,
+        bad_step: int = 2,
+        bad_above: float = -9.0,
+    ) -> None:
+        self._bad, self._bad_reset, self._bad_step = bad, bad_reset, bad_step
+        self._bad_above = bad_above
+        self._resets = 0
+        self._x = np.zeros((num_envs, 2))
+        box = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        action = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        super().__init__(num_envs, UniformInterval(-1.0, 1.0, "goal", "m"), horizon, box, action)
+
+    def _reset_lanes(self, lanes: Any) -> None:
+        self._resets += 1
+        self._x[lanes] = 0.0
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        self._x[:, 0] += 0.1 * np.clip(actions[:, 0], -1.0, 1.0)
+        self._x[:, 1] += 1.0
+        reward = -np.abs(self._x[:, 0] - self._tasks[:, 0])
+        return np.where(self._now("reward"), np.nan, reward), None
+
+    def _observe(self) -> Any:
+        now = self._now("observation")
+        return np.where(now[:, None], np.nan, self._x)
+
+    def _now(self, what: str) -> Any:
+        """Lanes [N] in which it is time for a NaN."""
+        if self._bad != what or self._resets < self._bad_reset:
+            return np.zeros(self.num_envs, dtype=bool)
+        return (self._x[:, 1] == self._bad_step) & (self._tasks[:, 0] > self._bad_above)
+
+
+class Arms(TaskVectorEnv):
+    """Five arms, one of which pays 1: nothing to see, so only adaptation can know which."""
+
+    def __init__(self, num_envs: int, horizon: int = 1) -> None:
+        tasks = FiniteTasks([[float(i)] for i in range(5)], ("arm",), ("",))
+        box = spaces.Box(0.0, 1.0, (1,), np.float64)
+        super().__init__(num_envs, tasks, horizon, box, spaces.Discrete(5))
+
+    def _reset_lanes(self, lanes: Any) -> None:
+        pass
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        return (actions == self._tasks[:, 0]).astype(np.float64), None
+
+    def _observe(self) -> Any:
+        return np.ones((self.num_envs, 1))
