@@ -571,6 +571,12 @@ def test_differences_between_environments() -> None:
     assert differences(a, a) == []
 
 
+def test_settings_of_an_algorithm_for_evaluation_alone_do_not_change_a_run() -> None:
+    a = load_config(None, [])
+    assert differences(a, load_config(None, ["--algorithm.evaluation-inner-lr", "0.3"])) == []
+    assert differences(a, load_config(None, ["--algorithm.inner-lr", "0.3"])) != []
+
+
 # --- evaluate.py ------------------------------------------------------------------------------
 
 

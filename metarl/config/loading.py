@@ -43,6 +43,7 @@ _FREE_ON_RESUME = (
     "tracking.",
     "validation.",
     "evaluation.",
+    "algorithm.evaluation_",  # an algorithm's settings for evaluation alone
 )
 _WHY = {
     "device": "sums differ between devices, so the run would no longer repeat",
