@@ -75,16 +75,7 @@ class RolloutWorker:
         env = self.env(num_tasks * lanes)
         horizon = env.horizon
         shape = (num_tasks, lanes)
-        # [T, M, B, a]: every task's noise is one block of its own stream.
-        noise = torch.from_numpy(
-            np.stack(
-                [
-                    actor.draw_noise(key.generator("action", m), (horizon, lanes))
-                    for m in range(num_tasks)
-                ],
-                axis=1,
-            )
-        )
+        noise = _draw_noise(actor, key, num_tasks, lanes, horizon)
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
         observation, _ = env.reset(seed=key.reset_seeds(num_tasks, lanes))
         steps: list[tuple[torch.Tensor, ...]] = []
@@ -126,6 +117,13 @@ class RolloutWorker:
         _check_finite("log-probabilities", trajectory.log_probs, tasks)
         self.seconds += time.perf_counter() - start
         return trajectory
+
+
+def _draw_noise(actor: Actor, key: Key, num_tasks: int, lanes: int, horizon: int) -> torch.Tensor:
+    """The noise of all actions ``[T, M, B, a]``: every task's is one block of its own stream."""
+    streams = (key.generator("action", m) for m in range(num_tasks))
+    blocks = [actor.draw_noise(stream, (horizon, lanes)) for stream in streams]
+    return torch.from_numpy(np.stack(blocks, axis=1))
 
 
 def _check_finite(name: str, x: torch.Tensor, tasks: np.ndarray) -> None:
