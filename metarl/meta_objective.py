@@ -70,12 +70,13 @@ class MetaObjective:
             )
             if weight > 0
         }
-        self._every = curvature_every
+        thin = [samples.thin(curvature_every) for samples in data]
+        self._thin_samples = thin
         self._thin_steps = self.steps
         if curvature_every > 1:
             self._thin_steps = [
-                adaptation.step(s.theta, d.thin(curvature_every), k, second_order=second_order)
-                for k, (s, d) in enumerate(zip(self.steps, data, strict=False))
+                adaptation.step(step.theta, thin[k], k, second_order=second_order)
+                for k, step in enumerate(self.steps)
             ]
 
     def loss_and_gradient(self) -> tuple[Tensor, Tensor]:
@@ -104,8 +105,7 @@ class MetaObjective:
                 direction = self._thin_steps[k - 1].jacobian_product(direction)
             if k in self._terms:
                 term = self._terms[k]
-                samples = term.samples.thin(self._every)
-                product = fisher_product(self._policy, term.theta, samples, direction)
+                product = fisher_product(self._policy, term.theta, self._thin_samples[k], direction)
                 products[k] = {name: term.weight * p for name, p in product.items()}
         return self._pull_back(self._thin_steps, products)
 

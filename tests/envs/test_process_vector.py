@@ -154,7 +154,9 @@ def test_signals_to_the_process_group_leave_the_workers_to_the_parent() -> None:
     env.reset(seed=0)
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(env._workers[0]._process.pid, number)
-        env.step(np.zeros(1, dtype=int))
+        observation, *_ = env.step(np.zeros(1, dtype=int))
+        assert np.isfinite(observation).all()
+        assert env._workers[0]._process.poll() is None  # alive
     env.close()
 
 
