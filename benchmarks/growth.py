@@ -5,8 +5,8 @@
 
 Every point is ``benchmarks.meta_iteration`` in a process of its own, so that its peak memory is its
 own too, and its times are ratios to the bare physics of its own rollouts. Further options go to
-that benchmark (``--horizon 50`` shortens, ``--env navigation``, ``--device cuda``); the values of
-an axis are given by its own name.
+that benchmark (``--horizon 50`` shortens, ``--env navigation``, ``--device cuda``). The values of
+an axis are given by its own name; one value of what is no axis holds for all points.
 """
 
 from __future__ import annotations
@@ -132,17 +132,23 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser("growth", __doc__, repeats=2)
     arguments.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
     for axis in ("tasks", "episodes", "width"):
-        arguments.add_argument(f"--{axis}", nargs="+", type=count, default=AXES[axis])
+        arguments.add_argument(f"--{axis}", nargs="+", type=count, metavar="N")
     arguments.add_argument("--plot", type=Path, help="PNG to write")
     options, rest = parse_some(arguments, argv)
     if options.plot and not options.plot.parent.is_dir():
         raise UserError(f"--plot {options.plot} cannot be written: its folder does not exist.")
     fixed = ["--repeats", str(options.repeats), "--threads", str(options.threads), *rest]
+    for name in ("tasks", "episodes", "width"):
+        given = getattr(options, name)
+        if given and name not in options.axes:
+            if len(given) > 1:
+                raise UserError(f"--{name} has {len(given)} values: name it in --axes as well.")
+            fixed += [f"--{name}", str(given[0])]
     points: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for axis in options.axes:
-        values = doubling(options.threads) if axis == "threads" else getattr(options, axis)
-        for value in values:
+        given = None if axis == "threads" else getattr(options, axis)
+        for value in given or AXES[axis] or doubling(options.threads):
             record = measure(axis, value, fixed)
             options.device = record["settings"]["device"]
             points.append(point(axis, value, record))

@@ -238,9 +238,18 @@ def test_growth(
     options = ["--axes", "tasks", "threads", "--tasks", "2", "4", "--threads", "1"]
     picture = tmp_path / "growth.png"
     record = measured(
-        growth, tmp_path, *options, "--horizon", "5", "--plot", str(picture), tiny=False
+        growth,
+        tmp_path,
+        *options,
+        "--width",
+        "8",
+        "--env",
+        "navigation",
+        "--plot",
+        str(picture),
+        tiny=False,
     )
-    fixed = ["--repeats", "2", "--threads", "1", "--horizon", "5"]
+    fixed = ["--repeats", "2", "--threads", "1", "--env", "navigation", "--width", "8"]
     assert asked == [("tasks", 2, fixed), ("tasks", 4, fixed), ("threads", 1, fixed)]
     assert record["summary"]["last_over_first"]["tasks"]["update"] == 1.5
     assert record["summary"]["last_over_first"]["tasks"]["rollout"] == 1.0
@@ -248,6 +257,11 @@ def test_growth(
     assert record["summary"]["points"][1]["physics_steps_per_s"] == 20.0  # 40 in 2 s
     assert "update × 1.500" in capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_values_of_what_is_no_axis_are_refused() -> None:
+    with pytest.raises(UserError, match="--width has 2 values: name it in --axes"):
+        growth.run(["--axes", "tasks", "--width", "4", "8"])
 
 
 def test_thread_counts_double_up_to_the_cores() -> None:
