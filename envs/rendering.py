@@ -26,6 +26,7 @@ _PROBE_TIMEOUT_S = 60.0
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("glfw",)}
 _DISTANCE = 2.6  # of the camera, in radii of the moving bodies
 _ELEVATION = -14.0  # degrees
+_FADE = (0.95, 2.2)  # begin and end, in distances of the camera
 
 
 class RendererMissing(RuntimeError):
@@ -53,18 +54,6 @@ class Renderer:
             _soften_floor(self._model)
             self._data = mujoco.MjData(self._model)
             mujoco.mj_fwdPosition(self._model, self._data)
-        self._context: Any = None
-        self._gl = gl.GLContext(width, height)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
-        for flag in (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SHADOW):
-            self._scene.flags[flag] = (
-                0  # slow where there is no GPU, and clutter in a small picture
-            )
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = 1
-        self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = 90.0, _ELEVATION
@@ -73,9 +62,21 @@ class Renderer:
         self._height = float(moving[:, 2].mean())
         radius = float(np.linalg.norm(moving - moving.mean(axis=0), axis=1).max(initial=0.1))
         self._camera.distance = _DISTANCE * (radius + 0.3)
+        # Far tiles flicker, so they fade. The context below takes this over when it is made.
         visible = self._model.vis.map
-        visible.fogstart = 1.5 * self._camera.distance / self._model.stat.extent
-        visible.fogend = 5.0 * self._camera.distance / self._model.stat.extent
+        visible.fogstart = _FADE[0] * self._camera.distance / self._model.stat.extent
+        visible.fogend = _FADE[1] * self._camera.distance / self._model.stat.extent
+        self._context: Any = None
+        self._gl = gl.GLContext(width, height)
+        self._gl.make_current()
+        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
+        # Slow where there is no GPU, and clutter in a small picture.
+        for flag in (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SHADOW):
+            self._scene.flags[flag] = 0
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = 1
+        self._rectangle = mujoco.MjrRect(0, 0, width, height)
 
     def draw(self, state: NDArray[np.floating]) -> NDArray[np.uint8]:
         """The picture of a state qpos [nq]: uint8 [height, width, RGB]."""
@@ -111,7 +112,7 @@ class Renderer:
 
 
 def _soften_floor(model: mujoco.MjModel) -> None:
-    """Grey tiles for black and white ones, which flicker, and fade into the distance."""
+    """Grey tiles for black and white ones, and the colour into which the distance fades."""
     model.vis.rgba.fog[:] = model.vis.rgba.haze[:] = (0.86, 0.88, 0.9, 1.0)
     for texture in range(model.ntex):
         if model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from metarl.errors import EnvironmentFailure
 
-GIF_COLOURS = 48
+GIF_COLOURS = 32
 GIF_PAUSE_S = 1.0  # on the last frame, before it begins anew
 _X264 = ["-crf", "27", "-preset", "medium", "-movflags", "+faststart"]
 
@@ -88,7 +88,7 @@ def _write_mp4(
                 kept.append(
                     image.quantize(palette=kept[0], dither=Image.Dither.NONE)
                     if kept
-                    else image.quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT)
+                    else image.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2)
                 )
     except RuntimeError as error:  # what it says of a machine without the program
         raise EnvironmentFailure(
