@@ -54,7 +54,7 @@ def test_an_agent_is_measured_by_the_same_protocol(
     page = (folder / "evaluation" / "held_out" / "report.md").read_text()
     assert f"python evaluate.py --config {config} --agent {SCOUT} --split held_out" in page
     assert "no training seed" in page
-    assert "adaptation helps" in capsys.readouterr().out
+    assert "Adaptation helps" in capsys.readouterr().out
 
     again = (folder / "evaluation" / "held_out" / "evaluation.json").read_bytes()
     assert evaluate.main([*words, "--output", "again"]) == 0

@@ -290,7 +290,7 @@ class WandbRun:
         self._run = None
         self._warn(
             f"W&B is switched off for the rest of this run ({_reason(error)}); "
-            "metrics.jsonl goes on"
+            "the local files go on"
         )
         self._teardown()
 
