@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.registry import make
-from envs.rendering import Renderer
 from envs.tasks import Tasks
 from envs.vector import Floats, TaskVectorEnv
+
+if TYPE_CHECKING:
+    from envs.rendering import Renderer
 
 IDS = {
     "metarl/PointNavigation-v0": "point_navigation",
@@ -56,7 +58,9 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self._renderer: Renderer | None = None
         if self._vector.render_fps is not None:
             self.metadata = {**self.metadata, "render_fps": round(self._vector.render_fps)}
-        elif render_mode is not None:
+        else:
+            self.metadata = {**self.metadata, "render_modes": []}
+        if render_mode is not None and self._vector.render_fps is None:
             raise ValueError(f"render_mode is 'rgb_array': {env} has no pictures.")
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
