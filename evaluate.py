@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metarl.runs import TrainedRun
     from metarl.tracking import Tracker
     from metarl.types import ActionMode
+    from metarl.user_agent import UserAgent
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,12 +33,14 @@ def evaluate(argv: Sequence[str]) -> int:
 
     from metarl.errors import UserError
     from metarl.runs import load_run
+    from metarl.user_agent import load_agent
 
     if arguments.output is not None and len(arguments.run) > 1:
         raise UserError("--output takes the report of one run, and several runs were given.")
     both: tuple[ActionMode, ...] = ("stochastic", "deterministic")
-    for run_dir in map(Path, arguments.run):
-        run = load_run(run_dir, arguments.checkpoint, arguments.device)
+    agent = load_agent(arguments.agent, arguments.config, arguments.device)
+    for run_dir in [agent.folder] if agent else map(Path, arguments.run):
+        run = agent or load_run(run_dir, arguments.checkpoint, arguments.device)
         defaults = run.config.evaluation
         torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
         try:
@@ -50,6 +53,7 @@ def evaluate(argv: Sequence[str]) -> int:
                 modes=both if arguments.mode == "both" else (arguments.mode,),
                 seed=arguments.seed,
                 output=Path(arguments.output) if arguments.output else None,
+                video=arguments.video,
             )
         finally:
             run.worker.close()
@@ -57,7 +61,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def evaluate_and_report(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     run_dir: Path,
     split: Split,
     episodes: int,
@@ -66,10 +70,12 @@ def evaluate_and_report(
     modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
     seed: int = 0,
     output: Path | None = None,
+    video: bool = False,
     tracker: Tracker | None = None,
 ) -> None:
-    """Measure, write the report, print the table, and copy both to the tracker."""
+    """Measure, write the report, print the table, write the video, and copy all to W&B."""
     from metarl.evaluation.report import print_table
+    from metarl.publishing import publish
     from metarl.runs import measure, report
 
     result, evaluation = measure(
@@ -80,25 +86,15 @@ def evaluate_and_report(
         modes=modes,
         seed=seed,
     )
-    words = ["python", "evaluate.py", "--run", str(run_dir), "--split", split]
+    words = ["python", "evaluate.py", *run.command(run_dir), "--split", split]
     words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
     words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
-    words += ["--checkpoint", str(run.iteration)]
     output = output or run_dir / "evaluation" / split
     files = report(run, run_dir, output, result, evaluation, shlex.join(words))
-    if tracker is not None:
-        names = [*result.task_columns, *(f"step_{k}" for k in range(adaptation_steps + 1))]
-        returns = evaluation.task_returns.T
-        rows = [[*task, *by_step] for task, by_step in zip(result.tasks, returns, strict=True)]
-        tracker.log_evaluation(
-            split,
-            {f"return/step_{k}": mean for k, mean in enumerate(result.headline.mean)},
-            figures={path.stem: path for path in files.plots},
-            tables={"returns": (names, rows)},
-        )
     with optional_output():
         print_table(result)
         print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+    publish(run, run_dir, result, evaluation, files, video=video, tracker=tracker)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import envs
 from metarl.algorithms import algorithm_class
@@ -20,7 +20,7 @@ from metarl.config import (
 )
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plots import read_metrics
-from metarl.evaluation.protocol import Evaluation, Split, evaluate, split_tasks
+from metarl.evaluation.protocol import BadAction, Evaluation, Split, evaluate, split_tasks
 from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from metarl.config import Config
     from metarl.config.fields import DeviceName
+    from metarl.user_agent import UserAgent
 
 HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "gradient_step": "stochastic",
@@ -87,6 +88,14 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> MetaLearner:
         raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
 
 
+class Provenance(NamedTuple):
+    """What an agent is, for the record: its name, training seeds, and checkpoint if it has one."""
+
+    algorithm: str
+    seeds: list[int]
+    checkpoint: int | None
+
+
 @dataclass
 class TrainedRun:
     """A run that was loaded: its config, its meta-learner at a checkpoint, its environments.
@@ -96,12 +105,23 @@ class TrainedRun:
         algorithm: The meta-learner as it was at the checkpoint.
         worker: Makes and keeps the environments; close it after use.
         iteration: Of the checkpoint.
+        env_steps: That training had used by then.
     """
 
     config: Config
     algorithm: MetaLearner
     worker: RolloutWorker
     iteration: int
+    env_steps: int = 0
+
+    @property
+    def provenance(self) -> Provenance:
+        """What results say of the agent."""
+        return Provenance(self.config.algorithm.name, [self.config.seed], self.iteration)
+
+    def command(self, run_dir: Path) -> list[str]:
+        """The words of a command line that name this agent to evaluate.py."""
+        return ["--run", str(run_dir), "--checkpoint", str(self.iteration)]
 
     def learner(self, mode: ActionMode = "stochastic", seed: int = 0) -> Learner:
         """The trained agent, to drive in a loop of your own."""
@@ -131,7 +151,7 @@ def load_run(
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
     restore(algorithm, saved.state["algorithm"], run_dir)
-    return TrainedRun(config, algorithm, worker, saved.iteration)
+    return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
 
 
 def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
@@ -169,7 +189,7 @@ def restore(algorithm: MetaLearner, state: dict[str, Any], run_dir: Path) -> Non
 
 
 def measure(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     *,
     split: Split,
     episodes: int,
@@ -193,19 +213,18 @@ def measure(
         The result, and the measurements of its headline mode.
 
     Raises:
-        UserError: the environment has no such split.
+        UserError: the environment has no such split, or a user's agent fails.
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
     tasks, split_name = tasks_of(run.worker, split)
     env = run.worker.env(len(tasks) * episodes)
-    key = Key(seed, evaluation=True)
     rounds = len(modes) * (adaptation_steps + 1)
     measured: dict[ActionMode, Evaluation] = {}
     for mode in modes:
         before = len(measured) * (adaptation_steps + 1)
         try:
             measured[mode] = evaluate(
-                run.algorithm.learner(mode, key),
+                run.learner(mode, seed),
                 env,
                 tasks,
                 adaptation_steps=adaptation_steps,
@@ -218,24 +237,26 @@ def measure(
             )
         except (FloatingPointError, envs.EnvironmentFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
+        except BadAction as error:
+            raise UserError(str(error)) from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(modes) > 1 else modes[0])
     optimum = env.optimal_returns(tasks)
     result = summarize(
         headline,
         next(iter(measured.values()), None),
-        algorithm=run.config.algorithm.name,
+        algorithm=run.provenance.algorithm,
         env=run.config.env.name,
         env_config=config_to_dict(run.config)["env"],
-        seeds=[run.config.seed],
-        checkpoint=run.iteration,
+        seeds=run.provenance.seeds,
+        checkpoint=run.provenance.checkpoint,
         references={} if optimum is None else {"optimum": optimum},
     )
     return result, headline
 
 
 def report(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     run_dir: Path,
     output: Path,
     result: EvaluationResult,

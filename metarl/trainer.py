@@ -99,7 +99,7 @@ class Trainer:
         if stop:
             self._checkpoint(tracker)
             raise Interrupted
-        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration)
+        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
 
     def close(self) -> None:
         """End the environments."""
