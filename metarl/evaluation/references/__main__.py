@@ -113,8 +113,9 @@ def _adapt(
     folder = Path(arguments.folder)
     folders = storage.search_path(folder)
     defaults = config.evaluation
+    split = arguments.split or defaults.split
     experience = per_task_results.Experience(
-        split=arguments.split or defaults.split,
+        split=split,
         axis=arguments.axis,
         adaptation_steps=arguments.adaptation_steps or defaults.adaptation_steps,
         episodes=arguments.episodes or defaults.episodes,
@@ -123,7 +124,7 @@ def _adapt(
     multitask = find_multitask(definition, folders) if kind == "fine_tuned" else None
     if kind == "fine_tuned" and multitask is None:
         raise UserError("fine_tuned needs the multitask policy: give --kind multitask,fine_tuned.")
-    tasks, _ = tasks_of(worker, experience.split)
+    tasks, _ = tasks_of(worker, split)
     made_with = per_task_results.identity(kind, definition, experience, tasks, multitask)
     if per_task_results.read(made_with, folders) is not None and not again:
         print(f"There are results of {kind} already; --again makes them anew.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.tasks import SPLITS
 from envs.vector import TaskVectorEnv
 from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
@@ -66,7 +67,7 @@ def measure_references(
     folders = storage.search_path(folder)
     key = Key(experience.seed, evaluation=True)
     learners: dict[str, Learner] = {"random": RandomLearner(env.single_action_space, key)}  # type: ignore[arg-type]
-    missing = {}
+    missing: dict[str, str] = {}
     for kind in TRAINED:
         place = storage.find(kind, definition, folders)
         if place is None:
@@ -88,7 +89,8 @@ def measure_references(
         for name, learner in learners.items()
     }
     multitask = find_multitask(definition, folders)
-    for per_task in PER_TASK:
+    # A user's own list of tasks has none of those that learn each task.
+    for per_task in PER_TASK if experience.split in SPLITS else ():
         start = multitask if per_task == "fine_tuned" else None
         made_with = per_task_results.identity(per_task, definition, experience, tasks, start)
         kept = per_task_results.read(made_with, folders)

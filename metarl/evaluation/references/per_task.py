@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -166,7 +166,7 @@ class _Agent:
             "MlpPolicy",
             env,
             learning_rate=settings.learning_rate,
-            n_steps=2,  # of its own rollouts, which it never makes
+            n_steps=settings.batch_size,  # of its own rollouts, which it never makes
             batch_size=settings.batch_size,
             n_epochs=settings.epochs,
             gamma=settings.gamma,
@@ -276,7 +276,7 @@ class _Spaces(VecEnv):
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> Sequence[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False]
 
 
