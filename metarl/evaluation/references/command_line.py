@@ -14,7 +14,13 @@ from metarl.config import Config
 from metarl.config.command_line import field_lines
 from metarl.config.fields import Section, SplitName
 from metarl.config.loading import check_environment, load_options, resolve
-from metarl.config.messages import Origins, check_keys, check_values, validation_error
+from metarl.config.messages import (
+    Origins,
+    check_keys,
+    check_values,
+    names_there_are,
+    validation_error,
+)
 from metarl.config.overrides import apply_option, split_options
 from metarl.errors import UserError
 from metarl.evaluation.references.settings import PER_TASK, TRAINED
@@ -30,15 +36,14 @@ Train the references of an environment that are missing: what an evaluation stan
   --help          this text
 """
 
-KindName = Literal["oracle", "multitask", "from_scratch", "fine_tuned"]
+
+KINDS = (*TRAINED, *PER_TASK)
 
 
 class ReferenceArguments(Section):
     """What is to be trained."""
 
-    kind: tuple[KindName, ...] = Field(
-        TRAINED, min_length=1, description=f"which: {', '.join([*TRAINED, *PER_TASK])}"
-    )
+    kind: tuple[str, ...] = Field(TRAINED, min_length=1, description=f"which: {', '.join(KINDS)}")
     env_steps: int | None = Field(
         None, ge=1, description="budget of oracle and multitask; null: the environment's own"
     )
@@ -88,6 +93,11 @@ def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config, bool]:
         arguments = ReferenceArguments.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise validation_error(error, data, origins) from None
+    for kind in arguments.kind:
+        if kind not in KINDS:
+            raise UserError(
+                f"command line: there is no kind {kind!r}: {names_there_are(kind, KINDS)}."
+            )
     config = resolve(load_options(Path(files[-1]), of_config))
     check_environment(config)
     return arguments, config, "again" in names

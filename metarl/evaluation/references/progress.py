@@ -32,7 +32,7 @@ class ProgressBar:
     def __init__(self, name: str, total: int, unit: str = "env steps") -> None:
         self._name, self._total, self._unit = name, total, unit
         self._began = time.monotonic()
-        self._printed_at = self._began
+        self._printed_at = float("-inf")
         self._first: int | None = None  # where an interrupted training was
         # Asked of the stream itself: CI services set FORCE_COLOR, which rich takes for a terminal.
         console = Console(force_terminal=sys.stdout.isatty())
