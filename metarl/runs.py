@@ -21,6 +21,8 @@ from metarl.config import (
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plots import read_metrics
 from metarl.evaluation.protocol import BadAction, Evaluation, Split, evaluate, split_tasks
+from metarl.evaluation.references.measurement import measure_references
+from metarl.evaluation.references.per_task_results import Experience
 from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
@@ -146,7 +148,9 @@ def load_run(
     run_dir = Path(run_dir)
     if not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is no run: it has no config.yaml.")
-    config = load_config(run_dir / "config.yaml", ["--device", device])
+    # Where it lies now, which may not be where it was made.
+    here = ["--device", device, "--run-dir", str(run_dir)]
+    config = load_config(run_dir / "config.yaml", here)
     saved = load_checkpoint(run_dir, checkpoint, _without_device(fingerprint(config)))
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
@@ -197,8 +201,9 @@ def measure(
     modes: tuple[ActionMode, ...],
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    references: Path | None = None,
 ) -> tuple[EvaluationResult, Evaluation]:
-    """Evaluate an agent on a fixed set of tasks in one mode or two.
+    """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
 
     Args:
         run: The agent, and the environments to evaluate it in.
@@ -208,12 +213,14 @@ def measure(
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
         progress: Called with (rounds measured, rounds in all).
+        references: Folder searched first for trained references; none is trained here.
 
     Returns:
         The result, and the measurements of its headline mode.
 
     Raises:
-        UserError: the environment has no such split, or a user's agent fails.
+        UserError: the environment has no such split, a user's agent fails, or a stored reference
+            is damaged.
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
     tasks, split_name = tasks_of(run.worker, split)
@@ -241,16 +248,26 @@ def measure(
             raise UserError(str(error)) from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(modes) > 1 else modes[0])
+    env_config = config_to_dict(run.config)["env"]
+    beside = measure_references(
+        env,
+        tasks,
+        env_config,
+        experience=Experience(split, axis, adaptation_steps, episodes, seed),
+        config=run.config.run_folder / "config.yaml",
+        folder=references,
+    )
     optimum = env.optimal_returns(tasks)
     result = summarize(
         headline,
         next(iter(measured.values()), None),
         algorithm=run.provenance.algorithm,
         env=run.config.env.name,
-        env_config=config_to_dict(run.config)["env"],
+        env_config=env_config,
         seeds=run.provenance.seeds,
         checkpoint=run.provenance.checkpoint,
-        references={} if optimum is None else {"optimum": optimum},
+        references=beside.returns | ({} if optimum is None else {"optimum": optimum}),
+        missing_references=beside.missing,
     )
     return result, headline
 

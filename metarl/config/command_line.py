@@ -175,7 +175,7 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     """
     options = split_options(argv, switches=("help", "video"))
     if any(option.name == "help" for option in options):
-        _print_help("\n".join([_EVALUATE_USAGE, *_field_lines(EvaluateArguments)]))
+        _print_help("\n".join([_EVALUATE_USAGE, *field_lines(EvaluateArguments)]))
     data: dict[str, Any] = {}
     for option in options:
         if option.name == "video":
@@ -246,11 +246,12 @@ def _describe(config_path: Path | None, options: Sequence[Option]) -> str:
     for name, field in model.model_fields.items():
         if (section := sub_model(field.annotation)) is not None:
             note = f" ({notes[name]})" if name in notes else ""
-            lines += ["", f"{name}{note}", *_field_lines(section, (name,))]
+            lines += ["", f"{name}{note}", *field_lines(section, (name,))]
     return "\n".join(lines)
 
 
-def _field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+    """A line of help for every field of a model."""
     # Names first: the algorithm's stands last in its model.
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "name")
     lines = []
@@ -259,7 +260,7 @@ def _field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[s
         if section is None:
             lines += _field_line((*prefix, name), field)
         else:
-            lines += _field_lines(section, (*prefix, name))
+            lines += field_lines(section, (*prefix, name))
     return lines
 
 

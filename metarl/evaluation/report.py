@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 REFERENCES = {
     ORACLE: "a policy trained with the task in its observation",
     FLOOR: "one policy trained on all tasks, without adaptation: the floor",
+    "from_scratch": "PPO from random weights on each task, with the agent's own experience there",
+    "fine_tuned": "the multitask policy, trained on with the agent's own experience there",
     "random": "uniformly random actions",
     "optimum": "the best possible return with the task known, computed",
 }
@@ -283,7 +285,10 @@ def _references(result: EvaluationResult) -> list[Block]:
         if ORACLE in missing or FLOOR in missing:
             words += " The normalised score needs oracle and multitask, so there is none."
         blocks.append(Paragraph(words))
-    elif result.headline.normalised is None:
+    if result.missing_references:
+        commands = "\n".join(result.missing_references.values())
+        blocks += [Paragraph("What makes the references that are missing:"), Code(commands)]
+    if not missing and result.headline.normalised is None:
         blocks.append(
             Paragraph("The oracle is no better than the floor here: no normalised score.")
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class EvaluationResult:
         headline: The mode that is quoted.
         other: The other mode, where it was measured.
         references: By name; per-task returns on the same tasks.
+        missing_references: Name of each that is not there, and the command that makes it.
     """
 
     algorithm: str
@@ -98,6 +99,7 @@ class EvaluationResult:
     headline: ModeResult
     other: ModeResult | None
     references: dict[str, Reference]
+    missing_references: dict[str, str] = field(default_factory=dict)
 
     @property
     def adaptation_steps(self) -> int:
@@ -108,12 +110,13 @@ class EvaluationResult:
         """The keys of `evaluation.json` in the order of its documentation."""
         fields = asdict(self)
         headline, other = fields.pop("headline"), fields.pop("other")
-        references = fields.pop("references")
+        references, missing = fields.pop("references"), fields.pop("missing_references")
         return {
             "format": FORMAT,
             **fields,
             **{k: v for k, v in headline.items() if k not in ("normalised", "adaptation_helps")},
             "references": references,
+            "missing_references": missing,
             "normalised": headline["normalised"],
             "adaptation_helps": headline["adaptation_helps"],
             "other_mode": other,
@@ -176,6 +179,8 @@ class _Reader:
         steps, n = len(episodes_used), len(tasks)
         columns = self.get(data, "task_columns", list)
         references = self.get(data, "references", dict)
+        # Written since references are trained; absent before.
+        missing = self.get({"missing_references": {}} | data, "missing_references", dict)
         other = self.get(data, "other_mode", dict, optional=True)
         return EvaluationResult(
             algorithm=self.get(data, "algorithm", str),
@@ -195,6 +200,7 @@ class _Reader:
             headline=self.mode(data, steps, n),
             other=None if other is None else self.mode(other, steps, n),
             references={str(name): self.reference(ref, n) for name, ref in references.items()},
+            missing_references={str(name): str(made_by) for name, made_by in missing.items()},
         )
 
     def mode(self, data: dict[str, Any], steps: int, n: int) -> ModeResult:

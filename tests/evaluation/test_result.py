@@ -34,7 +34,8 @@ def full_result() -> EvaluationResult:
 
 def test_keys_are_those_of_the_contract() -> None:
     data = json.loads(full_result().to_json())
-    assert list(data) == [*PROVENANCE, *MEASURED, "references", *JUDGED, "other_mode"]
+    references = ["references", "missing_references"]
+    assert list(data) == [*PROVENANCE, *MEASURED, *references, *JUDGED, "other_mode"]
     assert list(data["other_mode"]) == MEASURED + JUDGED
     assert sorted(data["references"]["oracle"]) == ["ci95", "mean", "returns"]
     assert sorted(data["adaptation_helps"]) == ["ci95", "delta", "verdict"]
