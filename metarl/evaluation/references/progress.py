@@ -71,7 +71,7 @@ class ProgressBar:
             self._first, self._began = count, now
         elapsed = now - self._began
         parts = [] if mean_return is None else [f"return {mean_return:.2f}"]
-        if elapsed > 0:
+        if elapsed > 0 and self._total > 100:  # a few rounds have no pace worth telling
             parts.append(f"{(count - self._first) / elapsed:,.0f} {self._unit}/s")
         details = "  ".join(parts)
         if self._bar is not None:
