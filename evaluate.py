@@ -49,6 +49,7 @@ def evaluate(argv: Sequence[str]) -> int:
                 arguments.adaptation_steps or defaults.adaptation_steps,
                 modes=both if arguments.mode == "both" else (arguments.mode,),
                 seed=arguments.seed,
+                forget=arguments.forget,
                 output=Path(arguments.output) if arguments.output else None,
             )
         finally:
@@ -65,6 +66,7 @@ def evaluate_and_report(
     *,
     modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
     seed: int = 0,
+    forget: bool = False,
     output: Path | None = None,
     tracker: Tracker | None = None,
 ) -> None:
@@ -79,22 +81,24 @@ def evaluate_and_report(
         adaptation_steps=adaptation_steps,
         modes=modes,
         seed=seed,
+        forget=forget,
     )
     words = ["python", "evaluate.py", "--run", str(run_dir), "--split", split]
     words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
     words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
     words += ["--checkpoint", str(run.iteration)]
-    output = output or run_dir / "evaluation" / split
+    words += ["--forget", "true"] if forget else []
+    output = output or run_dir / "evaluation" / (f"{split}_forget" if forget else split)
     files = report(run, run_dir, output, result, evaluation, shlex.join(words))
     if tracker is not None:
-        names = [*result.task_columns, *(f"step_{k}" for k in range(adaptation_steps + 1))]
+        names = evaluation.measurement_names
         returns = evaluation.task_returns.T
         rows = [[*task, *by_step] for task, by_step in zip(result.tasks, returns, strict=True)]
         tracker.log_evaluation(
             split,
-            {f"return/step_{k}": mean for k, mean in enumerate(result.headline.mean)},
+            {f"return/{name}": r for name, r in zip(names, result.headline.mean, strict=True)},
             figures={path.stem: path for path in files.plots},
-            tables={"returns": (names, rows)},
+            tables={"returns": ([*result.task_columns, *names], rows)},
         )
     with optional_output():
         print_table(result)

@@ -176,6 +176,7 @@ def measure(
     adaptation_steps: int,
     modes: tuple[ActionMode, ...],
     seed: int,
+    forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[EvaluationResult, Evaluation]:
     """Evaluate an agent on a fixed set of tasks in one mode or two.
@@ -187,6 +188,7 @@ def measure(
         adaptation_steps: K.
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
+        forget: Let the agent begin anew where it would adapt, see :func:`evaluate`.
         progress: Called with (rounds measured, rounds in all).
 
     Returns:
@@ -212,6 +214,7 @@ def measure(
                 episodes=episodes,
                 seed=seed,
                 split=split_name,
+                forget=forget,
                 progress=lambda k, _, before=before: (  # type: ignore[misc]
                     progress(before + k, rounds) if progress else None
                 ),

@@ -20,6 +20,9 @@ MATHS = (
     "losses",
     "solvers",
     "networks",
+    "recurrent",
+    "running_moments",
+    "types",
     "value",
     "inner_loop",
     "meta_objective",
@@ -86,7 +89,8 @@ def test_algorithms_know_neither_each_other_nor_the_programs() -> None:
 
 def test_evaluation_never_asks_whom_it_drives() -> None:
     forbidden = (
-        "metarl.algorithms metarl.gradient_learner metarl.inner_loop metarl.trainer "
+        "metarl.algorithms metarl.gradient_learner metarl.context_learner metarl.inner_loop "
+        "metarl.recurrent metarl.trainer "
         "metarl.config metarl.checkpoint metarl.runs metarl.tracking"
     )
     assert offences(under("metarl", "evaluation"), forbidden) == []
@@ -94,6 +98,7 @@ def test_evaluation_never_asks_whom_it_drives() -> None:
 
 def test_rollouts_know_no_algorithm() -> None:
     forbidden = "metarl.algorithms metarl.config metarl.tracking metarl.checkpoint metarl.networks"
+    forbidden += " metarl.recurrent"
     assert offences([Path("metarl/rollout.py")], forbidden) == []
 
 

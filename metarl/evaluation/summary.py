@@ -9,6 +9,7 @@ import numpy as np
 
 from metarl.evaluation import statistics
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.settling import settling_step
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
@@ -77,6 +78,7 @@ def summarize(
         headline=_mode_result(headline, known),
         other=None if other is None else _mode_result(other, known),
         references=known,
+        forgets=headline.forgets,
     )
 
 
@@ -96,6 +98,7 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         adaptation_helps=(
             statistics.adaptation_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
         ),
+        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
     )
 
 
