@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from metarl.random import Key
-from metarl.recurrent import Memory, RecurrentActor
+from metarl.recurrent import Memory
+from metarl.recurrent_actor import RecurrentActor
 from metarl.types import ActionMode, AdaptationAxis, Inputs
 
 

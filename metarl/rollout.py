@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -203,7 +204,7 @@ def _draw_noise(actor: Actor, key: Key, num_tasks: int, lanes: int, horizon: int
 
 def _check_finite(name: str, x: torch.Tensor, tasks: np.ndarray) -> None:
     """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):  # a sum keeps inf and NaN
+    if not x.is_floating_point() or math.isfinite(x.sum().item()):  # a sum keeps inf and NaN
         return
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if not bad.any():  # only the sum was too large

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class RunningMoments:
             0.0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
         )
 
-    @property
+    @cached_property
     def std(self) -> Tensor:
         """The standard deviation with a floor, float64 ``[d]``; 1 before anything was seen."""
         if self.count == 0:

@@ -21,6 +21,7 @@ MATHS = (
     "solvers",
     "networks",
     "recurrent",
+    "recurrent_actor",
     "running_moments",
     "types",
     "value",
@@ -98,7 +99,7 @@ def test_evaluation_never_asks_whom_it_drives() -> None:
 
 def test_rollouts_know_no_algorithm() -> None:
     forbidden = "metarl.algorithms metarl.config metarl.tracking metarl.checkpoint metarl.networks"
-    forbidden += " metarl.recurrent"
+    forbidden += " metarl.recurrent metarl.recurrent_actor"
     assert offences([Path("metarl/rollout.py")], forbidden) == []
 
 

@@ -12,7 +12,8 @@ import torch
 from metarl import recurrent
 from metarl.params import Params, flatten, unflatten
 from metarl.random import Key
-from metarl.recurrent import RecurrentActor, RecurrentPolicy, normalized
+from metarl.recurrent import RecurrentPolicy, normalized
+from metarl.recurrent_actor import RecurrentActor
 from metarl.rollout import RolloutWorker
 from metarl.running_moments import RunningMoments
 from metarl.types import Inputs

@@ -24,7 +24,8 @@ from metarl.context_learner import ContextLearner
 from metarl.outer import PPO, AdamState, Evaluated, Rows
 from metarl.params import Params, flatten, to_device, unflatten
 from metarl.random import Key
-from metarl.recurrent import Core, RecurrentActor, RecurrentPolicy, normalized
+from metarl.recurrent import Core, RecurrentPolicy, normalized
+from metarl.recurrent_actor import RecurrentActor
 from metarl.returns import discounted_sum, generalized_advantages, normalize
 from metarl.running_moments import RunningMoments
 from metarl.types import ActionMode, EpisodeSource, Inputs, Trial

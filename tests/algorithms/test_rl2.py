@@ -14,7 +14,8 @@ from envs import TaskVectorEnv
 from metarl.algorithms.rl2 import RL2, RL2Batch, RL2Config
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
-from metarl.recurrent import RecurrentActor, RecurrentPolicy
+from metarl.recurrent import RecurrentPolicy
+from metarl.recurrent_actor import RecurrentActor
 from metarl.rollout import RolloutWorker
 from metarl.types import Decision, Inputs, Trial
 from tests.test_rollout import Stairs
