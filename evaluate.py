@@ -52,6 +52,7 @@ def evaluate(argv: Sequence[str]) -> int:
                 arguments.adaptation_steps or defaults.adaptation_steps,
                 modes=both if arguments.mode == "both" else (arguments.mode,),
                 seed=arguments.seed,
+                forget=arguments.forget,
                 output=Path(arguments.output) if arguments.output else None,
                 video=arguments.video,
             )
@@ -69,6 +70,7 @@ def evaluate_and_report(
     *,
     modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
     seed: int = 0,
+    forget: bool = False,
     output: Path | None = None,
     video: bool = False,
     tracker: Tracker | None = None,
@@ -85,11 +87,13 @@ def evaluate_and_report(
         adaptation_steps=adaptation_steps,
         modes=modes,
         seed=seed,
+        forget=forget,
     )
     words = ["python", "evaluate.py", *run.command(run_dir), "--split", split]
     words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
     words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
-    output = output or run_dir / "evaluation" / split
+    words += ["--forget", "true"] if forget else []
+    output = output or run_dir / "evaluation" / (f"{split}_forget" if forget else split)
     files = report(run, run_dir, output, result, evaluation, shlex.join(words))
     with optional_output():
         print_table(result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from metarl.blocks import task_blocks
@@ -98,6 +99,32 @@ def ratio_loss(distribution: Distribution, samples: Samples, old_log_prob: Tenso
     """
     ratio = (distribution.log_prob(samples.actions) - old_log_prob).exp()
     return -(samples.weights * ratio * samples.advantages).sum(1)
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip: float
+) -> Tensor:
+    """−min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) of every step, ρ = π/π_old (Schulman et al. 2017, eq. 7).
+
+    Args:
+        log_prob: log π(a|s), any shape.
+        old_log_prob: log π_old(a|s), the same shape, a constant.
+        advantages: Â, the same shape, a constant.
+        clip: ε > 0.
+    """
+    ratio = (log_prob - old_log_prob).exp()
+    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = None
+) -> Tensor:
+    """½ (V − R)² of every step; with a clip ½ max((V − R)², (V_c − R)²), V_c within it of V_old."""
+    error = (values - returns).square()
+    if clip is not None:
+        near = old_values + (values - old_values).clamp(-clip, clip)
+        error = torch.maximum(error, (near - returns).square())
+    return 0.5 * error
 
 
 def mean_kl(old: Distribution, new: Distribution, weights: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.mlp_pass import Activation
 from metarl.params import Params
+from metarl.types import Decision, Inputs
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,8 @@ class PolicyActor:
         return self.policy.family.noise(rng, (*shape, self.policy.action_dim))
 
     @torch.no_grad()
-    def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """``[M, B, o]``, ``[M, B, a]`` → actions ``[M, B, a]`` (or ``[M, B]``), log-probs."""
-        distribution = self.policy(self.params, observation)
+    def act(self, inputs: Inputs, noise: Tensor, carry: None) -> Decision:
+        """Actions ``[M, B, a]`` (or ``[M, B]``) from the observation alone: nothing is carried."""
+        distribution = self.policy(self.params, inputs.observations)
         action = distribution.sample(noise)
-        return action, distribution.log_prob(action)
+        return Decision(action, distribution.log_prob(action), None, None)

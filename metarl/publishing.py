@@ -58,7 +58,8 @@ def publish(
         except (UserError, EnvironmentFailure) as error:
             failure = error
     split = re.sub(r"\W+", "_", result.split)
-    record, tables = _numbers(result), _tables(result)
+    names = evaluation.measurement_names
+    record, tables = _numbers(result, names), _tables(result, names)
     figures = {path.stem: path for path in files.plots}
     if tracker is not None:
         steps = run.env_steps
@@ -107,31 +108,30 @@ def _say(text: str) -> None:
         print(text)
 
 
-def _numbers(result: EvaluationResult) -> dict[str, float]:
-    numbers = {f"return/step_{k}": mean for k, mean in enumerate(result.headline.mean)}
+def _numbers(result: EvaluationResult, names: list[str]) -> dict[str, float]:
+    means = zip(names, result.headline.mean, strict=True)
+    numbers = {f"return/{name}": mean for name, mean in means}
     if result.headline.adaptation_helps is not None:
         numbers["delta"] = result.headline.adaptation_helps.delta
     return numbers
 
 
-def _tables(result: EvaluationResult) -> dict[str, Table]:
+def _tables(result: EvaluationResult, names: list[str]) -> dict[str, Table]:
     """The report's tables: by step, by task, and the references."""
-    steps = [f"step_{k}" for k in range(result.adaptation_steps + 1)]
     mode = result.headline
-    columns = ["step", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
+    columns = ["measurement", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
     columns += ["iqm", "iqm_ci95_low", "iqm_ci95_high"]
     summary: list[list[Any]] = [
-        [k, used, steps_used, mean, *ci95, iqm, *iqm_ci95]
-        for k, (used, steps_used, mean, ci95, iqm, iqm_ci95) in enumerate(
-            zip(
-                result.episodes_used,
-                mode.env_steps_used,
-                mode.mean,
-                mode.ci95,
-                mode.iqm,
-                mode.iqm_ci95,
-                strict=True,
-            )
+        [name, used, steps_used, mean, *ci95, iqm, *iqm_ci95]
+        for name, used, steps_used, mean, ci95, iqm, iqm_ci95 in zip(
+            names,
+            result.episodes_used,
+            mode.env_steps_used,
+            mode.mean,
+            mode.ci95,
+            mode.iqm,
+            mode.iqm_ci95,
+            strict=True,
         )
     ]
     by_task = [
@@ -140,7 +140,7 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
     ]
     tables: dict[str, Table] = {
         "summary": (columns, summary),
-        "returns": ([*result.task_columns, *steps], by_task),
+        "returns": ([*result.task_columns, *names], by_task),
     }
     if result.references:
         tables["references"] = (

@@ -1,21 +1,23 @@
-"""Rollout workers: an actor, tasks and a key in, a trajectory out."""
+"""Rollout workers: an actor, tasks and a key in, a trial out."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 from envs.tasks import TaskDistribution
 from envs.vector import TaskVectorEnv
 from metarl.random import Key
-from metarl.types import Actor, Trajectory
+from metarl.types import Actor, Decision, Inputs, Trial
 
 
 class RolloutWorker:
-    """Plays episodes of M tasks × B lanes at once in a vector environment.
+    """Plays trials of M tasks × B lanes at once in a vector environment.
 
     Environments are made on first use, one for every number of lanes, and kept.
 
@@ -53,82 +55,156 @@ class RolloutWorker:
             env.close()
         self._envs.clear()
 
-    def collect(self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key) -> Trajectory:
-        """One episode on every lane, from a reset.
+    def collect(
+        self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key, episodes: int = 1
+    ) -> Trial:
+        """A trial of E episodes on every lane, from a reset.
 
-        A lane whose episode is over is frozen until the longest one ends: reward 0, not valid.
+        A lane whose episode is over starts its next one at once; after its E-th it is frozen until
+        the longest trial ends: reward 0, not valid.
 
         Args:
             actor: Chooses the actions; on the CPU.
             tasks: ``[M, d]``.
-            lanes: B, episodes a task.
-            key: Names the streams of resets and action noise, which are each task's own.
+            lanes: B, trials a task.
+            key: Names the streams of resets and action noise, which are each task's own. Those of
+                a trial's later episodes have the key's following adaptation steps.
+            episodes: E, of a trial.
 
         Returns:
-            A trajectory ``[M, B, T, ·]`` on the CPU, T the longest episode of the batch.
+            A trial ``[M, B, S, ·]`` on the CPU, S the longest one of the batch.
 
         Raises:
             FloatingPointError: a tensor of the rollout is not finite; names it and the tasks.
         """
         start = time.perf_counter()
-        num_tasks = len(tasks)
-        env = self.env(num_tasks * lanes)
-        horizon = env.horizon
-        shape = (num_tasks, lanes)
-        noise = _draw_noise(actor, key, num_tasks, lanes, horizon)
+        env = self.env(len(tasks) * lanes)
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
-        observation, _ = env.reset(seed=key.reset_seeds(num_tasks, lanes))
-        steps: list[tuple[torch.Tensor, ...]] = []
-        rewards, flags = [], []
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # idle OpenMP threads spin, and slow the physics threads
         try:
-            for t in range(horizon):
-                valid = ~env.finished
-                obs = torch.from_numpy(observation.astype(np.float32)).view(*shape, -1)
-                _check_finite("observations", obs, tasks)
-                action, log_prob = actor.act(obs, noise[t])
-                _check_finite("actions", action, tasks)
-                played = action.numpy().reshape(num_tasks * lanes, *action.shape[2:])
-                # A copy: an environment may clip in place, and the raw sample is what is learned.
-                observation, reward, terminated, truncated, _ = env.step(played.copy())
-                steps.append((obs, action, log_prob))
-                rewards.append(reward)
-                flags.append((terminated & valid, truncated & valid, valid))
-                if (terminated | truncated).all():
-                    break
+            trial = _play(
+                env, actor, tasks, lanes, [key.at(key.adaptation_step + e) for e in range(episodes)]
+            )
         finally:
             torch.set_num_threads(threads)
-        observations, actions, log_probs = (torch.stack(x, dim=2) for x in zip(*steps, strict=True))
-        ended, cut, valid_t = (
-            torch.from_numpy(np.stack(x, axis=-1)).view(*shape, -1)
-            for x in zip(*flags, strict=True)
-        )
-        trajectory = Trajectory(
-            observations=observations,
-            actions=actions,
-            log_probs=log_probs,
-            rewards=torch.from_numpy(np.stack(rewards, -1).astype(np.float32)).view(*shape, -1),
-            terminated=ended,
-            truncated=cut,
-            valid=valid_t,
-        )
-        _check_finite("rewards", trajectory.rewards, tasks)
-        _check_finite("log-probabilities", trajectory.log_probs, tasks)
+        _check_finite("rewards", trial.rewards, tasks)
+        _check_finite("log-probabilities", trial.log_probs, tasks)
+        if trial.values is not None:
+            _check_finite("values", trial.values, tasks)
         self.seconds += time.perf_counter() - start
-        return trajectory
+        return trial
 
 
-def _draw_noise(actor: Actor, key: Key, num_tasks: int, lanes: int, horizon: int) -> torch.Tensor:
-    """The noise of all actions ``[T, M, B, a]``: every task's is one block of its own stream."""
+def _play(
+    env: TaskVectorEnv, actor: Actor, tasks: np.ndarray, lanes: int, keys: list[Key]
+) -> Trial:
+    """One trial on every lane; the e-th key is that of its e-th episode."""
+    num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
+    noise = np.stack([_draw_noise(actor, key, num_tasks, lanes, env.horizon) for key in keys])
+    seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
+    every = np.arange(num_lanes)
+    episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
+    observation, _ = env.reset(seed=seeds[0])
+    previous_action, previous_reward = _no_action(env), torch.zeros(shape)
+    carry = None
+    record = _Record(shape)
+    while not (finished := env.finished).all():
+        inputs = Inputs(
+            torch.from_numpy(observation.astype(np.float32)).view(*shape, -1),
+            previous_action.view(*shape, *previous_action.shape[1:]),
+            previous_reward,
+            torch.from_numpy(t == 0).view(shape),
+        )
+        _check_finite("observations", inputs.observations, tasks)
+        drawn = torch.from_numpy(noise[episode, t, every])
+        decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
+        carry = decision.carry
+        _check_finite("actions", decision.action, tasks)
+        played = decision.action.numpy().reshape(num_lanes, *decision.action.shape[2:])
+        # A copy: an environment may clip in place, and the raw sample is what is learned.
+        observation, reward, terminated, truncated, _ = env.step(played.copy())
+        previous_action = _as_played(env, played)
+        previous_reward = torch.from_numpy(reward.astype(np.float32)).view(shape)
+        record.add(inputs, decision, previous_reward, (terminated, truncated, ~finished))
+
+        over = terminated | truncated
+        t += 1
+        t[over] = 0
+        again = over & ~finished & (episode < len(keys) - 1)
+        if again.any():
+            episode[again] += 1
+            observation, _ = env.reset(seed=seeds[episode, every], options={"reset_mask": again})
+    return record.trial()
+
+
+class _Record:
+    """The time steps of a rollout, each of them ``[M, B, ...]``, and the trial that they make."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self._inputs: list[Inputs] = []
+        self._decisions: list[Decision] = []
+        self._rewards: list[torch.Tensor] = []
+        self._flags: list[np.ndarray] = []
+
+    def add(
+        self,
+        inputs: Inputs,
+        decision: Decision,
+        reward: torch.Tensor,
+        flags: tuple[np.ndarray, ...],
+    ) -> None:
+        """One step; flags are terminated, truncated and valid, each ``[M·B]``."""
+        self._inputs.append(inputs)
+        self._decisions.append(decision._replace(carry=None))
+        self._rewards.append(reward)
+        self._flags.append(np.stack(flags))
+
+    def trial(self) -> Trial:
+        """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
+        flags = torch.from_numpy(np.stack(self._flags, axis=-1))  # [3, M·B, S]
+        terminated, truncated, valid = flags.view(3, *self._shape, -1)
+        values = [d.value for d in self._decisions if d.value is not None]
+        return Trial(
+            observations=torch.stack([i.observations for i in self._inputs], dim=2),
+            actions=torch.stack([d.action for d in self._decisions], dim=2),
+            log_probs=torch.stack([d.log_prob for d in self._decisions], dim=2),
+            rewards=torch.stack(self._rewards, dim=2),
+            terminated=terminated & valid,
+            truncated=truncated & valid,
+            valid=valid,
+            episode_start=torch.stack([i.episode_start for i in self._inputs], dim=2) & valid,
+            values=torch.stack(values, dim=2) if values else None,
+        )
+
+
+def _no_action(env: TaskVectorEnv) -> torch.Tensor:
+    """The previous action at the first step of a trial, see :class:`metarl.types.Inputs`."""
+    space = env.single_action_space
+    if isinstance(space, spaces.Discrete):
+        return torch.full((env.num_envs,), -1)
+    return torch.zeros(env.num_envs, *(space.shape or ()))
+
+
+def _as_played(env: TaskVectorEnv, action: np.ndarray) -> torch.Tensor:
+    """An action ``[N, ...]`` as the environment takes it: clipped where it is continuous."""
+    if isinstance(env.single_action_space, spaces.Discrete):
+        return torch.from_numpy(action)
+    return torch.from_numpy(action.clip(-1.0, 1.0))
+
+
+def _draw_noise(actor: Actor, key: Key, num_tasks: int, lanes: int, horizon: int) -> np.ndarray:
+    """An episode's noise ``[T, M·B, ...]``: every task's is one block of its own stream."""
     streams = (key.generator("action", m) for m in range(num_tasks))
     blocks = [actor.draw_noise(stream, (horizon, lanes)) for stream in streams]
-    return torch.from_numpy(np.stack(blocks, axis=1))
+    noise = np.stack(blocks, axis=1)  # [T, M, B, ...]
+    return noise.reshape(horizon, num_tasks * lanes, *noise.shape[3:])
 
 
 def _check_finite(name: str, x: torch.Tensor, tasks: np.ndarray) -> None:
     """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
-    if not x.is_floating_point() or bool(torch.isfinite(x.sum())):  # a sum keeps inf and NaN
+    if not x.is_floating_point() or math.isfinite(x.sum().item()):  # a sum keeps inf and NaN
         return
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if not bad.any():  # only the sum was too large

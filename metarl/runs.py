@@ -200,6 +200,7 @@ def measure(
     adaptation_steps: int,
     modes: tuple[ActionMode, ...],
     seed: int,
+    forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
     references: Path | None = None,
 ) -> tuple[EvaluationResult, Evaluation]:
@@ -212,6 +213,7 @@ def measure(
         adaptation_steps: K.
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
+        forget: Let the agent begin anew where it would adapt, see :func:`evaluate`.
         progress: Called with (rounds measured, rounds in all).
         references: Folder searched first for trained references; none is trained here.
 
@@ -238,6 +240,7 @@ def measure(
                 episodes=episodes,
                 seed=seed,
                 split=split_name,
+                forget=forget,
                 progress=lambda k, _, before=before: (  # type: ignore[misc]
                     progress(before + k, rounds) if progress else None
                 ),

@@ -146,8 +146,7 @@ class Trainer:
         """Returns on the validation tasks; keyed apart, so training never notices."""
         options = self.config.validation
         key = Key(self.config.seed, self.iteration, evaluation=True)
-        axis = self.algorithm.learner("stochastic", key).adaptation_axis
-        mode = HEADLINE_MODE[axis]
+        mode = HEADLINE_MODE[self.algorithm.learner("stochastic", key).adaptation_axis]
         tasks, split = tasks_of(self.worker, "validation")
         try:
             measured = evaluate(
@@ -163,9 +162,7 @@ class Trainer:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"
             ) from error
-        returns = measured.task_returns  # [K+1, n]
-        steps = range(len(returns))
-        names = [f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}" for k in steps]
+        returns, names = measured.task_returns, measured.measurement_names  # [K+1, n]
         record: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps}
         record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
         columns = [*measured.task_columns, *names]

@@ -6,7 +6,7 @@ Axes, everywhere and in this order: ``[M task, B lane, T time, feature]``.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,9 +49,84 @@ class Trajectory:
         """Undiscounted return of every episode, float32 ``[M, B]``."""
         return self.rewards.sum(-1)
 
-    def to(self, device: torch.device) -> Trajectory:
+    def to(self, device: torch.device) -> Self:
         """The same trajectory on another device."""
-        return Trajectory(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            x: Tensor | None = getattr(self, field.name)
+            moved[field.name] = None if x is None else x.to(device)
+        return type(self)(**moved)
+
+
+@dataclass(frozen=True)
+class Trial(Trajectory):
+    """E consecutive episodes on each of M tasks × L lanes: a :class:`Trajectory` ``[M, L, S]``.
+
+    A lane whose episode ends starts its next one with the step that follows, so that padding stands
+    at the tail only. ``terminated`` and ``truncated`` mark the last step of *every* episode; the
+    trial itself ends with the last valid step. With E = 1 it is a batch of episodes.
+
+    Attributes:
+        episode_start: The step is the first of an episode, bool ``[M, L, S]``.
+        values: The actor's estimate of what is still to come, float32 ``[M, L, S]``; None where
+            it has no critic.
+    """
+
+    episode_start: Tensor
+    values: Tensor | None
+
+    def episode_returns(self) -> Tensor:
+        """Undiscounted returns of the episodes of every lane in their order, ``[M, L, E]``."""
+        index = self.episode_start.long().cumsum(-1) - 1  # the episode of each step
+        episodes = int(index.max()) + 1
+        returns = self.rewards.new_zeros(*self.rewards.shape[:2], episodes)
+        return returns.scatter_add(-1, index, self.rewards)  # padding earns 0
+
+    def inputs(self) -> Inputs:
+        """What the actor was shown at every step, ``[M, L, S, ...]``."""
+        if self.actions.is_floating_point():
+            actions = self.actions.clamp(-1.0, 1.0)
+            none = torch.zeros_like(actions[:, :, :1])
+        else:
+            actions, none = self.actions, torch.full_like(self.actions[:, :, :1], -1)
+        return Inputs(
+            self.observations,
+            torch.cat([none, actions[:, :, :-1]], dim=2),
+            torch.nn.functional.pad(self.rewards[:, :, :-1], (1, 0)),
+            self.episode_start,
+        )
+
+
+class Inputs(NamedTuple):
+    """What an actor is shown at one step; a recurrent one sees it at every step of a sequence.
+
+    Attributes:
+        observations: ``[..., o]``.
+        previous_actions: The action of the lane's last step as the environment took it, clipped to
+            [−1, 1]: ``[..., a]``; or int64 ``[...]`` where discrete. At the first step of a trial
+            there is none: 0, or −1 where discrete.
+        previous_rewards: Its reward ``[...]``, 0 at the first step of a trial.
+        episode_start: bool ``[...]``, see :class:`Trial`. At the start of a trial's later episodes
+            the last action and reward of the episode before are still shown.
+    """
+
+    observations: Tensor
+    previous_actions: Tensor
+    previous_rewards: Tensor
+    episode_start: Tensor
+
+
+class Decision(NamedTuple):
+    """What an actor answers: action ``[M, B, a]`` or ``[M, B]``, log-prob and value ``[M, B]``.
+
+    ``value`` is None where the actor has no critic; ``carry`` is what it wants to be handed at its
+    next step, None where it remembers nothing.
+    """
+
+    action: Tensor
+    log_prob: Tensor
+    value: Tensor | None
+    carry: Any
 
 
 class Actor(Protocol):
@@ -60,8 +135,8 @@ class Actor(Protocol):
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The random numbers for actions of the given leading shape, float32 ``[*shape, ...]``."""
 
-    def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Observation ``[M, B, o]`` and noise → action ``[M, B, a]`` and log-prob ``[M, B]``."""
+    def act(self, inputs: Inputs, noise: Tensor, carry: Any) -> Decision:
+        """Inputs ``[M, B, ...]``, noise, and the last decision's carry, None at a trial's start."""
 
 
 class EpisodeSource(Protocol):
@@ -70,8 +145,10 @@ class EpisodeSource(Protocol):
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]``."""
 
-    def collect(self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key) -> Trajectory:
-        """One episode on each of the B lanes of every task ``[M, d]``."""
+    def collect(
+        self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key, episodes: int = 1
+    ) -> Trial:
+        """A trial of E episodes on each of the B lanes of every task ``[M, d]``."""
 
 
 @runtime_checkable

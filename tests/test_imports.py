@@ -20,6 +20,10 @@ MATHS = (
     "losses",
     "solvers",
     "networks",
+    "recurrent",
+    "recurrent_actor",
+    "running_moments",
+    "types",
     "value",
     "inner_loop",
     "meta_objective",
@@ -85,7 +89,10 @@ def test_algorithms_know_neither_each_other_nor_the_programs() -> None:
 
 
 def test_evaluation_never_asks_whom_it_drives() -> None:
-    agents = "metarl.algorithms metarl.gradient_learner metarl.inner_loop metarl.trainer"
+    agents = (
+        "metarl.algorithms metarl.gradient_learner metarl.context_learner metarl.inner_loop "
+        "metarl.recurrent metarl.trainer"
+    )
     programs = "metarl.config metarl.runs metarl.tracking"
     everything = under("metarl", "evaluation")
     references = under("metarl", "evaluation", "references")
@@ -105,6 +112,7 @@ def test_measuring_references_needs_no_stable_baselines3() -> None:
 
 def test_rollouts_know_no_algorithm() -> None:
     forbidden = "metarl.algorithms metarl.config metarl.tracking metarl.checkpoint metarl.networks"
+    forbidden += " metarl.recurrent metarl.recurrent_actor"
     assert offences([Path("metarl/rollout.py")], forbidden) == []
 
 

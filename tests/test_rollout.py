@@ -16,6 +16,7 @@ from metarl.networks import PolicyActor
 from metarl.params import stack
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
+from metarl.types import Decision, Inputs
 from tests.toy_envs import Arms, Line
 
 LANES = 4
@@ -61,10 +62,8 @@ class Scripted:
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.standard_normal((*shape, 2), dtype=np.float32)
 
-    def act(
-        self, observation: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return 3.0 * noise, observation.sum(-1)
+    def act(self, inputs: Inputs, noise: torch.Tensor, carry: None) -> Decision:
+        return Decision(3.0 * noise, inputs.observations.sum(-1), None, None)
 
 
 def learner_of(env: TaskVectorEnv) -> MAML:
@@ -205,12 +204,12 @@ def test_acting_shares_nothing_with_learning() -> None:
 
     actor = PolicyActor(maml.policy, {n: p.clone() for n, p in stack(maml.params, 3).items()})
     trajectory = worker.collect(actor, TASKS, LANES, Key(1))
-    kept = {name: x.clone() for name, x in vars(trajectory).items()}
+    kept = {name: x.clone() for name, x in vars(trajectory).items() if x is not None}
     for p in actor.params.values():
         p.zero_()
     worker.collect(actor, TASKS, LANES, Key(2))  # the environment's buffers move on
-    for name, x in vars(trajectory).items():
-        assert torch.equal(x, kept[name]), name
+    for name, x in kept.items():
+        assert torch.equal(x, getattr(trajectory, name)), name
 
     assert maml.update(batch)["line_search/accepted"] == 1.0
     assert any(not torch.equal(p, before[name]) for name, p in maml.params.items())
@@ -260,15 +259,14 @@ class Broken(Scripted1D):
     def __init__(self, what: str) -> None:
         self.what = what
 
-    def act(
-        self, observation: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        action, log_prob = noise.clone(), noise[..., 0].clone()
-        (action if self.what == "actions" else log_prob)[1, 0] = float("inf")
-        return action, log_prob
+    def act(self, inputs: Inputs, noise: torch.Tensor, carry: None) -> Decision:
+        tensors = {"actions": noise.clone()}
+        tensors |= {name: noise[..., 0].clone() for name in ("log-probabilities", "values")}
+        tensors[self.what][1, 0] = float("inf")
+        return Decision(*tensors.values(), carry=None)
 
 
-@pytest.mark.parametrize("what", ["actions", "log-probabilities"])
+@pytest.mark.parametrize("what", ["actions", "log-probabilities", "values"])
 def test_a_number_that_is_none_names_tensor_and_task(what: str) -> None:
     with pytest.raises(FloatingPointError, match=rf"{what} .* tasks \[0\.25\]$"):
         RolloutWorker(Line).collect(Broken(what), np.array([[0.5], [0.25]]), 2, Key(1))

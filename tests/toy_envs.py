@@ -76,3 +76,31 @@ class Arms(TaskVectorEnv):
 
     def _observe(self) -> Any:
         return np.ones((self.num_envs, 1))
+
+
+class Recall(TaskVectorEnv):
+    """Wait for three steps, then choose left (1) or right (2): ±1 as the task has it.
+
+    Not waiting (0) costs 1, as much as there is to be gained, so that no action can serve as a
+    note to oneself. Nothing is to be seen. The first choice of a trial can only be a guess; who
+    remembers it and its pay is right ever after, who does not earns 0 on average.
+    """
+
+    WAIT = 3
+
+    def __init__(self, num_envs: int) -> None:
+        tasks = FiniteTasks([[1.0], [2.0]], ("side",), ("",))
+        box = spaces.Box(0.0, 1.0, (1,), np.float64)
+        super().__init__(num_envs, tasks, self.WAIT + 1, box, spaces.Discrete(3))
+
+    def _reset_lanes(self, lanes: Any) -> None:
+        pass
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        waits = actions == 0
+        right = actions == self._tasks[:, 0]
+        choice = np.where(waits, -1.0, np.where(right, 1.0, -1.0))
+        return np.where(self._steps < self.WAIT, -1.0 * ~waits, choice), None
+
+    def _observe(self) -> Any:
+        return (self._steps / self.WAIT)[:, None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from envs.registry import import_class
 
-NAMES = {"maml": "metarl.algorithms.maml:MAML"}
+NAMES = {"maml": "metarl.algorithms.maml:MAML", "rl2": "metarl.algorithms.rl2:RL2"}
 
 
 def algorithm_class(name: str) -> type:

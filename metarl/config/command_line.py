@@ -93,12 +93,17 @@ class EvaluateArguments(Section):
         "both", description="how actions are chosen"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the evaluation's random streams")
+    forget: bool = Field(
+        False, description="begin anew instead of adapting: an ablation, which should gain nothing"
+    )
     device: DeviceName = Field("auto", description="of the adaptation; auto: cuda if there is one")
     checkpoint: Annotated[int, Field(ge=0)] | Literal["latest"] = Field(
         "latest", description="iteration, or latest"
     )
     output: str | None = Field(
-        None, min_length=1, description="folder for results; null: evaluation/<split> in the run"
+        None,
+        min_length=1,
+        description="folder for results; null: evaluation/<split>[_forget] in the run",
     )
     video: bool = Field(
         False,

@@ -50,6 +50,7 @@ class Evaluation:
             episode's end; None where the environment has no position.
         states: What pictures of the first lane of every task are drawn from, float32
             [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
+        forgets: The agent began anew before every measurement: what it gains is not adaptation.
     """
 
     tasks: np.ndarray
@@ -65,6 +66,12 @@ class Evaluation:
     rewards: np.ndarray
     paths: np.ndarray | None
     states: np.ndarray | None = None
+    forgets: bool = False
+
+    @property
+    def measurement_names(self) -> list[str]:
+        """What the K+1 measurements are called in metrics and tables."""
+        return [measurement_name(self.adaptation_axis, k) for k in range(len(self.returns))]
 
     @property
     def adaptation_steps(self) -> int:
@@ -88,6 +95,11 @@ class Evaluation:
         return self.returns.mean(axis=2)
 
 
+def measurement_name(axis: AdaptationAxis, k: int) -> str:
+    """The name of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
+    return f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}"
+
+
 def split_tasks(distribution: TaskDistribution, split: Split) -> tuple[np.ndarray, str]:
     """The fixed tasks of a split, [n, d], and the name under which results may call them.
 
@@ -109,6 +121,7 @@ def evaluate(
     episodes: int,
     seed: int,
     split: str,
+    forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure returns after 0..K adaptation steps, in the learner's own action mode.
@@ -127,6 +140,8 @@ def evaluate(
         episodes: B >= 1, episodes of each task a round.
         seed: Of the resets; the learner's own randomness comes with the learner.
         split: Name of the set of tasks, for the record.
+        forget: Let the agent begin anew where it would adapt. An ablation: a gain that is left
+            then does not come from what the agent remembers or has learnt.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
@@ -152,7 +167,10 @@ def evaluate(
             progress(k + 1, rounds)
         if k == adaptation_steps:
             break
-        if pooled and action_mode == "deterministic":
+        if forget:
+            experience.append(recorded[-1])
+            learner.begin(num_tasks, episodes, tasks if learner.privileged else None)
+        elif pooled and action_mode == "deterministic":
             learner.mode = "stochastic"
             experience.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
             learner.adapt()
@@ -179,6 +197,7 @@ def evaluate(
         rewards=np.stack([r.rewards for r in recorded]),
         paths=np.stack(paths) if paths else None,
         states=np.stack(states) if states else None,
+        forgets=forget,
     )
 
 

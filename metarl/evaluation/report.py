@@ -188,6 +188,7 @@ def _page(
             "task, then over tasks. In brackets: 95 % bootstrap intervals over tasks; ±: 1.96 "
             f"standard errors over tasks. {_caution(result)}"
         ),
+        *_settling(result),
     ]
     if result.other is not None:
         blocks += [
@@ -224,6 +225,22 @@ def _returns_table(result: EvaluationResult, mode: ModeResult) -> tuple[list[str
     return header, rows
 
 
+def _settling(result: EvaluationResult) -> list[Block]:
+    """From which step of an episode on the reward stays near its final one."""
+    if result.headline.settling_step is None:
+        return []
+    steps = [
+        f"{step_name(result.x, k)} {'never' if step is None else f'from step {step}'}"
+        for k, step in enumerate(result.headline.settling_step)
+    ]
+    words = (
+        f"How fast within an episode: {', '.join(steps)}. That is the step, counted from 1, from "
+        "which the mean reward over tasks stays within a tenth of the way from its first value to "
+        "its final one (its mean over the last tenth of the episode)."
+    )
+    return [Paragraph(words)]
+
+
 def _what_was_run(result: EvaluationResult) -> str:
     seeds = ", ".join(map(str, result.seeds))
     run = f"training seed {seeds}" if seeds else "no training seed"
@@ -233,6 +250,7 @@ def _what_was_run(result: EvaluationResult) -> str:
         f"{result.algorithm} on {result.env} ({run}), evaluated on {_tasks_in_words(result)} with "
         f"{result.episodes_per_step} episodes of each task a measurement and "
         f"{result.headline.action_mode} actions."
+        + (" AN ABLATION: the agent began anew instead of adapting." if result.forgets else "")
     )
 
 

@@ -34,6 +34,9 @@ class ModeResult:
         iqm_ci95: Its 95 % bootstrap interval.
         normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
         adaptation_helps: Step K against step 0, paired by task; None where K is 0.
+        settling_step: Step of the episode from which the reward stays near its final one, see
+            :func:`metarl.evaluation.settling.settling_step`; None for results of before it was
+            measured.
     """
 
     action_mode: str
@@ -46,6 +49,7 @@ class ModeResult:
     iqm_ci95: list[Interval]
     normalised: list[float] | None
     adaptation_helps: Verdict | None
+    settling_step: list[int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class EvaluationResult:
         other: The other mode, where it was measured.
         references: By name; per-task returns on the same tasks.
         missing_references: Name of each that is not there, and the command that makes it.
+        forgets: The agent began anew before every measurement: an ablation.
     """
 
     algorithm: str
@@ -100,6 +105,7 @@ class EvaluationResult:
     other: ModeResult | None
     references: dict[str, Reference]
     missing_references: dict[str, str] = field(default_factory=dict)
+    forgets: bool = False
 
     @property
     def adaptation_steps(self) -> int:
@@ -201,6 +207,7 @@ class _Reader:
             other=None if other is None else self.mode(other, steps, n),
             references={str(name): self.reference(ref, n) for name, ref in references.items()},
             missing_references={str(name): str(made_by) for name, made_by in missing.items()},
+            forgets=bool(data.get("forgets", False)),
         )
 
     def mode(self, data: dict[str, Any], steps: int, n: int) -> ModeResult:
@@ -217,7 +224,17 @@ class _Reader:
             iqm_ci95=[(a, b) for a, b in self.numbers(data, "iqm_ci95", (steps, 2))],
             normalised=None if normalised is None else self.numbers(data, "normalised", (steps,)),
             adaptation_helps=None if helps is None else self.verdict(helps),
+            settling_step=self.settling(data, steps),
         )
+
+    def settling(self, data: dict[str, Any], steps: int) -> list[int | None] | None:
+        found = data.get("settling_step")
+        if found is None:  # written by a version that did not measure it
+            return None
+        whole = isinstance(found, list) and all(x is None or type(x) is int for x in found)
+        if not whole or len(found) != steps:
+            raise ValueError(f"{self.source}: 'settling_step' must hold {steps} steps or nulls.")
+        return list(found)
 
     def reference(self, data: Any, n: int) -> Reference:
         if not isinstance(data, dict):

@@ -9,6 +9,7 @@ import numpy as np
 
 from metarl.evaluation import statistics
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.settling import settling_step
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
@@ -80,6 +81,7 @@ def summarize(
         other=None if other is None else _mode_result(other, known),
         references=known,
         missing_references=dict(missing_references or {}),
+        forgets=headline.forgets,
     )
 
 
@@ -99,6 +101,7 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         adaptation_helps=(
             statistics.adaptation_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
         ),
+        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
     )
 
 

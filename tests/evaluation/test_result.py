@@ -16,7 +16,7 @@ from tests.evaluation.fakes import navigation_evaluation, navigation_result
 PROVENANCE = [
     *("format", "algorithm", "env", "env_config", "split", "seeds", "evaluation_seed"),
     *("checkpoint", "x", "episodes_per_step", "step_sizes", "episodes_used", "task_columns"),
-    *("task_units", "tasks"),
+    *("task_units", "tasks", "forgets"),
 ]
 MEASURED = [
     *("action_mode", "env_steps_used", "returns", "mean", "ci95", "se95", "iqm", "iqm_ci95"),
@@ -35,8 +35,15 @@ def full_result() -> EvaluationResult:
 def test_keys_are_those_of_the_contract() -> None:
     data = json.loads(full_result().to_json())
     references = ["references", "missing_references"]
-    assert list(data) == [*PROVENANCE, *MEASURED, *references, *JUDGED, "other_mode"]
-    assert list(data["other_mode"]) == MEASURED + JUDGED
+    assert list(data) == [
+        *PROVENANCE,
+        *MEASURED,
+        "settling_step",
+        *references,
+        *JUDGED,
+        "other_mode",
+    ]
+    assert list(data["other_mode"]) == [*MEASURED, *JUDGED, "settling_step"]
     assert sorted(data["references"]["oracle"]) == ["ci95", "mean", "returns"]
     assert sorted(data["adaptation_helps"]) == ["ci95", "delta", "verdict"]
 
@@ -83,10 +90,27 @@ def test_round_trip(tmp_path: Path) -> None:
     assert bare.headline.normalised is None
 
 
+def test_results_of_before_the_settling_step_are_read() -> None:
+    data = json.loads(full_result().to_json())
+    for mode in (data, data["other_mode"]):
+        del mode["settling_step"]
+    del data["forgets"]
+    result = EvaluationResult.from_json(json.dumps(data))
+    assert result.headline.settling_step is None
+    assert not result.forgets
+    data["settling_step"] = [1, 2, 3.5, None]
+    with pytest.raises(ValueError, match="'settling_step' must hold 4 steps or nulls"):
+        EvaluationResult.from_json(json.dumps(data))
+
+
 def test_no_adaptation_step_has_no_verdict() -> None:
     evaluation = navigation_evaluation()
     evaluation = replace(
-        evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1), step_sizes=[]
+        evaluation,
+        returns=evaluation.returns[:1],
+        rewards=evaluation.rewards[:1],
+        env_steps_used=np.zeros(1),
+        step_sizes=[],
     )
     result = navigation_result(evaluation)
     assert result.headline.adaptation_helps is None

@@ -1,0 +1,280 @@
+"""RL²: the learning algorithm lives in the memory of a recurrent policy (Duan et al. 2016; Wang et
+al. 2016).
+
+One trial is E episodes with one task. The memory runs through all of it, is shown the actions taken
+and the rewards they brought, and is emptied before the next trial. What PPO maximises is the return
+of the whole trial, across the ends of its episodes,
+
+    max_θ  E_task [ Σ_{s < S} γ^s r_s ],   a_s ~ π_θ(· | o_s, a_{s−1}, r_{s−1}, start_s, h_{s−1}),
+
+so that exploring in the first episode is paid by the later ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from gymnasium import spaces
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from metarl.context_learner import ContextLearner
+from metarl.outer import PPO, AdamState, Evaluated, Rows
+from metarl.params import Params, flatten, to_device, unflatten
+from metarl.random import Key
+from metarl.recurrent import Core, RecurrentPolicy, normalized
+from metarl.recurrent_actor import RecurrentActor
+from metarl.returns import discounted_sum, generalized_advantages, normalize
+from metarl.running_moments import RunningMoments
+from metarl.types import ActionMode, EpisodeSource, Inputs, Trial
+
+
+class RL2Config(BaseModel):
+    """What can be set of RL²."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["rl2"] = "rl2"
+    tasks: int = Field(128, ge=1, description="tasks of a meta-batch")
+    lanes: int = Field(1, ge=1, description="trials a task")
+    episodes: int = Field(2, ge=1, description="episodes of a trial")
+    core: Core = Field("lstm", description="kind of memory; the LSTM is the faster one on a CPU")
+    width: int = Field(128, ge=1, description="units of the memory")
+    observation_embedding: int = Field(0, ge=0, description="width of its embedding; 0: as it is")
+    action_embedding: int = Field(0, ge=0, description="of the previous action; 0: as it is")
+    reward_embedding: int = Field(0, ge=0, description="of the previous reward; 0: as it is")
+    head_sizes: tuple[int, ...] = Field((), description="hidden layers of the actor and the critic")
+    initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
+    min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
+    discount: float = Field(0.99, ge=0, le=1, description="discount γ, across the trial")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of the advantage estimator")
+    normalize_advantages: bool = Field(True, description="over all steps of the meta-batch")
+    normalize_inputs: bool = Field(
+        True, description="observations and previous rewards by their running mean and deviation"
+    )
+    normalize_rewards: bool = Field(
+        True, description="learn from rewards over the running deviation of the discounted return"
+    )
+    lr: float = Field(1e-3, gt=0, description="Adam's step size")
+    lr_decay_iterations: int | None = Field(
+        None, ge=1, description="lr falls linearly to 0 over so many iterations; null: never"
+    )
+    clip: float = Field(0.2, gt=0, lt=1, description="PPO's ε")
+    epochs: int = Field(2, ge=1, description="passes over the trials of an iteration")
+    minibatches: int = Field(4, ge=1, description="whole trials are dealt into so many")
+    entropy_weight: float = Field(0.0, ge=0, description="of the entropy bonus")
+    value_weight: float = Field(0.5, ge=0, description="of the critic's loss")
+    value_clip: float | None = Field(None, gt=0, description="PPO's clip of the critic; null: none")
+    max_gradient_norm: float = Field(0.5, gt=0, description="longer gradients are shortened to it")
+    target_kl: float | None = Field(
+        None, ge=1e-5, description="KL in nats that ends an update early; null: never"
+    )
+    truncate_every: int | None = Field(
+        None, ge=1, description="steps after which gradients through time end; null: the trial's"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> RL2Config:
+        if self.minibatches > self.tasks * self.lanes:
+            raise ValueError(
+                f"minibatches must be at most tasks × lanes, {self.tasks * self.lanes} trials, "
+                f"not {self.minibatches}"
+            )
+        if any(n < 1 for n in self.head_sizes):
+            raise ValueError(f"head_sizes must be positive, not {list(self.head_sizes)}")
+        return self
+
+
+@dataclass(frozen=True)
+class RL2Batch:
+    """The data of one meta-iteration.
+
+    Attributes:
+        key: The meta-iteration's.
+        trial: ``[M, L, S]``, on the CPU.
+        metrics: Mean return of the trial's first, second, … episode.
+    """
+
+    key: Key
+    trial: Trial
+    metrics: dict[str, float]
+
+    @property
+    def env_steps(self) -> int:
+        """Valid steps."""
+        return self.trial.env_steps
+
+
+class RL2:
+    """RL² with a PPO update.
+
+    Args:
+        config: See :class:`RL2Config`.
+        observation_space: Of a single environment.
+        action_space: Of a single environment.
+        seed: Of the initial parameters.
+        device: Where updates run; rollouts run on the CPU.
+    """
+
+    config_class: ClassVar[type[BaseModel]] = RL2Config
+
+    def __init__(
+        self,
+        config: RL2Config,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.policy = RecurrentPolicy.for_spaces(
+            observation_space,
+            action_space,
+            core=config.core,
+            width=config.width,
+            embeddings=(
+                config.observation_embedding,
+                config.action_embedding,
+                config.reward_embedding,
+            ),
+            head_sizes=config.head_sizes,
+            initial_std=config.initial_std,
+            min_std=config.min_std,
+        )
+        self.ppo = PPO(
+            clip=config.clip,
+            value_clip=config.value_clip,
+            value_weight=config.value_weight,
+            entropy_weight=config.entropy_weight,
+            epochs=config.epochs,
+            minibatches=config.minibatches,
+            max_gradient_norm=config.max_gradient_norm,
+            target_kl=config.target_kl,
+        )
+        params = self.policy.init(Key(seed).generator("init"))
+        self.params = to_device(params, self.device)
+        self.adam = AdamState.fresh(flatten(self.params))
+        self.input_moments = RunningMoments.empty(self.policy.observation_dim + 1)
+        self.return_moments = RunningMoments.empty(1)
+
+    def collect(self, source: EpisodeSource, key: Key) -> RL2Batch:
+        """Sample tasks, and play one trial on every lane."""
+        config = self.config
+        tasks = source.sample_tasks(config.tasks, key)
+        trial = source.collect(self._actor(), tasks, config.lanes, key, config.episodes)
+        returns = trial.episode_returns().mean((0, 1)).tolist()
+        metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
+        return RL2Batch(key, trial, metrics)
+
+    def update(self, batch: RL2Batch) -> dict[str, float]:
+        """PPO on the trials; the statistics of the inputs move on only after it.
+
+        So the update sees the inputs as the rollout did, and the ratio starts at 1.
+
+        Raises:
+            FloatingPointError: a loss or the gradient is not finite.
+        """
+        config = self.config
+        trial = batch.trial.to(self.device)
+        rows = self._rows(trial)
+        inputs = Inputs(*map(_time_first, trial.inputs()))
+        shown = normalized(inputs, self.input_moments) if config.normalize_inputs else inputs
+        actions = _time_first(trial.actions)
+
+        def evaluate(x: Tensor, lanes: Tensor) -> Evaluated:
+            outputs = self.policy.sequence(
+                unflatten(x, self.params),
+                Inputs(*(part[:, lanes] for part in shown)),
+                truncate_every=config.truncate_every,
+            )
+            log_probs = outputs.distribution.log_prob(actions[:, lanes])
+            return Evaluated(log_probs, outputs.distribution.entropy(), outputs.values)
+
+        lr = self._lr(batch.key.iteration)
+        rng = batch.key.generator("minibatch")
+        x, self.adam, metrics = self.ppo.update(
+            flatten(self.params), self.adam, rows, evaluate, lr, rng
+        )
+        self.params = unflatten(x, self.params)
+        if config.normalize_inputs:
+            seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
+            self.input_moments = self.input_moments.merge(seen[rows.valid])
+        metrics |= {"explained_variance": _explained_variance(rows), "lr": lr}
+        if "log_std" in self.params:
+            metrics["policy/std"] = float(self.params["log_std"].exp().mean())
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, Adam's memory, the statistics of inputs and returns."""
+        return {
+            "params": to_device(self.params, "cpu"),
+            "adam": to_device({"mean": self.adam.mean, "square": self.adam.square}, "cpu"),
+            "adam_step": self.adam.step,
+            "input_moments": self.input_moments.state_dict(),
+            "return_moments": self.return_moments.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit.
+
+        Raises:
+            ValueError: if the parameters are not those of this policy.
+        """
+        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        found = {name: tuple(p.shape) for name, p in state["params"].items()}
+        if found != shapes:
+            raise ValueError(f"the saved parameters {found} are not this policy's {shapes}")
+        self.params = to_device(state["params"], self.device)
+        adam = to_device(state["adam"], self.device)
+        self.adam = AdamState(int(state["adam_step"]), adam["mean"], adam["square"])
+        self.input_moments = RunningMoments.from_state(state["input_moments"])
+        self.return_moments = RunningMoments.from_state(state["return_moments"])
+
+    def learner(self, mode: ActionMode, key: Key) -> ContextLearner:
+        """The agent as it stands."""
+        return ContextLearner(self._actor(), mode, key)
+
+    def _actor(self) -> RecurrentActor:
+        moments = self.input_moments if self.config.normalize_inputs else None
+        params: Params = to_device(self.params, "cpu")
+        return RecurrentActor(self.policy, params, moments)
+
+    def _rows(self, trial: Trial) -> Rows:
+        """Advantages and returns of whole trials: credit crosses the ends of their episodes."""
+        config = self.config
+        assert trial.values is not None
+        rewards = trial.rewards
+        if config.normalize_rewards:
+            returns = discounted_sum(rewards, config.discount)[trial.valid]
+            self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
+            rewards = rewards / float(self.return_moments.std)
+        advantages = generalized_advantages(
+            rewards, trial.values, trial.valid, config.discount, config.gae_lambda
+        )
+        returns = advantages + trial.values
+        if config.normalize_advantages:
+            advantages = normalize(advantages, trial.valid, dims=(0, 1, 2))
+        parts = (trial.log_probs, trial.values, advantages, returns, trial.valid)
+        return Rows(*map(_time_first, parts))
+
+    def _lr(self, iteration: int) -> float:
+        """The step size of a meta-iteration, counted from 1."""
+        over = self.config.lr_decay_iterations
+        if over is None:
+            return self.config.lr
+        return self.config.lr * max(0.0, 1.0 - (iteration - 1) / over)
+
+
+def _time_first(x: Tensor) -> Tensor:
+    """``[M, L, S, ...]`` → ``[S, M·L, ...]``, contiguous."""
+    return x.flatten(0, 1).transpose(0, 1).contiguous()
+
+
+def _explained_variance(rows: Rows) -> float:
+    """1 − Var[R − V] / Var[R] of the critic before the update: 1 is perfect, 0 a constant's."""
+    returns, values = rows.returns[rows.valid], rows.values[rows.valid]
+    variance = returns.var(correction=0)
+    return float(1.0 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))

@@ -1,0 +1,64 @@
+"""Running means and deviations, to normalise by. Statistics in float64, exact under merging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CLIP = 10.0
+_MIN_STD = 1e-4
+
+
+@dataclass(frozen=True)
+class RunningMoments:
+    """Count, mean and sum of squared deviations of all rows seen so far; never changed in place.
+
+    Attributes:
+        count: Rows seen.
+        mean: Their mean, float64 ``[d]``.
+        squares: Σ (x − mean)², float64 ``[d]``.
+    """
+
+    count: float
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def empty(cls, dim: int) -> RunningMoments:
+        """Before anything was seen: it normalises by mean 0 and deviation 1."""
+        return cls(
+            0.0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
+        )
+
+    @cached_property
+    def std(self) -> Tensor:
+        """The standard deviation with a floor, float64 ``[d]``; 1 before anything was seen."""
+        if self.count == 0:
+            return torch.ones_like(self.mean)
+        return (self.squares / self.count).sqrt().clamp(min=_MIN_STD)
+
+    def merge(self, rows: Tensor) -> RunningMoments:
+        """With further rows ``[n, d]`` of any dtype and device (Chan, Golub and LeVeque 1979)."""
+        rows = rows.to(device=self.mean.device, dtype=torch.float64)
+        n, mean = len(rows), rows.mean(0)
+        delta, total = mean - self.mean, self.count + n
+        squares = (rows - mean).square().sum(0) + delta.square() * (self.count * n / total)
+        return RunningMoments(total, self.mean + delta * (n / total), self.squares + squares)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """(x − mean) / std, clipped to ±10, for x ``[..., d]``, in its dtype."""
+        mean, std = (y.to(device=x.device, dtype=x.dtype) for y in (self.mean, self.std))
+        return ((x - mean) / std).clamp(-CLIP, CLIP)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and a number."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> RunningMoments:
+        """What :meth:`state_dict` returned."""
+        return cls(float(state["count"]), state["mean"], state["squares"])

@@ -1,0 +1,209 @@
+"""The agent that adapts by remembering, in the evaluator's hands and in a user's."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+from metarl.algorithms.rl2 import RL2, RL2Config
+from metarl.context_learner import ContextLearner
+from metarl.evaluation.protocol import evaluate
+from metarl.random import Key
+from metarl.rollout import RolloutWorker
+from metarl.types import Inputs, Learner, Trial
+from tests.test_rollout import Stairs
+from tests.toy_envs import Arms, Line
+
+TASKS, LANES, EPISODES = 3, 4, 3
+KEY = Key(5, 0, evaluation=True)
+STAIRS = np.array([[2.0], [4.0], [9.0]])
+
+
+def trained(make: Any, iterations: int = 2, **changes: Any) -> tuple[RL2, RolloutWorker]:
+    worker = RolloutWorker(make)
+    env = worker.env(1)
+    options = {"tasks": 4, "lanes": 2, "width": 8, "minibatches": 2, "initial_std": 0.5}
+    config = RL2Config(**(options | changes))
+    rl2 = RL2(config, env.single_observation_space, env.single_action_space, seed=1)
+    for iteration in range(1, iterations + 1):
+        rl2.update(rl2.collect(worker, Key(1, iteration)))
+    return rl2, worker
+
+
+class Recorder(ContextLearner):
+    """Keeps its actions and what it was shown, a list a round."""
+
+    def begin(self, *args: Any, **options: Any) -> None:
+        super().begin(*args, **options)
+        self.rounds: list[list[tuple[Inputs, np.ndarray, np.ndarray]]] = [[]]
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        obs = torch.from_numpy(observation.astype(np.float32))
+        inputs = Inputs(obs, self._action, self._reward, self._start)
+        action = super().act(observation, active)
+        self.rounds[-1].append((inputs, action.copy(), active))
+        return action
+
+    def adapt(self) -> None:
+        super().adapt()
+        self.rounds.append([])
+
+
+def evaluated(rl2: RL2, worker: RolloutWorker, mode: Any, tasks: np.ndarray, **options: Any) -> Any:
+    learner = Recorder(rl2._actor(), mode, KEY)
+    settings: dict[str, Any] = {
+        "adaptation_steps": EPISODES - 1,
+        "episodes": LANES,
+        "seed": KEY.seed,
+    }
+    settings |= {"split": "x"} | options
+    return learner, evaluate(learner, worker.env(len(tasks) * LANES), tasks, **settings)
+
+
+def played(learner: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.ndarray]]:
+    """Of one lane, the steps on which it was active."""
+    steps = [(i, a) for r in learner.rounds for i, a, active in r if active[m, b]]
+    return [Inputs(*(x[m, b] for x in i)) for i, _ in steps], [a[m, b] for _, a in steps]
+
+
+@pytest.mark.parametrize(
+    ("make", "tasks"),
+    [
+        (Stairs, STAIRS),  # episodes of uneven lengths
+        (lambda n: Line(n, horizon=4), np.array([[0.5], [-0.5], [0.1]])),
+        (lambda n: Arms(n, horizon=2), np.array([[0.0], [3.0], [4.0]])),
+    ],
+    ids=["stairs", "line", "arms"],
+)
+def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, tasks: Any) -> None:
+    """Driven by the evaluator, it plays the very trial that the rollout worker would collect."""
+    rl2, worker = trained(make)
+    learner, evaluation = evaluated(rl2, worker, "stochastic", tasks)
+    trial: Trial = worker.collect(rl2._actor(), tasks, LANES, KEY, EPISODES)
+    np.testing.assert_allclose(
+        evaluation.returns, trial.episode_returns().permute(2, 0, 1).numpy(), rtol=1e-5
+    )
+    for m in range(TASKS):
+        for b in range(LANES):
+            valid = trial.valid[m, b]
+            inputs, actions = played(learner, m, b)
+            assert np.array_equal(np.array(actions), trial.actions[m, b][valid].numpy())
+            for name in Inputs._fields:
+                seen = torch.stack([getattr(i, name) for i in inputs])
+                assert torch.equal(seen, getattr(trial.inputs(), name)[m, b][valid]), name
+
+
+def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:
+    rl2, worker = trained(Stairs)
+    runs = [evaluated(rl2, worker, "deterministic", STAIRS)[1] for _ in range(2)]
+    assert np.array_equal(runs[0].returns, runs[1].returns)
+    learner = rl2.learner("deterministic", KEY)
+    learner.begin(1, 2)
+    observation, active = np.zeros((1, 2, 2)), np.ones((1, 2), dtype=bool)
+    nothing = torch.zeros(1, 2, 2)
+    inputs = Inputs(nothing, nothing, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    distribution = rl2._actor().step(inputs, None).distribution
+    assert np.array_equal(learner.act(observation, active), distribution.mode().numpy())
+
+
+def test_more_episodes_than_it_was_trained_on() -> None:
+    rl2, worker = trained(Stairs, episodes=2)
+    evaluation = evaluated(rl2, worker, "deterministic", STAIRS, adaptation_steps=4)[1]
+    assert evaluation.measurement_names == [f"episode_{k}" for k in range(1, 6)]
+    assert evaluation.episodes_used == [0, 1, 2, 3, 4]
+    lengths = (np.sqrt(8 * evaluation.returns + 1) - 1) / 2  # of episodes that pay 1 + 2 + … + n
+    used = np.concatenate([[0.0], lengths.mean((1, 2)).cumsum()[:-1]])
+    np.testing.assert_allclose(evaluation.env_steps_used, used)
+
+
+def test_forgetting_makes_every_episode_a_first_one() -> None:
+    rl2, worker = trained(Stairs)
+    learner, evaluation = evaluated(rl2, worker, "deterministic", STAIRS, forget=True)
+    assert evaluation.forgets
+    assert not evaluated(rl2, worker, "deterministic", STAIRS)[1].forgets
+    assert len(learner.rounds) == 1  # begin() forgets the earlier ones
+    first = learner.rounds[0][0][0]
+    assert not first.previous_actions.any()
+    assert not first.previous_rewards.any()
+    assert learner.episode == 0
+
+
+def drive(learner: Learner, env: Any, seed: int = 0) -> list[np.ndarray]:
+    """One round on all lanes; the actions."""
+    shape = learner._shape  # type: ignore[attr-defined]
+    observation, _ = env.reset(seed=seed)
+    actions = []
+    while not env.finished.all():
+        active = ~env.finished.reshape(shape)
+        action = learner.act(observation.reshape(*shape, -1), active)
+        observation, *outcome = env.step(action.reshape(env.num_envs, -1))[:4]
+        learner.observe(action, *(x.reshape(shape) for x in outcome), observation)
+        actions.append(action)
+    return actions
+
+
+def test_what_it_has_become_can_be_saved() -> None:
+    rl2, worker = trained(lambda n: Line(n, horizon=4))
+    env = worker.env(4)
+    learner = rl2.learner("stochastic", KEY)
+    learner.begin(2, 2)
+    drive(learner, env)
+    learner.adapt()
+    file = io.BytesIO()
+    torch.save(learner.state_dict(), file)
+    expected = drive(learner, env)
+    file.seek(0)
+    again = rl2.learner("stochastic", KEY)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    assert np.array_equal(np.array(drive(again, env)), np.array(expected))
+    new = rl2.learner("stochastic", KEY)
+    new.begin(2, 2)
+    assert not np.array_equal(np.array(drive(new, env)), np.array(expected))
+
+
+def test_a_change_of_mode_starts_the_round_anew() -> None:
+    rl2, worker = trained(lambda n: Line(n, horizon=4))
+    env = worker.env(4)
+    learner = rl2.learner("deterministic", KEY)
+    learner.begin(2, 2)
+    expected = drive(learner, env)
+    learner.mode = "stochastic"
+    other = drive(learner, env)
+    learner.mode = "deterministic"
+    assert np.array_equal(np.array(drive(learner, env)), np.array(expected))
+    assert not np.array_equal(np.array(other), np.array(expected))
+
+
+def test_it_is_a_learner() -> None:
+    learner = trained(Stairs, 0)[0].learner("deterministic", KEY)
+    assert isinstance(learner, Learner)
+    assert learner.adaptation_axis == "episode"
+    assert learner.step_sizes == []
+
+
+def test_misuse_is_named() -> None:
+    learner = trained(lambda n: envs.make("point_navigation", n, horizon=3), 0)[0].learner(
+        "stochastic", KEY
+    )
+    observation, active = np.zeros((2, 2, 2)), np.ones((2, 2), dtype=bool)
+    with pytest.raises(ValueError, match="begin"):
+        learner.act(observation, active)
+    with pytest.raises(ValueError, match="begin"):
+        learner.adapt()
+    learner.begin(2, 2)
+    with pytest.raises(ValueError, match=r"expected observations and active lanes of \[2, 2\]"):
+        learner.act(observation[:1], active)
+    none = np.zeros((2, 2), dtype=bool)
+    with pytest.raises(ValueError, match="must follow act"):
+        learner.observe(np.zeros((2, 2, 2)), np.zeros((2, 2)), none, none, observation)
+    action = learner.act(observation, active)
+    learner.observe(action, np.zeros((2, 2)), ~none, none, observation)
+    with pytest.raises(ValueError, match="call adapt"):
+        learner.act(observation, active)
+    learner.adapt()
+    learner.act(observation, active)

@@ -1,0 +1,145 @@
+"""Trials: episodes one after the other on a lane, and what an actor is shown of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.random import Key
+from metarl.rollout import RolloutWorker
+from metarl.types import Decision, Inputs, Trial
+from tests.test_rollout import HORIZON, Scripted, Stairs
+from tests.toy_envs import Arms
+
+LANES = 4
+EPISODES = 3
+TASKS = np.array([[2.0], [4.0], [9.0]])  # the last one outlasts the horizon
+
+
+class Witness(Scripted):
+    """Keeps what it is shown, and carries the number of the step."""
+
+    def __init__(self) -> None:
+        self.shown: list[Inputs] = []
+        self.carries: list[Any] = []
+
+    def act(self, inputs: Inputs, noise: torch.Tensor, carry: Any) -> Decision:
+        self.shown.append(Inputs(*(x.clone() for x in inputs)))
+        self.carries.append(carry)
+        step = 0 if carry is None else carry + 1
+        return Decision(3.0 * noise, noise.sum(-1), torch.full(noise.shape[:2], float(step)), step)
+
+
+def collect(
+    actor: Any, tasks: np.ndarray = TASKS, episodes: int = EPISODES, seed: int = 1
+) -> Trial:
+    return RolloutWorker(Stairs).collect(actor, tasks, LANES, Key(seed), episodes)
+
+
+def lengths(trial: Trial) -> torch.Tensor:
+    """Of every lane's episodes ``[M, L, E]``."""
+    index = trial.episode_start.long().cumsum(-1) - 1
+    steps = torch.zeros(*index.shape[:2], EPISODES, dtype=torch.long)
+    return steps.scatter_add(-1, index, trial.valid.long())
+
+
+def test_every_lane_plays_all_its_episodes_without_a_gap() -> None:
+    trial = collect(Scripted())
+    assert trial.episode_start.sum(-1).eq(EPISODES).all()
+    total = trial.valid.sum(-1, keepdim=True)
+    assert torch.equal(trial.valid, torch.arange(trial.valid.shape[-1]) < total)  # tail only
+    assert len(total.unique()) > 3
+    assert trial.valid.shape[-1] == int(total.max()) == EPISODES * HORIZON
+    ends = trial.terminated | trial.truncated
+    assert ends.sum(-1).eq(EPISODES).all()
+    after = torch.nn.functional.pad(ends[..., :-1], (1, 0), value=True) & trial.valid
+    assert torch.equal(after, trial.episode_start)  # an end, and the next start at once
+    assert trial.env_steps == int(total.sum())
+    wanted = torch.from_numpy(TASKS).long().unsqueeze(-1)
+    assert ((lengths(trial) == wanted.clamp(max=HORIZON)) | (lengths(trial) == wanted - 1)).all()
+
+
+def test_the_first_observation_of_every_episode_is_shown() -> None:
+    """The number of the step, from 0 on in every episode, and a draw that each reset makes anew."""
+    trial = collect(Scripted())
+    step, draw = trial.observations[..., 0], trial.observations[..., 1]
+    assert step[trial.episode_start].eq(0).all()
+    going_on = trial.valid & ~trial.episode_start
+    assert torch.equal(step[going_on], (step.roll(1, -1) + 1)[going_on])
+    assert len(draw[trial.episode_start].unique()) == trial.episode_start.sum()
+    assert torch.equal(draw[going_on], draw.roll(1, -1)[going_on])
+
+
+def test_returns_of_the_episodes() -> None:
+    trial = collect(Scripted())  # the reward is the number of the step
+    n = lengths(trial)
+    assert torch.equal(trial.episode_returns(), (n * (n + 1) / 2).float())
+    assert torch.equal(trial.episode_returns().sum(-1), trial.returns())
+
+
+def test_a_lane_depends_on_no_other_lane_and_not_on_how_many_episodes_follow() -> None:
+    among, alone = collect(Scripted()), collect(Scripted(), TASKS[:1])
+    steps = alone.valid.shape[-1]
+    one = collect(Scripted(), episodes=1)
+    first = (among.episode_start.long().cumsum(-1) == 1) & among.valid
+    for name in ("observations", "actions", "rewards", "terminated", "valid"):
+        assert torch.equal(getattr(alone, name), getattr(among, name)[:1, :, :steps]), name
+        assert torch.equal(getattr(one, name)[one.valid], getattr(among, name)[first]), name
+    assert not torch.equal(collect(Scripted(), seed=2).actions[:, :, 0], among.actions[:, :, 0])
+
+
+def test_the_actor_is_shown_what_the_trial_says_it_was() -> None:
+    actor = Witness()
+    trial = collect(actor)
+    inputs = trial.inputs()
+    for name, rows in inputs._asdict().items():
+        shown = torch.stack([getattr(step, name) for step in actor.shown], dim=2)
+        assert torch.equal(shown[trial.valid], rows[trial.valid]), name
+
+
+def test_previous_action_and_reward_cross_the_ends_of_episodes() -> None:
+    """Nothing before the trial; clipped; and the last step's at the start of a later episode."""
+    trial = collect(Scripted())
+    action, reward = trial.inputs().previous_actions, trial.inputs().previous_rewards
+    assert not action[:, :, 0].any()
+    assert not reward[:, :, 0].any()
+    assert trial.inputs().episode_start[:, :, 0].all()
+    later = trial.episode_start.clone()
+    later[:, :, 0] = False
+    assert later.sum() == 3 * LANES * (EPISODES - 1)
+    assert torch.equal(reward[later], trial.rewards.roll(1, -1)[later])
+    assert reward[later].gt(0).all()
+    played = trial.actions.clamp(-1, 1).roll(1, 2)
+    assert torch.equal(action[later], played[later])
+    assert trial.actions.abs().max() > 1.0 == action.abs().max()
+
+
+def test_a_carry_goes_on_to_the_end_of_the_trial() -> None:
+    actor = Witness()
+    trial = collect(actor)
+    assert actor.carries == [None, *range(trial.valid.shape[-1] - 1)]
+    assert trial.values is not None
+    assert torch.equal(trial.values[0, 0], torch.arange(trial.valid.shape[-1]).float())
+    again = collect(actor)
+    assert actor.carries[trial.valid.shape[-1]] is None  # the next trial knows nothing
+    assert torch.equal(again.actions, trial.actions)
+
+
+def test_no_action_is_minus_one_where_actions_are_discrete() -> None:
+    class Chooser(Witness):
+        def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+            return rng.integers(5, size=(*shape, 1)).astype(np.float32)
+
+        def act(self, inputs: Inputs, noise: torch.Tensor, carry: Any) -> Decision:
+            return super().act(inputs, noise, carry)._replace(action=noise[..., 0].long())
+
+    actor = Chooser()
+    worker = RolloutWorker(lambda n: Arms(n, horizon=2))
+    trial = worker.collect(actor, np.array([[0.0], [3.0]]), LANES, Key(1), EPISODES)
+    actions = trial.inputs().previous_actions
+    assert actions[:, :, 0].eq(-1).all()
+    assert torch.equal(actions[:, :, 1:], trial.actions[:, :, :-1])
+    shown = torch.stack([step.previous_actions for step in actor.shown], dim=2)
+    assert torch.equal(shown, actions)
