@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from metarl.program import optional_output, run_program
 
 if TYPE_CHECKING:
+    from metarl.config.command_line import EvaluateArguments
     from metarl.evaluation.protocol import Split
     from metarl.runs import TrainedRun
     from metarl.tracking import Tracker
@@ -23,37 +24,60 @@ def main(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """Load every run, evaluate it, and write its report."""
+    """Evaluate one run and write its report, or compare several."""
     from metarl.config.command_line import parse_evaluate_arguments
 
     arguments = parse_evaluate_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     import torch
 
-    from metarl.errors import UserError
+    from metarl.run_folder import prepare_output
     from metarl.runs import load_run
 
-    if arguments.output is not None and len(arguments.run) > 1:
-        raise UserError("--output takes the report of one run, and several runs were given.")
     both: tuple[ActionMode, ...] = ("stochastic", "deterministic")
-    for run_dir in map(Path, arguments.run):
-        run = load_run(run_dir, arguments.checkpoint, arguments.device)
-        defaults = run.config.evaluation
-        torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
-        try:
-            evaluate_and_report(
-                run,
-                run_dir,
-                arguments.split or defaults.split,
-                arguments.episodes or defaults.episodes,
-                arguments.adaptation_steps or defaults.adaptation_steps,
-                modes=both if arguments.mode == "both" else (arguments.mode,),
-                seed=arguments.seed,
-                output=Path(arguments.output) if arguments.output else None,
-            )
-        finally:
-            run.worker.close()
+    modes = both if arguments.mode == "both" else (arguments.mode,)
+    if len(arguments.run) > 1:
+        compare_and_report(arguments, modes)
+        return 0
+    run_dir = Path(arguments.run[0])
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None:
+        prepare_output(output, asked_for=True)
+    run = load_run(run_dir, arguments.checkpoint, arguments.device)
+    defaults = run.config.evaluation
+    torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
+    try:
+        evaluate_and_report(
+            run,
+            run_dir,
+            arguments.split or defaults.split,
+            arguments.episodes or defaults.episodes,
+            arguments.adaptation_steps or defaults.adaptation_steps,
+            modes=modes,
+            seed=arguments.seed,
+            task_file=Path(arguments.tasks) if arguments.tasks else None,
+            output=output,
+        )
+    finally:
+        run.worker.close()
     return 0
+
+
+def compare_and_report(arguments: EvaluateArguments, modes: tuple[ActionMode, ...]) -> None:
+    """Measure all runs, write the comparison, and print its table."""
+    import torch
+
+    from metarl.comparing import compare_runs
+    from metarl.evaluation.terminal import print_comparison
+
+    def say(line: str) -> None:
+        with optional_output():
+            print(line)
+
+    comparison, files = compare_runs(arguments, modes, torch.set_num_threads, say)
+    with optional_output():
+        print_comparison(comparison)
+        print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
 
 
 def evaluate_and_report(
@@ -65,13 +89,16 @@ def evaluate_and_report(
     *,
     modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
     seed: int = 0,
+    task_file: Path | None = None,
     output: Path | None = None,
     tracker: Tracker | None = None,
 ) -> None:
     """Measure, write the report, print the table, and copy both to the tracker."""
-    from metarl.evaluation.report import print_table
+    from metarl.evaluation.task_file import folder_of
+    from metarl.evaluation.terminal import print_table
     from metarl.runs import measure, report
 
+    output = output or run_dir / "evaluation" / (folder_of(task_file) if task_file else split)
     result, evaluation = measure(
         run,
         split=split,
@@ -79,22 +106,24 @@ def evaluate_and_report(
         adaptation_steps=adaptation_steps,
         modes=modes,
         seed=seed,
+        task_file=task_file,
     )
-    words = ["python", "evaluate.py", "--run", str(run_dir), "--split", split]
+    words = ["python", "evaluate.py", "--run", str(run_dir)]
+    words += ["--tasks", str(task_file)] if task_file else ["--split", split]
     words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
     words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
     words += ["--checkpoint", str(run.iteration)]
-    output = output or run_dir / "evaluation" / split
     files = report(run, run_dir, output, result, evaluation, shlex.join(words))
     if tracker is not None:
-        names = [*result.task_columns, *(f"step_{k}" for k in range(adaptation_steps + 1))]
-        returns = evaluation.task_returns.T
-        rows = [[*task, *by_step] for task, by_step in zip(result.tasks, returns, strict=True)]
+        keys = result.measurement_keys
+        by_task = zip(*result.headline.returns, strict=True)
+        rows = [[*task, *returns] for task, returns in zip(result.tasks, by_task, strict=True)]
+        means = zip(keys, result.headline.mean, strict=True)
         tracker.log_evaluation(
             split,
-            {f"return/step_{k}": mean for k, mean in enumerate(result.headline.mean)},
+            {f"return/{key}": mean for key, mean in means},
             figures={path.stem: path for path in files.plots},
-            tables={"returns": (names, rows)},
+            tables={"returns": ([*result.task_columns, *keys], rows)},
         )
     with optional_output():
         print_table(result)

@@ -19,11 +19,12 @@ from metarl.config import (
     resolve_device,
 )
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.evaluation.plots import read_metrics
 from metarl.evaluation.protocol import Evaluation, Split, evaluate, split_tasks
 from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
+from metarl.evaluation.task_file import read_tasks, split_of
+from metarl.evaluation.training_plots import read_metrics
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
 from metarl.tracking import metadata
@@ -144,12 +145,16 @@ def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
     return bool(made_at == iteration) and (folder / LAST_FILE).is_file()
 
 
-def tasks_of(worker: RolloutWorker, split: Split) -> tuple[np.ndarray, str]:
-    """The tasks of a split, and the name under which results may call them.
+def tasks_of(
+    worker: RolloutWorker, split: Split, task_file: Path | None = None
+) -> tuple[np.ndarray, str]:
+    """The tasks of a split or of a file, and the name under which results may call them.
 
     Raises:
-        UserError: the environment's distribution has no such split.
+        UserError: the environment's distribution has no such split, or the file is wrong.
     """
+    if task_file is not None:
+        return read_tasks(task_file, worker.task_distribution), split_of(task_file)
     try:
         return split_tasks(worker.task_distribution, split)
     except ValueError as error:
@@ -176,6 +181,7 @@ def measure(
     adaptation_steps: int,
     modes: tuple[ActionMode, ...],
     seed: int,
+    task_file: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[EvaluationResult, Evaluation]:
     """Evaluate an agent on a fixed set of tasks in one mode or two.
@@ -187,16 +193,17 @@ def measure(
         adaptation_steps: K.
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
+        task_file: A user's own tasks, in place of the split.
         progress: Called with (rounds measured, rounds in all).
 
     Returns:
         The result, and the measurements of its headline mode.
 
     Raises:
-        UserError: the environment has no such split.
+        UserError: the environment has no such split, or refuses a task of the file.
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
-    tasks, split_name = tasks_of(run.worker, split)
+    tasks, split_name = tasks_of(run.worker, split, task_file)
     env = run.worker.env(len(tasks) * episodes)
     key = Key(seed, evaluation=True)
     rounds = len(modes) * (adaptation_steps + 1)

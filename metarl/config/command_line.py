@@ -48,7 +48,10 @@ _WIDTH, _INDENT = 110, 42
 _EVALUATE_USAGE = """\
 Measure how fast a trained agent adapts to held-out tasks.
 
-  python evaluate.py --run DIR [--run DIR ...] [--split NAME] [--episodes N] [...]
+  python evaluate.py --run DIR [--split NAME | --tasks FILE] [--episodes N] [...]
+  python evaluate.py --run DIR --run DIR ... [--output DIR] [...]
+
+Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 """
 
 
@@ -73,9 +76,14 @@ class EvaluateArguments(Section):
     """What evaluate.py was asked to do; None means the value of the run's own config."""
 
     run: tuple[str, ...] = Field(
-        min_length=1, description="run folder; repeat it for several seeds of one experiment"
+        min_length=1, description="run folder; repeat it to compare several"
     )
     split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
+    tasks: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV or JSON file of tasks of your own, with the names of their columns",
+    )
     episodes: int | None = Field(
         None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
     )
@@ -91,7 +99,10 @@ class EvaluateArguments(Section):
         "latest", description="iteration, or latest"
     )
     output: str | None = Field(
-        None, min_length=1, description="folder for results; null: evaluation/<split> in the run"
+        None,
+        min_length=1,
+        description="folder for results; null: evaluation/<split> in the run, for several runs "
+        "comparison/<split> beside them",
     )
 
 
@@ -183,6 +194,8 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             raise UserError(f"There is no run in {run}: it has no config.yaml.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
             raise UserError(f"--run {run} is given twice.")
+    if arguments.split is not None and arguments.tasks is not None:
+        raise UserError("--split and --tasks both say which tasks: give one of them.")
     return arguments.model_copy(update={"device": resolve_device(arguments.device)})
 
 

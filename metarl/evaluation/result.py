@@ -104,6 +104,13 @@ class EvaluationResult:
         """K."""
         return len(self.episodes_used) - 1
 
+    @property
+    def measurement_keys(self) -> list[str]:
+        """Measurements as other programs call them: step_0, step_1, … or episode_1, episode_2, …"""
+        if self.x == "gradient_step":
+            return [f"step_{k}" for k in range(len(self.episodes_used))]
+        return [f"episode_{k + 1}" for k in range(len(self.episodes_used))]
+
     def to_dict(self) -> dict[str, Any]:
         """The keys of `evaluation.json` in the order of its documentation."""
         fields = asdict(self)
