@@ -58,7 +58,7 @@ def publish(
         except (UserError, EnvironmentFailure) as error:
             failure = error
     split = re.sub(r"\W+", "_", result.split)
-    names = evaluation.measurement_names
+    names = result.measurement_keys
     record, tables = _numbers(result, names), _tables(result, names)
     figures = {path.stem: path for path in files.plots}
     if tracker is not None:

@@ -19,13 +19,14 @@ from metarl.config import (
     resolve_device,
 )
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.evaluation.plots import read_metrics
 from metarl.evaluation.protocol import BadAction, Evaluation, Split, evaluate, split_tasks
 from metarl.evaluation.references.measurement import measure_references
 from metarl.evaluation.references.per_task_results import Experience
 from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
+from metarl.evaluation.task_file import read_tasks, split_of
+from metarl.evaluation.training_plots import read_metrics
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
 from metarl.tracking import metadata
@@ -168,12 +169,16 @@ def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
     return bool(made_at == iteration) and (folder / LAST_FILE).is_file()
 
 
-def tasks_of(worker: RolloutWorker, split: Split) -> tuple[np.ndarray, str]:
-    """The tasks of a split, and the name under which results may call them.
+def tasks_of(
+    worker: RolloutWorker, split: Split, task_file: Path | None = None
+) -> tuple[np.ndarray, str]:
+    """The tasks of a split or of a file, and the name under which results may call them.
 
     Raises:
-        UserError: the environment's distribution has no such split.
+        UserError: the environment's distribution has no such split, or the file is wrong.
     """
+    if task_file is not None:
+        return read_tasks(task_file, worker.task_distribution), split_of(task_file)
     try:
         return split_tasks(worker.task_distribution, split)
     except ValueError as error:
@@ -200,6 +205,7 @@ def measure(
     adaptation_steps: int,
     modes: tuple[ActionMode, ...],
     seed: int,
+    task_file: Path | None = None,
     forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
     references: Path | None = None,
@@ -213,6 +219,7 @@ def measure(
         adaptation_steps: K.
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
+        task_file: A user's own tasks, in place of the split.
         forget: Let the agent begin anew where it would adapt, see :func:`evaluate`.
         progress: Called with (rounds measured, rounds in all).
         references: Folder searched first for trained references; none is trained here.
@@ -221,11 +228,11 @@ def measure(
         The result, and the measurements of its headline mode.
 
     Raises:
-        UserError: the environment has no such split, a user's agent fails, or a stored reference
-            is damaged.
+        UserError: the environment has no such split or refuses a task of the file, a user's agent
+            fails, or a stored reference is damaged.
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
-    tasks, split_name = tasks_of(run.worker, split)
+    tasks, split_name = tasks_of(run.worker, split, task_file)
     env = run.worker.env(len(tasks) * episodes)
     rounds = len(modes) * (adaptation_steps + 1)
     measured: dict[ActionMode, Evaluation] = {}
@@ -256,7 +263,9 @@ def measure(
         env,
         tasks,
         env_config,
-        experience=Experience(split, axis, adaptation_steps, episodes, seed),
+        experience=Experience(
+            split if task_file is None else split_name, axis, adaptation_steps, episodes, seed
+        ),
         config=run.config.run_folder / "config.yaml",
         folder=references,
     )

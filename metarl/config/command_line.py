@@ -48,8 +48,11 @@ _WIDTH, _INDENT = 110, 42
 _EVALUATE_USAGE = """\
 Measure how fast a trained agent adapts to held-out tasks.
 
-  python evaluate.py --run DIR [--run DIR ...] [--split NAME] [--episodes N] [--video] [...]
+  python evaluate.py --run DIR [--split NAME | --tasks FILE] [--episodes N] [--video] [...]
+  python evaluate.py --run DIR --run DIR ... [--output DIR] [...]
   python evaluate.py --config FILE --agent module:Class [...]     an agent of your own
+
+Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 """
 
 
@@ -73,9 +76,7 @@ class TrainArguments:
 class EvaluateArguments(Section):
     """What evaluate.py was asked to do; None means the value of the run's own config."""
 
-    run: tuple[str, ...] = Field(
-        (), description="run folder; repeat it for several seeds of one experiment"
-    )
+    run: tuple[str, ...] = Field((), description="run folder; repeat it to compare several")
     agent: str | None = Field(
         None, min_length=1, description="import path of a Learner class, in place of a run"
     )
@@ -83,6 +84,11 @@ class EvaluateArguments(Section):
         None, min_length=1, description="YAML whose environment and evaluation the agent gets"
     )
     split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
+    tasks: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV or JSON file of tasks of your own, with the names of their columns",
+    )
     episodes: int | None = Field(
         None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
     )
@@ -103,7 +109,8 @@ class EvaluateArguments(Section):
     output: str | None = Field(
         None,
         min_length=1,
-        description="folder for results; null: evaluation/<split>[_forget] in the run",
+        description="folder for results; null: evaluation/<split>[_forget] in the run, for several "
+        "runs comparison/<split> beside them",
     )
     video: bool = Field(
         False,
@@ -201,6 +208,10 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             raise UserError(f"There is no run in {run}: it has no config.yaml.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
             raise UserError(f"--run {run} is given twice.")
+    if arguments.video and len(arguments.run) > 1:
+        raise UserError("--video shows one agent, and several runs were given.")
+    if arguments.split is not None and arguments.tasks is not None:
+        raise UserError("--split and --tasks both say which tasks: give one of them.")
     return arguments.model_copy(update={"device": resolve_device(arguments.device)})
 
 

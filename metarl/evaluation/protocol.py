@@ -69,9 +69,9 @@ class Evaluation:
     forgets: bool = False
 
     @property
-    def measurement_names(self) -> list[str]:
+    def measurement_keys(self) -> list[str]:
         """What the K+1 measurements are called in metrics and tables."""
-        return [measurement_name(self.adaptation_axis, k) for k in range(len(self.returns))]
+        return [measurement_key(self.adaptation_axis, k) for k in range(len(self.returns))]
 
     @property
     def adaptation_steps(self) -> int:
@@ -95,8 +95,8 @@ class Evaluation:
         return self.returns.mean(axis=2)
 
 
-def measurement_name(axis: AdaptationAxis, k: int) -> str:
-    """The name of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
+def measurement_key(axis: str, k: int) -> str:
+    """The key of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
     return f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}"
 
 

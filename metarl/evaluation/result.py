@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.evaluation.protocol import measurement_key
 from metarl.evaluation.statistics import Interval, Verdict
 
 FORMAT = 1
@@ -111,6 +112,11 @@ class EvaluationResult:
     def adaptation_steps(self) -> int:
         """K."""
         return len(self.episodes_used) - 1
+
+    @property
+    def measurement_keys(self) -> list[str]:
+        """Measurements as other programs call them: step_0, step_1, … or episode_1, episode_2, …"""
+        return [measurement_key(self.x, k) for k in range(len(self.episodes_used))]
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of `evaluation.json` in the order of its documentation."""
