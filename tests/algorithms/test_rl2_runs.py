@@ -140,6 +140,7 @@ def test_the_report_speaks_of_episodes(tmp_path: Path, capsys: pytest.CaptureFix
     assert evaluate.main([*words, "--forget", "true", "--mode", "deterministic"]) == 0
     forgetful = json.loads((run / "evaluation/held_out_forget/evaluation.json").read_text())
     assert forgetful["forgets"] is True
+    assert forgetful["episodes_used"] == forgetful["env_steps_used"] == [0] * 5
     assert forgetful["returns"][0] == result["returns"][0]
     assert forgetful["returns"][4] == forgetful["returns"][0]  # no memory, no noise, one start
     assert forgetful["returns"][4] != result["returns"][4]
