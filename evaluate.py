@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from metarl.program import optional_output, run_program
 
 if TYPE_CHECKING:
+    from metarl.config.command_line import EvaluateArguments
     from metarl.evaluation.protocol import Split
     from metarl.runs import TrainedRun
     from metarl.tracking import Tracker
     from metarl.types import ActionMode
+    from metarl.user_agent import UserAgent
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,42 +25,68 @@ def main(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """Load every run, evaluate it, and write its report."""
+    """Evaluate one run and write its report, or compare several."""
     from metarl.config.command_line import parse_evaluate_arguments
 
     arguments = parse_evaluate_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     import torch
 
-    from metarl.errors import UserError
+    from metarl.run_folder import prepare_output
     from metarl.runs import load_run
+    from metarl.user_agent import load_agent
 
-    if arguments.output is not None and len(arguments.run) > 1:
-        raise UserError("--output takes the report of one run, and several runs were given.")
     both: tuple[ActionMode, ...] = ("stochastic", "deterministic")
-    for run_dir in map(Path, arguments.run):
-        run = load_run(run_dir, arguments.checkpoint, arguments.device)
-        defaults = run.config.evaluation
-        torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
-        try:
-            evaluate_and_report(
-                run,
-                run_dir,
-                arguments.split or defaults.split,
-                arguments.episodes or defaults.episodes,
-                arguments.adaptation_steps or defaults.adaptation_steps,
-                modes=both if arguments.mode == "both" else (arguments.mode,),
-                seed=arguments.seed,
-                forget=arguments.forget,
-                output=Path(arguments.output) if arguments.output else None,
-            )
-        finally:
-            run.worker.close()
+    modes = both if arguments.mode == "both" else (arguments.mode,)
+    if len(arguments.run) > 1:
+        compare_and_report(arguments, modes)
+        return 0
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None:
+        prepare_output(output, asked_for=True)
+    agent = load_agent(arguments.agent, arguments.config, arguments.device)
+    run_dir = agent.folder if agent else Path(arguments.run[0])
+    run = agent or load_run(run_dir, arguments.checkpoint, arguments.device)
+    defaults = run.config.evaluation
+    torch.set_num_threads(run.config.rollout.torch_threads)  # as at the end of its training
+    try:
+        evaluate_and_report(
+            run,
+            run_dir,
+            arguments.split or defaults.split,
+            arguments.episodes or defaults.episodes,
+            arguments.adaptation_steps or defaults.adaptation_steps,
+            modes=modes,
+            seed=arguments.seed,
+            task_file=Path(arguments.tasks) if arguments.tasks else None,
+            forget=arguments.forget,
+            output=output,
+            video=arguments.video,
+        )
+    finally:
+        run.worker.close()
     return 0
 
 
+def compare_and_report(arguments: EvaluateArguments, modes: tuple[ActionMode, ...]) -> None:
+    """Measure all runs, write the comparison, and print its table."""
+    import torch
+
+    from metarl.comparing import compare_runs
+    from metarl.evaluation.terminal import print_comparison
+
+    def say(line: str) -> None:
+        with optional_output():
+            print(line)
+
+    comparison, files = compare_runs(arguments, modes, torch.set_num_threads, say)
+    with optional_output():
+        print_comparison(comparison)
+        print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+
+
 def evaluate_and_report(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     run_dir: Path,
     split: Split,
     episodes: int,
@@ -66,14 +94,20 @@ def evaluate_and_report(
     *,
     modes: tuple[ActionMode, ...] = ("stochastic", "deterministic"),
     seed: int = 0,
+    task_file: Path | None = None,
     forget: bool = False,
     output: Path | None = None,
+    video: bool = False,
     tracker: Tracker | None = None,
 ) -> None:
-    """Measure, write the report, print the table, and copy both to the tracker."""
-    from metarl.evaluation.report import print_table
+    """Measure, write the report, print the table, write the video, and copy all to W&B."""
+    from metarl.evaluation.task_file import folder_of
+    from metarl.evaluation.terminal import print_table
+    from metarl.publishing import publish
     from metarl.runs import measure, report
 
+    name = (folder_of(task_file) if task_file else split) + ("_forget" if forget else "")
+    output = output or run_dir / "evaluation" / name
     result, evaluation = measure(
         run,
         split=split,
@@ -81,28 +115,19 @@ def evaluate_and_report(
         adaptation_steps=adaptation_steps,
         modes=modes,
         seed=seed,
+        task_file=task_file,
         forget=forget,
     )
-    words = ["python", "evaluate.py", "--run", str(run_dir), "--split", split]
+    words = ["python", "evaluate.py", *run.command(run_dir)]
+    words += ["--tasks", str(task_file)] if task_file else ["--split", split]
     words += ["--episodes", str(episodes), "--adaptation-steps", str(adaptation_steps)]
     words += ["--mode", modes[0] if len(modes) == 1 else "both", "--seed", str(seed)]
-    words += ["--checkpoint", str(run.iteration)]
     words += ["--forget", "true"] if forget else []
-    output = output or run_dir / "evaluation" / (f"{split}_forget" if forget else split)
     files = report(run, run_dir, output, result, evaluation, shlex.join(words))
-    if tracker is not None:
-        names = evaluation.measurement_names
-        returns = evaluation.task_returns.T
-        rows = [[*task, *by_step] for task, by_step in zip(result.tasks, returns, strict=True)]
-        tracker.log_evaluation(
-            split,
-            {f"return/{name}": r for name, r in zip(names, result.headline.mean, strict=True)},
-            figures={path.stem: path for path in files.plots},
-            tables={"returns": ([*result.task_columns, *names], rows)},
-        )
     with optional_output():
         print_table(result)
         print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+    publish(run, run_dir, result, evaluation, files, video=video, tracker=tracker)
 
 
 if __name__ == "__main__":

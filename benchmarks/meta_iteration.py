@@ -1,121 +1,124 @@
-"""A MAML meta-iteration against the bare physics of its own rollouts, in one process.
+"""A whole MAML meta-iteration, split into rollout, adapt and update, against its bare physics.
 
-    python -m benchmarks.meta_iteration [--tasks 40] [--episodes 20] [--repeats 3] [--json FILE]
+    python -m benchmarks.meta_iteration [--curvature-every 5] [--json FILE]
+    python -m benchmarks.meta_iteration --env navigation
+    python -m benchmarks.meta_iteration --device cuda
 
-The limit is MuJoCo's batch stepping the recorded actions of the same rollouts again, with the same
-lanes and threads and nothing else: contacts change its cost, so it is measured on those very
-actions. Everything is a ratio to it; absolute figures wander from machine to machine.
+Every repeat starts from the same parameters and keys, so that it plays the same episodes, and the
+simulator alone plays them again before and after it. Navigation has no simulator: there the
+reference is the environment's own steps. On a GPU the transfers, which are a part of "adapt", are
+measured once more on their own.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
+import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-import envs
-from envs.half_cheetah import HalfCheetahVel
-from metarl.algorithms.maml import MAML, MAMLConfig
-from metarl.networks import PolicyActor
+from benchmarks.measurement import (
+    Seconds,
+    begin,
+    interleave,
+    parser,
+    peak_memory,
+    print_parts,
+    summarize,
+    synchronize,
+    write_json,
+)
+from benchmarks.physics import Recorder, replay
+from benchmarks.setting import Setting, add_options, setting
+from metarl.algorithms.maml import MAML
+from metarl.params import stack, to_device
+from metarl.program import run_program
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
-from metarl.types import Trajectory
 
 
-class Recorder(RolloutWorker):
-    """A rollout worker that keeps what it collected, and counts its seconds."""
+class MetaIteration:
+    """The same meta-iteration, again and again."""
 
-    def __init__(self, threads: int, horizon: int) -> None:
-        super().__init__(
-            lambda n: envs.make("half_cheetah_vel", n, num_threads=threads, horizon=horizon)
-        )
-        self.trajectories: list[tuple[Trajectory, np.ndarray]] = []
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.worker: Recorder = setting.worker()
+        self.maml: MAML = setting.maml(self.worker)
+        self._initial = self.maml.state_dict()
 
-    def collect(self, actor: PolicyActor, tasks: np.ndarray, lanes: int, key: Key) -> Trajectory:  # type: ignore[override]
-        trajectory = super().collect(actor, tasks, lanes, key)
-        self.trajectories.append((trajectory, key.reset_seeds(len(tasks), lanes)))
-        return trajectory
-
-
-def bare_physics_seconds(env: HalfCheetahVel, trajectory: Trajectory, seeds: np.ndarray) -> float:
-    """Seconds that the simulator alone takes for the trajectory's actions."""
-    n = env.num_envs
-    actions = trajectory.actions.flatten(0, 1).clamp(-1, 1).double().numpy()  # [N, T, a]
-    env.reset(seed=seeds)
-    batch = env._batch  # the benchmark's business is to go below the environment
-    control = batch.bind("ctrl")
-    start = time.perf_counter()
-    for t in range(actions.shape[1]):
-        control[:] = actions[:, t]
-        batch.step(nstep=5)
-    seconds = time.perf_counter() - start
-    assert n == actions.shape[0]
-    return seconds
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=40)
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--horizon", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--curvature-every", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-
-    torch.set_num_threads(options.threads)
-    worker = Recorder(options.threads, options.horizon)
-    env = worker.env(options.tasks * options.episodes)
-    config = MAMLConfig(
-        tasks=options.tasks, episodes=options.episodes, curvature_every=options.curvature_every
-    )
-    maml = MAML(config, env.single_observation_space, env.single_action_space, 0, options.device)
-    rows = []
-    for repeat in range(options.repeats + 1):  # the first warms up
-        worker.trajectories.clear()
-        worker.seconds, start = 0.0, time.perf_counter()
-        batch = maml.collect(worker, Key(0, repeat))
+    def parts(self) -> Seconds:
+        """Seconds of rollout, adapt, update and all of them; with a GPU, of the transfers too."""
+        device = self.setting.device
+        self.maml.load_state_dict(self._initial)
+        self.worker.recordings.clear()
+        self.worker.seconds = 0.0
+        start = time.perf_counter()
+        batch = self.maml.collect(self.worker, Key(0))
+        synchronize(device)
         collected = time.perf_counter()
-        maml.update(batch)
-        if options.device != "cpu":
-            torch.cuda.synchronize()
+        self.maml.update(batch)
+        synchronize(device)
         end = time.perf_counter()
-        physics = sum(bare_physics_seconds(env, t, s) for t, s in worker.trajectories)
-        rows.append(
-            {
-                "physics": physics,
-                "rollout": worker.seconds,
-                "adapt": collected - start - worker.seconds,
-                "update": end - collected,
-                "iteration": end - start,
-                "env_steps": batch.env_steps,
-            }
-        )
-    rows = rows[1:]
-    median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-    print(f"{'':>10} {'seconds':>9} {'/ physics':>9}")
-    for name in ("physics", "rollout", "adapt", "update", "iteration"):
-        print(f"{name:>10} {median[name]:9.3f} {median[name] / median['physics']:9.2f}")
-    print(f"{median['env_steps'] / median['iteration']:,.0f} env steps/s")
-    if options.json:
-        record = {
-            "settings": vars(options) | {"json": None},
-            "machine": {"cores": os.cpu_count(), "platform": platform.machine()},
-            "torch": torch.__version__,
-            "rows": rows,
-            "median": median,
+        seconds = {
+            "rollout": self.worker.seconds,
+            "adapt": collected - start - self.worker.seconds,
+            "update": end - collected,
+            "iteration": end - start,
         }
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        return seconds if device == "cpu" else seconds | self._transfers()
+
+    def bare(self) -> float:
+        """Seconds of the simulator alone for the env steps of the last meta-iteration."""
+        env = self.worker.env(self.setting.tasks * self.setting.episodes)
+        return sum(replay(env, recording) for recording in self.worker.recordings)
+
+    def _transfers(self) -> Seconds:
+        """Seconds of a meta-iteration's ways to the GPU and back, taken apart."""
+        start = time.perf_counter()
+        for recording in self.worker.recordings:
+            recording.trajectory.to(self.maml.device)
+        synchronize(self.setting.device)
+        there = time.perf_counter()
+        stacked = {
+            n: p.contiguous() for n, p in stack(self.maml.params, self.setting.tasks).items()
+        }
+        synchronize(self.setting.device)
+        begin_back = time.perf_counter()
+        for _ in self.worker.recordings:
+            to_device(stacked, "cpu")
+        return {"to_device": there - start, "to_host": time.perf_counter() - begin_back}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Measure, print and write."""
+    arguments = parser("meta_iteration", __doc__)
+    add_options(arguments)
+    options = begin(arguments, argv)
+    size = setting(options)
+    benchmark = MetaIteration(size)
+    peak = 0
+
+    def parts() -> Seconds:
+        nonlocal peak
+        seconds = benchmark.parts()
+        peak = peak or peak_memory()  # of the first: what follows also holds the replay's actions
+        return seconds
+
+    rows = interleave(benchmark.bare, {"meta_iteration": parts}, options.repeats)
+    summary: dict[str, object] = {**summarize(rows)}
+    env_steps_per_s = size.env_steps / summarize(rows)["iteration"]["seconds"]
+    summary |= {
+        "env_steps": size.env_steps,
+        "env_steps_per_s": env_steps_per_s,
+        "peak_memory_bytes": peak,
+    }
+    print_parts(summarize(rows), "physics" if size.env == "half_cheetah" else "environment")
+    print(
+        f"{size.env_steps:,} env steps, {env_steps_per_s:,.0f} a second; "
+        f"peak memory {peak / 2**30:.2f} GiB"
+    )
+    write_json("meta_iteration", options, rows, summary)
+    benchmark.worker.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(lambda: run(sys.argv[1:])))

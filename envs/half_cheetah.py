@@ -9,7 +9,7 @@ import numpy as np
 
 from envs import checks
 from envs.mujoco_vector import MujocoTaskVectorEnv
-from envs.tasks import FiniteTasks, TaskDistribution, UniformInterval
+from envs.tasks import FiniteTasks, TaskDistribution, Tasks, UniformInterval
 from envs.vector import Floats
 
 CONTROL_COST = 0.05
@@ -124,6 +124,9 @@ class HalfCheetahVel(_HalfCheetah):
             num_threads,
         )
 
+    def task_caption(self, task: Tasks) -> str:
+        return f"target speed {task[0]:.2f} m/s"
+
     def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
         return -np.abs(x_velocity - self._tasks[:, 0]) - _control_cost(actions)
 
@@ -154,6 +157,9 @@ class HalfCheetahDir(_HalfCheetah):
     ) -> None:
         directions = FiniteTasks([[-1.0], [1.0]], columns=("direction",), units=("",))
         super().__init__(num_envs, directions, horizon, observe_position, num_threads)
+
+    def task_caption(self, task: Tasks) -> str:
+        return "run forward" if task[0] > 0 else "run backward"
 
     def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
         return self._tasks[:, 0] * x_velocity - _control_cost(actions)

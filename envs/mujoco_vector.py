@@ -7,8 +7,6 @@ same reset, `mj_forward` after the initial state is written, `frame_skip` calls 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from envs import checks
+from envs.logs import silence
+from envs.rendering import Renderer
 from envs.tasks import TaskDistribution
 from envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
 
@@ -57,6 +57,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_threads = checks.integer("num_threads", num_threads, 0)
         model = load_model(model_file)
+        self._model = model
         self._frame_skip = frame_skip
         self._dt = model.opt.timestep * frame_skip
         self._batch = Batch(model, num_envs, min(num_threads or num_cores(), num_envs))
@@ -85,6 +86,17 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         low, high = model.actuator_ctrlrange.T
         self._ctrl_center, self._ctrl_half = (high + low) / 2.0, (high - low) / 2.0
         self._ctrl_is_action = bool((low == -1.0).all() and (high == 1.0).all())
+
+    @property
+    def render_fps(self) -> float:
+        return float(1.0 / self._dt)
+
+    def render_states(self, lanes: slice) -> Floats:
+        """qpos of these lanes, [n, nq]; its first entry is x."""
+        return self._qpos[lanes].copy()
+
+    def renderer(self, width: int, height: int) -> Renderer:
+        return Renderer(self._model, width, height)
 
     @abstractmethod
     def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
@@ -144,20 +156,3 @@ def load_model(file: str) -> mujoco.MjModel:
     path = Path(spec.submodule_search_locations[0]) / "assets" / file
     with silence():
         return mujoco.MjModel.from_xml_path(str(path))
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep MuJoCo's warnings off the console and out of MUJOCO_LOG.TXT in the working folder.
-
-    Gymnasium's model files draw one each (`settotalmass` is deprecated). Warnings about a
-    simulation lose nothing: their counters are checked after every step.
-    """
-    before = mujoco.MjLogConfig.get()
-    quiet = mujoco.MjLogConfig.get()
-    quiet.logto_console = quiet.logto_file = False
-    quiet.set()
-    try:
-        yield
-    finally:
-        before.set()

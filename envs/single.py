@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -12,11 +12,16 @@ from envs.registry import make
 from envs.tasks import Tasks
 from envs.vector import Floats, TaskVectorEnv
 
+if TYPE_CHECKING:
+    from envs.rendering import Renderer
+
 IDS = {
     "metarl/PointNavigation-v0": "point_navigation",
     "metarl/HalfCheetahVel-v0": "half_cheetah_vel",
     "metarl/HalfCheetahDir-v0": "half_cheetah_dir",
 }
+
+PICTURE_SIZE = (480, 270)  # pixels, width and height
 
 
 class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
@@ -27,17 +32,36 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
     Args:
         env: The environment's name or import path, as for `envs.make`.
         task: The task vector [d]; by default the first validation task.
+        render_mode: rgb_array for pictures from `render`, uint8 [270, 480, 3]; None for none.
         **kwargs: Passed to `envs.make`: a preset, parameters of the environment.
 
     Raises:
-        ValueError: as `envs.make`, and for a task that does not fit.
+        ValueError: as `envs.make`, and for a task that does not fit, or a render mode of an
+            environment that has no pictures.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own declaration
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
-    def __init__(self, env: str, *, task: ArrayLike | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        env: str,
+        *,
+        task: ArrayLike | None = None,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("num_threads", 1)
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}: it must be 'rgb_array' or None.")
         self._vector = make(env, 1, **kwargs)
+        self.render_mode = render_mode
+        self._renderer: Renderer | None = None
+        if self._vector.render_fps is not None:
+            self.metadata = {**self.metadata, "render_fps": round(self._vector.render_fps)}
+        else:
+            self.metadata = {**self.metadata, "render_modes": []}
+        if render_mode is not None and self._vector.render_fps is None:
+            raise ValueError(f"render_mode is 'rgb_array': {env} has no pictures.")
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self.task_distribution = self._vector.task_distribution
@@ -75,7 +99,22 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         )
         return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """The picture of the state in force, uint8 [270, 480, 3]; None without a render mode.
+
+        Raises:
+            RendererMissing: this machine cannot draw off screen.
+        """
+        state = self._vector.render_states(slice(0, 1))
+        if self.render_mode is None or state is None:
+            return None
+        if self._renderer is None:
+            self._renderer = self._vector.renderer(*PICTURE_SIZE)
+        return self._renderer.draw(state[0])
+
     def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
         self._vector.close()
 
 

@@ -6,7 +6,7 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs import checks
 from envs.tasks import TaskDistribution, Tasks
+
+if TYPE_CHECKING:
+    from envs.rendering import Renderer
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -123,6 +126,13 @@ class TaskVectorEnv(VectorEnv):
         """The tasks in force, [N, d], a copy."""
         return self._tasks.copy()
 
+    def task_caption(self, task: Tasks) -> str:
+        """The task [d] in the few words that fit into a picture."""
+        entries = zip(
+            self._task_distribution.columns, task, self._task_distribution.units, strict=True
+        )
+        return ", ".join(f"{name} {value:.3g} {unit}".rstrip() for name, value, unit in entries)
+
     def optimal_returns(self, tasks: ArrayLike) -> Floats | None:
         """Return of the best policy that knows the task, [n] for tasks [n, d]; None if unknown."""
         return None
@@ -217,6 +227,26 @@ class TaskVectorEnv(VectorEnv):
             f"{self._name} failed in lane {lane} (task: {task}) "
             f"at step {self._steps[lane]}: {what}."
         )
+
+    # Pictures
+
+    @property
+    def render_fps(self) -> float | None:
+        """Steps a second of the world that is simulated; None where it has no clock."""
+        return None
+
+    def render_states(self, lanes: slice) -> Floats | None:
+        """What a picture of these lanes is drawn from, [n, q]; None if there are no pictures."""
+        return None
+
+    def renderer(self, width: int, height: int) -> Renderer:
+        """Draws states of `render_states`, in pictures of that many pixels.
+
+        Raises:
+            NotImplementedError: `render_states` returns None.
+            RendererMissing: this machine cannot draw off screen.
+        """
+        raise NotImplementedError(f"{self._name} has no pictures")
 
     # What a subclass defines
 

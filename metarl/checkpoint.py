@@ -115,9 +115,7 @@ def save_checkpoint(
         TypeError: The state holds what a checkpoint cannot.
         EnvironmentFailure: The folder cannot be written; the last good checkpoint is intact.
     """
-    buffer = io.BytesIO()
-    torch.save(plain_state(state), buffer)
-    data = buffer.getvalue()
+    data = write_plain(state)
     manifest = {
         "format": FORMAT,
         "metarl_version": __version__,
@@ -323,18 +321,37 @@ def _read(path: Path, expected_fingerprint: Mapping[str, Any] | None) -> Checkpo
                 f"The checkpoint {path} belongs to another config: {field} was "
                 f"{json.dumps(made_with[field])} and is {json.dumps(expected[field])} now."
             )
+    return Checkpoint(manifest["iteration"], read_plain(data, f"checkpoint {path}"), manifest)
+
+
+def write_plain(state: Mapping[str, Any]) -> bytes:
+    """A nested dict of tensors and builtins as bytes; TypeError as in :func:`plain_state`."""
+    buffer = io.BytesIO()
+    torch.save(plain_state(state), buffer)
+    return buffer.getvalue()
+
+
+def read_plain(data: bytes, name: str) -> dict[str, Any]:
+    """What :func:`write_plain` wrote, tensors on the CPU; nothing in it is ever executed.
+
+    Args:
+        data: The bytes of the file: those that were hashed, where it has a hash.
+        name: What they are, for the error's sentence.
+
+    Raises:
+        UserError: They hold anything but a dict of tensors and plain values.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to set weights_only=False
-            # The bytes that were hashed, not the file, which might have changed since.
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
         raise UserError(
-            f"The checkpoint {path} is refused: state.pt holds something other than tensors and "
+            f"The {name} is refused: its state holds something other than tensors and "
             f"plain values ({type(error).__name__}), and nothing in it was executed."
         ) from None
     if not isinstance(state, dict):
         raise UserError(
-            f"The checkpoint {path} is refused: its state is a {type(state).__name__}, not a dict."
+            f"The {name} is refused: its state is a {type(state).__name__}, not a dict."
         )
-    return Checkpoint(manifest["iteration"], state, manifest)
+    return state

@@ -11,15 +11,18 @@ a direction forward from them. All tasks go at once through stacked parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from metarl.distributions import Distribution
 from metarl.losses import Samples, flat_samples, log_prob_loss, ratio_loss
 from metarl.networks import MLPPolicy
-from metarl.params import Params, detach
+from metarl.params import Params
+from metarl.policy_pass import PolicyPass
 from metarl.returns import discounted_sum, generalized_advantages, normalize
 from metarl.types import Trajectory
 from metarl.value import linear_baseline
@@ -32,34 +35,24 @@ class InnerStep:
     """One adaptation step that was taken, θ → θ'.
 
     Attributes:
-        theta: θ ``[M, ...]``.
-        adapted: θ' ``[M, ...]``, without history.
+        adapted: θ' ``[M, ...]``.
         loss: L_m(θ_m) ``[M]``.
     """
 
-    theta: Params
     adapted: Params
     loss: Tensor
-    _gradient: Params
     _step_size: float
-    _second_order: bool
+    _hessian_product: Callable[[Params], Params] | None
 
     def jacobian_product(self, v: Params) -> Params:
         """(I − α H_m) v_m for every task ``[M, ...]``; v itself in the first-order variant.
 
         The Hessian is symmetric, so this is the Jacobian's product and its transpose's.
         """
-        if not self._second_order:
+        if self._hessian_product is None:
             return v
-        names = list(self.theta)
-        hv = torch.autograd.grad(
-            [self._gradient[n] for n in names],
-            [self.theta[n] for n in names],
-            grad_outputs=[v[n] for n in names],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return {n: v[n] - self._step_size * h for n, h in zip(names, hv, strict=True)}
+        hv = self._hessian_product(v)
+        return {n: v[n] - self._step_size * h for n, h in hv.items()}
 
 
 @dataclass(frozen=True)
@@ -101,10 +94,7 @@ class Adaptation:
 
     def loss(self, params: Params, samples: Samples) -> Tensor:
         """L_m(θ_m) ``[M]``."""
-        distribution = self.policy(params, samples.observations)
-        if self.estimator == "log_prob":
-            return log_prob_loss(distribution, samples)
-        return ratio_loss(distribution, samples, distribution.log_prob(samples.actions).detach())
+        return self._loss(self.policy(params, samples.observations), samples)
 
     def step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False
@@ -117,13 +107,28 @@ class Adaptation:
             k: Which adaptation step this is, from 0.
             second_order: Keep what :meth:`InnerStep.jacobian_product` needs.
         """
-        theta = {name: p.detach().requires_grad_() for name, p in params.items()}
-        loss = self.loss(theta, samples)
-        # The sum over tasks: a task's parameters are its own, so this is every task's gradient.
-        gradients = torch.autograd.grad(
-            loss.sum(), list(theta.values()), create_graph=second_order, materialize_grads=True
+        if second_order:
+            return self._step(params, samples, k, second_order=True)
+        steps = [
+            self._step({n: p[block] for n, p in params.items()}, samples.tasks(block), k)
+            for block in samples.blocks(self.policy.widest)
+        ]
+        adapted = {n: torch.cat([step.adapted[n] for step in steps]) for n in params}
+        loss = torch.cat([step.loss for step in steps])
+        return InnerStep(adapted, loss, self.step_size(k), None)
+
+    def _step(
+        self, params: Params, samples: Samples, k: int, *, second_order: bool = False
+    ) -> InnerStep:
+        policy_pass = PolicyPass(self.policy, params, samples.observations)
+        at = policy_pass.differentiate(
+            lambda distribution: self._loss(distribution, samples), second_order=second_order
         )
-        gradient = dict(zip(theta, gradients, strict=True))
         size = self.step_size(k)
-        adapted = detach({name: theta[name] - size * g for name, g in gradient.items()})
-        return InnerStep(theta, adapted, loss.detach(), gradient, size, second_order)
+        adapted = {n: p.detach() - size * at.gradient[n] for n, p in params.items()}
+        return InnerStep(adapted, at.loss, size, at.hessian_product)
+
+    def _loss(self, distribution: Distribution, samples: Samples) -> Tensor:
+        if self.estimator == "log_prob":
+            return log_prob_loss(distribution, samples)
+        return ratio_loss(distribution, samples, distribution.log_prob(samples.actions).detach())

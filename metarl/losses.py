@@ -6,14 +6,16 @@ The weights of a task's samples are valid / Σ valid, so Σ weights·x is that m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from metarl.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.blocks import task_blocks
+from metarl.distributions import Distribution
+from metarl.networks import MLPPolicy
 from metarl.params import Params
+from metarl.policy_pass import PolicyPass
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,21 @@ class Samples:
     actions: Tensor
     advantages: Tensor
     weights: Tensor
+
+    def tasks(self, block: slice) -> Samples:
+        """Some of the tasks, without copying memory."""
+        return Samples(
+            self.observations[block],
+            self.actions[block],
+            self.advantages[block],
+            self.weights[block],
+        )
+
+    def blocks(self, width: int) -> list[slice]:
+        """The tasks in blocks for work on tensors of that width."""
+        num_tasks, rows = self.weights.shape
+        bytes_per_task = rows * width * self.weights.element_size()
+        return task_blocks(num_tasks, bytes_per_task, self.weights.device)
 
     def thin(self, every: int) -> Samples:
         """Every n-th row of each task, its weights made to sum to one again."""
@@ -115,34 +132,10 @@ def mean_kl(old: Distribution, new: Distribution, weights: Tensor) -> Tensor:
     return (weights * old.kl(new)).sum(1)  # type: ignore[arg-type]
 
 
-def fisher_product(
-    policy: Callable[[Mapping[str, Tensor], Tensor], Distribution],
-    theta: Params,
-    samples: Samples,
-    direction: Params,
-) -> Params:
-    """F_m v_m of every task, F the Fisher matrix of its policy at its own states ``[M, ...]``.
-
-    Gauss–Newton: F = E_s[Jᵀ G J] with J the Jacobian of the distribution's parameters and G their
-    Fisher metric, which is the exact Hessian of the mean KL at the old parameters.
-    """
-    names = list(theta)
-
-    def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(policy(dict(zip(names, tensors, strict=True)), samples.observations))
-
-    # Forward mode writes into its inputs, so views of shared memory (K = 0) become copies.
-    primal = tuple(theta[n].detach().contiguous() for n in names)
-    tangent = tuple(direction[n].detach().contiguous() for n in names)
-    moved = torch.func.jvp(outputs, primal, tangent)[1]
-    values, pull = torch.func.vjp(outputs, *primal)[:2]
-    family = DiagonalGaussian if len(values) == 2 else Categorical
-    metric = family(*values).fisher_product(family(*moved))  # type: ignore[arg-type]
-    weights = samples.weights.unsqueeze(-1)
-    weighted = tuple(
-        (weights * m).sum_to_size(v.shape) for m, v in zip(metric, values, strict=True)
-    )
-    return dict(zip(names, pull(weighted), strict=True))
+def fisher_product(policy: MLPPolicy, theta: Params, samples: Samples, direction: Params) -> Params:
+    """F_m v_m of every task at its own states ``[M, ...]``, see :class:`PolicyPass`."""
+    policy_pass = PolicyPass(policy, theta, samples.observations)
+    return policy_pass.fisher_product(samples.weights, direction)
 
 
 def _like(rows: Tensor, x: Tensor) -> Tensor:

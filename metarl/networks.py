@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.mlp_pass import Activation
 from metarl.params import Params
 from metarl.types import Decision, Inputs
-
-Activation = Literal["tanh", "relu"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class MLPPolicy:
     def family(self) -> type[DiagonalGaussian] | type[Categorical]:
         """The kind of distribution over actions."""
         return Categorical if self.discrete else DiagonalGaussian
+
+    @property
+    def widest(self) -> int:
+        """The width of the widest layer."""
+        return max(self.observation_dim, self.action_dim, *self.hidden_sizes)
 
     @classmethod
     def for_spaces(
@@ -111,15 +114,48 @@ class MLPPolicy:
             raise ValueError(f"observations must be [M, N, o], got {tuple(observation.shape)}")
         activation = torch.tanh if self.activation == "tanh" else torch.relu
         x = observation
-        for i in range(len(self.hidden_sizes) + 1):
+        for i, (weight, bias) in enumerate(self.layers(params)):
             if i > 0:
                 x = activation(x)
-            bias = params[f"layer{i}.bias"].unsqueeze(1)  # [M, 1, out]
-            x = torch.baddbmm(bias, x, params[f"layer{i}.weight"])  # [M, N, out]
+            x = torch.baddbmm(bias.unsqueeze(1), x, weight)  # [M, N, out]
+        return self.head(x, params)
+
+    def layers(self, params: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The network's layers, first to last: weight ``[M, in, out]``, bias ``[M, out]``."""
+        return [
+            (params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+            for i in range(len(self.hidden_sizes) + 1)
+        ]
+
+    def head(self, output: Tensor, params: Mapping[str, Tensor]) -> Distribution:
+        """The distribution over actions that the network's output ``[M, N, a]`` stands for."""
         if self.discrete:
-            return Categorical(x)
+            return Categorical(output)
         log_std = (self.std_rate * params["log_std"]).clamp(min=math.log(self.min_std))
-        return DiagonalGaussian(self.action_scale * x, log_std.unsqueeze(1))
+        return DiagonalGaussian(self.action_scale * output, log_std.unsqueeze(1))
+
+    def head_tangent(
+        self, output_t: Tensor, direction: Mapping[str, Tensor], params: Mapping[str, Tensor]
+    ) -> Distribution:
+        """:meth:`head`'s derivative along a change of the output ``[M, N, a]`` and of params."""
+        if self.discrete:
+            return Categorical(output_t)
+        log_std_t = self._std_slope(params) * direction["log_std"]
+        return DiagonalGaussian(self.action_scale * output_t, log_std_t.unsqueeze(1))
+
+    def head_cotangent(
+        self, gradient: Distribution, params: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Params]:
+        """From gradients with respect to :meth:`head`'s result to the output's and the params'."""
+        if isinstance(gradient, Categorical):
+            return gradient.logits, {}
+        log_std = self._std_slope(params) * gradient.log_std.sum(1)
+        return self.action_scale * gradient.mean, {"log_std": log_std}
+
+    def _std_slope(self, params: Mapping[str, Tensor]) -> Tensor:
+        """d log σ / d parameter ``[M, a]``: none where the floor holds."""
+        free = self.std_rate * params["log_std"] >= math.log(self.min_std)
+        return self.std_rate * free.to(params["log_std"].dtype)
 
 
 @dataclass(frozen=True)

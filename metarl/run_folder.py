@@ -142,3 +142,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def prepare_output(output: Path, asked_for: bool) -> None:
+    """Make the folder of a report before anything is measured.
+
+    Raises:
+        UserError: it is a run's own folder, or no folder can be made where the user asked for it.
+        EnvironmentFailure: the default place cannot be written.
+    """
+    if holds_run(output):
+        raise UserError(f"--output {output} is the folder of a run; choose a folder of its own.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        said = f"cannot be written: {error.strerror or error}."
+        if asked_for:
+            raise UserError(f"--output {output} {said}") from error
+        raise EnvironmentFailure(f"{output} {said} Choose another place with --output.") from error

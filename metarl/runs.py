@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import envs
 from metarl.algorithms import algorithm_class
@@ -19,11 +19,14 @@ from metarl.config import (
     resolve_device,
 )
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.evaluation.plots import read_metrics
-from metarl.evaluation.protocol import Evaluation, Split, evaluate, split_tasks
+from metarl.evaluation.protocol import BadAction, Evaluation, Split, evaluate, split_tasks
+from metarl.evaluation.references.measurement import measure_references
+from metarl.evaluation.references.per_task_results import Experience
 from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
+from metarl.evaluation.task_file import read_tasks, split_of
+from metarl.evaluation.training_plots import read_metrics
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
 from metarl.tracking import metadata
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from metarl.config import Config
     from metarl.config.fields import DeviceName
+    from metarl.user_agent import UserAgent
 
 HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "gradient_step": "stochastic",
@@ -87,6 +91,14 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> MetaLearner:
         raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
 
 
+class Provenance(NamedTuple):
+    """What an agent is, for the record: its name, training seeds, and checkpoint if it has one."""
+
+    algorithm: str
+    seeds: list[int]
+    checkpoint: int | None
+
+
 @dataclass
 class TrainedRun:
     """A run that was loaded: its config, its meta-learner at a checkpoint, its environments.
@@ -96,12 +108,23 @@ class TrainedRun:
         algorithm: The meta-learner as it was at the checkpoint.
         worker: Makes and keeps the environments; close it after use.
         iteration: Of the checkpoint.
+        env_steps: That training had used by then.
     """
 
     config: Config
     algorithm: MetaLearner
     worker: RolloutWorker
     iteration: int
+    env_steps: int = 0
+
+    @property
+    def provenance(self) -> Provenance:
+        """What results say of the agent."""
+        return Provenance(self.config.algorithm.name, [self.config.seed], self.iteration)
+
+    def command(self, run_dir: Path) -> list[str]:
+        """The words of a command line that name this agent to evaluate.py."""
+        return ["--run", str(run_dir), "--checkpoint", str(self.iteration)]
 
     def learner(self, mode: ActionMode = "stochastic", seed: int = 0) -> Learner:
         """The trained agent, to drive in a loop of your own."""
@@ -126,12 +149,14 @@ def load_run(
     run_dir = Path(run_dir)
     if not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is no run: it has no config.yaml.")
-    config = load_config(run_dir / "config.yaml", ["--device", device])
+    # Where it lies now, which may not be where it was made.
+    here = ["--device", device, "--run-dir", str(run_dir)]
+    config = load_config(run_dir / "config.yaml", here)
     saved = load_checkpoint(run_dir, checkpoint, _without_device(fingerprint(config)))
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
     restore(algorithm, saved.state["algorithm"], run_dir)
-    return TrainedRun(config, algorithm, worker, saved.iteration)
+    return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
 
 
 def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
@@ -144,12 +169,16 @@ def is_evaluated(run_dir: Path, split: Split, iteration: int) -> bool:
     return bool(made_at == iteration) and (folder / LAST_FILE).is_file()
 
 
-def tasks_of(worker: RolloutWorker, split: Split) -> tuple[np.ndarray, str]:
-    """The tasks of a split, and the name under which results may call them.
+def tasks_of(
+    worker: RolloutWorker, split: Split, task_file: Path | None = None
+) -> tuple[np.ndarray, str]:
+    """The tasks of a split or of a file, and the name under which results may call them.
 
     Raises:
-        UserError: the environment's distribution has no such split.
+        UserError: the environment's distribution has no such split, or the file is wrong.
     """
+    if task_file is not None:
+        return read_tasks(task_file, worker.task_distribution), split_of(task_file)
     try:
         return split_tasks(worker.task_distribution, split)
     except ValueError as error:
@@ -169,17 +198,19 @@ def restore(algorithm: MetaLearner, state: dict[str, Any], run_dir: Path) -> Non
 
 
 def measure(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     *,
     split: Split,
     episodes: int,
     adaptation_steps: int,
     modes: tuple[ActionMode, ...],
     seed: int,
+    task_file: Path | None = None,
     forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    references: Path | None = None,
 ) -> tuple[EvaluationResult, Evaluation]:
-    """Evaluate an agent on a fixed set of tasks in one mode or two.
+    """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
 
     Args:
         run: The agent, and the environments to evaluate it in.
@@ -188,26 +219,28 @@ def measure(
         adaptation_steps: K.
         modes: Which to measure; with both the headline is chosen as in the papers.
         seed: Of the evaluation.
+        task_file: A user's own tasks, in place of the split.
         forget: Let the agent begin anew where it would adapt, see :func:`evaluate`.
         progress: Called with (rounds measured, rounds in all).
+        references: Folder searched first for trained references; none is trained here.
 
     Returns:
         The result, and the measurements of its headline mode.
 
     Raises:
-        UserError: the environment has no such split.
+        UserError: the environment has no such split or refuses a task of the file, a user's agent
+            fails, or a stored reference is damaged.
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
-    tasks, split_name = tasks_of(run.worker, split)
+    tasks, split_name = tasks_of(run.worker, split, task_file)
     env = run.worker.env(len(tasks) * episodes)
-    key = Key(seed, evaluation=True)
     rounds = len(modes) * (adaptation_steps + 1)
     measured: dict[ActionMode, Evaluation] = {}
     for mode in modes:
         before = len(measured) * (adaptation_steps + 1)
         try:
             measured[mode] = evaluate(
-                run.algorithm.learner(mode, key),
+                run.learner(mode, seed),
                 env,
                 tasks,
                 adaptation_steps=adaptation_steps,
@@ -221,24 +254,38 @@ def measure(
             )
         except (FloatingPointError, envs.EnvironmentFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
+        except BadAction as error:
+            raise UserError(str(error)) from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(modes) > 1 else modes[0])
+    env_config = config_to_dict(run.config)["env"]
+    beside = measure_references(
+        env,
+        tasks,
+        env_config,
+        experience=Experience(
+            split if task_file is None else split_name, axis, adaptation_steps, episodes, seed
+        ),
+        config=run.config.run_folder / "config.yaml",
+        folder=references,
+    )
     optimum = env.optimal_returns(tasks)
     result = summarize(
         headline,
         next(iter(measured.values()), None),
-        algorithm=run.config.algorithm.name,
+        algorithm=run.provenance.algorithm,
         env=run.config.env.name,
-        env_config=config_to_dict(run.config)["env"],
-        seeds=[run.config.seed],
-        checkpoint=run.iteration,
-        references={} if optimum is None else {"optimum": optimum},
+        env_config=env_config,
+        seeds=run.provenance.seeds,
+        checkpoint=run.provenance.checkpoint,
+        references=beside.returns | ({} if optimum is None else {"optimum": optimum}),
+        missing_references=beside.missing,
     )
     return result, headline
 
 
 def report(
-    run: TrainedRun,
+    run: TrainedRun | UserAgent,
     run_dir: Path,
     output: Path,
     result: EvaluationResult,

@@ -99,7 +99,7 @@ class Trainer:
         if stop:
             self._checkpoint(tracker)
             raise Interrupted
-        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration)
+        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
 
     def close(self) -> None:
         """End the environments."""
@@ -162,7 +162,7 @@ class Trainer:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"
             ) from error
-        returns, names = measured.task_returns, measured.measurement_names  # [K+1, n]
+        returns, names = measured.task_returns, measured.measurement_keys  # [K+1, n]
         record: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps}
         record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
         columns = [*measured.task_columns, *names]

@@ -155,11 +155,28 @@ class EpisodeSource(Protocol):
 class Learner(Protocol):
     """An agent under evaluation or in deployment: it acts, sees what happens, and adapts.
 
+    A class with these attributes and methods is evaluated by ``evaluate.py --agent module:Class``
+    like any trained run; it need not inherit from this one. It is built as
+    ``Class(observation_space, action_space, seed)``, with Gymnasium's spaces of one lane.
+
+    The evaluator plays K+1 rounds, in each of which every lane of every task plays one episode::
+
+        begin(M, B)
+        for each round:
+            for each time step:  act(observation, active) -> action, then observe(action, ...)
+            adapt()              after every round but the last
+
+    The lanes are M·B environments of the same kind; those of a task share it. Between rounds all
+    are reset. Where ``adaptation_axis`` is "gradient_step" and ``mode`` is "deterministic", a
+    round is played twice before :meth:`adapt`: measured, then once more with ``mode`` set to
+    "stochastic", to learn from.
+
     Attributes:
         adaptation_axis: "gradient_step" for agents that pool the lanes of a task in
-            :meth:`adapt`; "episode" for agents that keep one memory a lane.
-        mode: How actions are chosen. A change of it starts a round of episodes anew: what was
-            played of it is forgotten.
+            :meth:`adapt`, whatever they do there; "episode" for agents that keep one memory a lane.
+            It decides what counts as experience used: B episodes an adaptation, or one.
+        mode: How actions are chosen, "stochastic" or "deterministic"; it is set from outside. A
+            change of it starts a round of episodes anew: what was played of it is forgotten.
         privileged: True only for references that may be told the task (the oracle).
     """
 
@@ -188,7 +205,8 @@ class Learner(Protocol):
             active: bool ``[M, B]``; the others' episodes are over and their actions ignored.
 
         Returns:
-            Actions ``[M, B, a]``, or int ``[M, B]`` for discrete ones.
+            Actions ``[M, B, a]``, each clipped to [−1, 1] and scaled by the environment to its own
+            range; or int ``[M, B]`` for discrete ones.
         """
 
     def observe(
@@ -199,7 +217,15 @@ class Learner(Protocol):
         truncated: np.ndarray,
         next_observation: np.ndarray,
     ) -> None:
-        """What the last action brought: all ``[M, B]``, the next observation ``[M, B, o]``."""
+        """What the last action brought.
+
+        Args:
+            action: As returned by :meth:`act`.
+            reward: ``[M, B]``; 0 where the episode was over before.
+            terminated: bool ``[M, B]``: the task ended the episode; stays True.
+            truncated: bool ``[M, B]``: the horizon did; stays True.
+            next_observation: ``[M, B, o]``.
+        """
 
     def adapt(self) -> None:
         """A round of episodes is over on every lane: learn from it."""

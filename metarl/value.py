@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metarl.blocks import task_blocks
+
 
 def time_features(observations: Tensor) -> Tensor:
     """The features of the linear baseline of Duan et al. (2016): s, s², t, t², t³, 1.
@@ -38,6 +40,12 @@ def linear_baseline(
     Returns:
         The fitted values ``[M, B, T]``, in the dtype of ``returns``.
     """
+    bytes_per_task = returns[0].numel() * (2 * observations.shape[-1] + 4) * 8
+    blocks = task_blocks(len(returns), bytes_per_task, returns.device)
+    return torch.cat([_fit(observations[b], returns[b], valid[b], ridge) for b in blocks])
+
+
+def _fit(observations: Tensor, returns: Tensor, valid: Tensor, ridge: float) -> Tensor:
     features = time_features(observations).to(torch.float64).flatten(1, 2)  # [M, B·T, F]
     weighted = features * valid.flatten(1).unsqueeze(-1)
     gram = weighted.mT @ features  # [M, F, F]

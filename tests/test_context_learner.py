@@ -114,7 +114,7 @@ def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:
 def test_more_episodes_than_it_was_trained_on() -> None:
     rl2, worker = trained(Stairs, episodes=2)
     evaluation = evaluated(rl2, worker, "deterministic", STAIRS, adaptation_steps=4)[1]
-    assert evaluation.measurement_names == [f"episode_{k}" for k in range(1, 6)]
+    assert evaluation.measurement_keys == [f"episode_{k}" for k in range(1, 6)]
     assert evaluation.episodes_used == [0, 1, 2, 3, 4]
     lengths = (np.sqrt(8 * evaluation.returns + 1) - 1) / 2  # of episodes that pay 1 + 2 + … + n
     used = np.concatenate([[0.0], lengths.mean((1, 2)).cumsum()[:-1]])

@@ -89,12 +89,25 @@ def test_algorithms_know_neither_each_other_nor_the_programs() -> None:
 
 
 def test_evaluation_never_asks_whom_it_drives() -> None:
-    forbidden = (
+    agents = (
         "metarl.algorithms metarl.gradient_learner metarl.context_learner metarl.inner_loop "
-        "metarl.recurrent metarl.trainer "
-        "metarl.config metarl.checkpoint metarl.runs metarl.tracking"
+        "metarl.recurrent metarl.trainer"
     )
-    assert offences(under("metarl", "evaluation"), forbidden) == []
+    programs = "metarl.config metarl.runs metarl.tracking"
+    everything = under("metarl", "evaluation")
+    references = under("metarl", "evaluation", "references")
+    assert offences(everything, agents) == []
+    assert offences([p for p in everything if p not in references], "metarl.checkpoint") == []
+    # The command that trains references is a program of its own.
+    command = [p for p in references if p.stem in ("__main__", "command_line")]
+    assert offences([p for p in everything if p not in command], programs) == []
+
+
+def test_measuring_references_needs_no_stable_baselines3() -> None:
+    training = ("vec_env", "training", "per_task")
+    references = under("metarl", "evaluation", "references")
+    others = [path for path in MODULES if path not in references or path.stem not in training]
+    assert offences(others, "stable_baselines3") == []
 
 
 def test_rollouts_know_no_algorithm() -> None:

@@ -48,7 +48,11 @@ _WIDTH, _INDENT = 110, 42
 _EVALUATE_USAGE = """\
 Measure how fast a trained agent adapts to held-out tasks.
 
-  python evaluate.py --run DIR [--run DIR ...] [--split NAME] [--episodes N] [...]
+  python evaluate.py --run DIR [--split NAME | --tasks FILE] [--episodes N] [--video] [...]
+  python evaluate.py --run DIR --run DIR ... [--output DIR] [...]
+  python evaluate.py --config FILE --agent module:Class [...]     an agent of your own
+
+Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 """
 
 
@@ -72,10 +76,19 @@ class TrainArguments:
 class EvaluateArguments(Section):
     """What evaluate.py was asked to do; None means the value of the run's own config."""
 
-    run: tuple[str, ...] = Field(
-        min_length=1, description="run folder; repeat it for several seeds of one experiment"
+    run: tuple[str, ...] = Field((), description="run folder; repeat it to compare several")
+    agent: str | None = Field(
+        None, min_length=1, description="import path of a Learner class, in place of a run"
+    )
+    config: str | None = Field(
+        None, min_length=1, description="YAML whose environment and evaluation the agent gets"
     )
     split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
+    tasks: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV or JSON file of tasks of your own, with the names of their columns",
+    )
     episodes: int | None = Field(
         None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
     )
@@ -96,7 +109,13 @@ class EvaluateArguments(Section):
     output: str | None = Field(
         None,
         min_length=1,
-        description="folder for results; null: evaluation/<split>[_forget] in the run",
+        description="folder for results; null: evaluation/<split>[_forget] in the run, for several "
+        "runs comparison/<split> beside them",
+    )
+    video: bool = Field(
+        False,
+        description="also write a GIF and an MP4 of the agent before and after adaptation",
+        json_schema_extra={"switch": True},
     )
 
 
@@ -166,16 +185,17 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     Raises:
         UserError: Anything wrong with it, or a run that is missing.
     """
-    options = split_options(argv, switches=("help",))
+    options = split_options(argv, switches=("help", "video"))
     if any(option.name == "help" for option in options):
-        _print_help("\n".join([_EVALUATE_USAGE, *_field_lines(EvaluateArguments)]))
+        _print_help("\n".join([_EVALUATE_USAGE, *field_lines(EvaluateArguments)]))
     data: dict[str, Any] = {}
     for option in options:
-        if option.name != "run":
+        if option.name == "video":
+            data["video"] = True
+        elif option.name != "run":
             apply_option(EvaluateArguments, data, option)
     data["run"] = [option.text for option in options if option.name == "run"]
-    if not data["run"]:
-        raise UserError("Give --run DIR, the folder of a trained run.")
+    _check_subject({option.name for option in options})
     origins: Origins = {option.path: "command line" for option in options}
     check_keys(EvaluateArguments, data, origins)
     check_values(data, origins)
@@ -188,7 +208,30 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             raise UserError(f"There is no run in {run}: it has no config.yaml.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
             raise UserError(f"--run {run} is given twice.")
+    if arguments.video and len(arguments.run) > 1:
+        raise UserError("--video shows one agent, and several runs were given.")
+    if arguments.split is not None and arguments.tasks is not None:
+        raise UserError("--split and --tasks both say which tasks: give one of them.")
     return arguments.model_copy(update={"device": resolve_device(arguments.device)})
+
+
+def _check_subject(names: set[str]) -> None:
+    """What is evaluated is trained runs, or one agent of the user's.
+
+    Raises:
+        UserError: neither is given whole, or both are.
+    """
+    if "agent" not in names:
+        if "config" in names:
+            raise UserError("--config goes with --agent module:Class; a run has its own config.")
+        if "run" not in names:
+            raise UserError("Give --run DIR, the folder of a trained run.")
+    elif "run" in names:
+        raise UserError("Give --run or --agent, not both.")
+    elif "config" not in names:
+        raise UserError("--agent needs --config FILE, which says in what environment it acts.")
+    elif "checkpoint" in names:
+        raise UserError("--checkpoint belongs to a run; an --agent has none.")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -219,11 +262,12 @@ def _describe(config_path: Path | None, options: Sequence[Option]) -> str:
     for name, field in model.model_fields.items():
         if (section := sub_model(field.annotation)) is not None:
             note = f" ({notes[name]})" if name in notes else ""
-            lines += ["", f"{name}{note}", *_field_lines(section, (name,))]
+            lines += ["", f"{name}{note}", *field_lines(section, (name,))]
     return "\n".join(lines)
 
 
-def _field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+    """A line of help for every field of a model."""
     # Names first: the algorithm's stands last in its model.
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "name")
     lines = []
@@ -232,7 +276,7 @@ def _field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[s
         if section is None:
             lines += _field_line((*prefix, name), field)
         else:
-            lines += _field_lines(section, (*prefix, name))
+            lines += field_lines(section, (*prefix, name))
     return lines
 
 
@@ -241,6 +285,8 @@ def _field_line(path: tuple[str, ...], field: Any) -> list[str]:
     # As in the config file where dotted; single words as command lines have them.
     name = ".".join(path) if len(path) > 1 else path[0].replace("_", "-")
     option = f"  --{name} {_type_name(field.annotation)}"
+    if (field.json_schema_extra or {}).get("switch"):
+        option = f"  --{name}"
     if field.is_required():
         notes = ["required"]
     else:

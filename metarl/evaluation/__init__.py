@@ -1,9 +1,10 @@
 """Evaluation: measure how any learner adapts to tasks, and write down what was found."""
 
 from metarl.evaluation.protocol import Evaluation, evaluate, split_tasks
-from metarl.evaluation.report import ReportFiles, print_table, write_report
+from metarl.evaluation.report import ReportFiles, write_report
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
+from metarl.evaluation.terminal import print_table
 
 __all__ = [
     "Evaluation",

@@ -8,7 +8,7 @@ first plot is drawn.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -21,9 +21,9 @@ PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 BEFORE, AFTER = ORANGE, BLUE
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 REFERENCE_STYLES = ((0, (6, 2)), (0, (2, 2)), (0, (6, 2, 1, 2)), (0, (1, 1)))
-_DPI = 150
+_DPI = 170
 _STYLE: dict[Any, Any] = {
-    "font.size": 12.0,
+    "font.size": 11.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -77,13 +77,75 @@ def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
 def legend_above(figure: Figure) -> None:
     """The legend of the first axes, outside of them, where it hides no data."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = 3 if max(map(len, labels)) < 25 else 2
+    entry = max(map(len, labels)) * 0.085 + 0.75  # inches: its text, and the line before it
+    columns = max(int(figure.get_figwidth() / entry), 1)
+    rows = -(-len(labels) // columns)
+    columns = -(-len(labels) // rows)  # no wider than the rows need
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write the PNG."""
     figure.savefig(path, format="png", facecolor="white", metadata={"Software": None})
+
+
+def cycle(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` items, from the first again after the last."""
+    return [items[i % len(items)] for i in range(count)]
+
+
+def series_colors(count: int) -> list[str]:
+    """A colour for each of several series."""
+    return cycle(SERIES, count)
+
+
+def label_lines(ax: Axes, values: Mapping[str, float]) -> None:
+    """Horizontal grey lines, each named at its right end, where no other name stands.
+
+    Call it when the axes have their limits: names are moved apart by the height of a line of text.
+    """
+    if not values:
+        return
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    styles = dict(zip(values, cycle(REFERENCE_STYLES, len(values)), strict=True))
+    for name, value in ordered:
+        ax.axhline(value, color=GREY, linestyle=styles[name], linewidth=1.4, zorder=1)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high)
+    height = ax.bbox.height / _DPI * 72 * 0.8  # points; the layout leaves about so much
+    gap = (high - low) * 13 / height
+    places = _spread([value for _, value in ordered], gap)
+    for (name, value), place in zip(ordered, places, strict=True):
+        ax.annotate(
+            f"{name.replace('_', ' ')} {number(value)}",
+            (1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            color="#404040",
+            annotation_clip=False,
+        )
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Places at least a gap apart, near their values, which ascend: crowds centre on their mean."""
+    crowds: list[list[float]] = []
+    for value in values:
+        crowds.append([value])
+        while len(crowds) > 1:
+            below, above = crowds[-2], crowds[-1]
+            top = sum(below) / len(below) + gap * (len(below) - 1) / 2
+            bottom = sum(above) / len(above) - gap * (len(above) - 1) / 2
+            if bottom - top >= gap:
+                break
+            crowds[-2:] = [below + above]
+    return [
+        sum(crowd) / len(crowd) + gap * (i - (len(crowd) - 1) / 2)
+        for crowd in crowds
+        for i in range(len(crowd))
+    ]
 
 
 def number(value: float) -> str:

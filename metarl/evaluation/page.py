@@ -125,9 +125,9 @@ def _html_row(cells: Sequence[str], tag: str, numeric: Sequence[bool]) -> str:
 
 
 def _numeric_columns(table: Table) -> list[bool]:
-    """Columns whose every cell begins like a number: those are set flush right."""
+    """Columns whose every cell begins like a number or is empty: those are set flush right."""
     return [
-        all(row[column][:1] in set("0123456789-+±") for row in table.rows)
+        all(row[column][:1] in {"", *"0123456789-+±–"} for row in table.rows)
         for column in range(len(table.header))
     ]
 
@@ -140,23 +140,26 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 960px; margin: 0 auto; padding: 1.2rem 1rem 3rem; }
+main { max-width: 1000px; margin: 0 auto; padding: 1.2rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.4rem 0 0.8rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 0.6rem; }
 p { margin: 0.7rem 0; overflow-wrap: anywhere; }
 .verdict { border-left: 4px solid var(--accent); background: var(--panel);
   padding: 0.7rem 0.9rem; font-weight: 600; border-radius: 0 6px 6px 0; }
 .table { overflow-x: auto; }
+@media (max-width: 600px) { table { font-size: 0.8rem !important; }
+  th, td { padding: 0.3rem 0.4rem !important; } }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; }
-td.number, td:first-child { white-space: nowrap; }
+td.number { white-space: nowrap; }
+td:first-child { min-width: 7rem; }
 td:nth-child(2):not(.number) { min-width: 12rem; }
 .number { text-align: right; }
 th:first-child, td:first-child { padding-left: 0; }
 th { color: var(--quiet); font-weight: 600; }
 pre { background: var(--panel); padding: 0.8rem; border-radius: 6px; overflow-x: auto;
   font-size: 0.85rem; line-height: 1.4; }
-figure { margin: 1.2rem 0; }
+figure { margin: 1.2rem 0; max-width: 760px; }
 img { width: 100%; height: auto; display: block; background: #ffffff; border-radius: 6px;
   border: 1px solid var(--line); }
 figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.35rem; }

@@ -26,7 +26,7 @@ def plot_paths(evaluation: Evaluation, path: Path, goals: np.ndarray | None = No
         path: Of the PNG.
         goals: Position of each task's goal [n, 2], where tasks are goals.
     """
-    _path_panels(evaluation, path, sorted({0, evaluation.adaptation_steps}), goals, 4.0)
+    _path_panels(evaluation, path, sorted({0, evaluation.adaptation_steps}), goals, 3.1)
 
 
 @styled
@@ -114,4 +114,8 @@ def _path_legend(figure: Figure, with_goals: bool) -> None:
                 [], [], color=GREY, mec="black", marker="*", linestyle="", ms=13, label="its goal"
             )
         )
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles) if figure.get_figwidth() > 8 else 2,
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from gymnasium import spaces
 
 from metarl.random import Key
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
     from metarl.types import ActionMode, AdaptationAxis, Learner
 
 Split = Literal["validation", "held_out", "out_of_range"]
+
+
+class BadAction(ValueError):
+    """An agent's actions have a wrong shape or kind; one sentence says what is needed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Evaluation:
             episode that is over counts 0, so the sum over T is the task's mean return.
         paths: Position in the first lane of every task, float64 [K+1, n, T+1, 2], NaN after the
             episode's end; None where the environment has no position.
+        states: What pictures of the first lane of every task are drawn from, float32
+            [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
     """
 
@@ -58,12 +65,13 @@ class Evaluation:
     env_steps_used: np.ndarray
     rewards: np.ndarray
     paths: np.ndarray | None
+    states: np.ndarray | None = None
     forgets: bool = False
 
     @property
-    def measurement_names(self) -> list[str]:
+    def measurement_keys(self) -> list[str]:
         """What the K+1 measurements are called in metrics and tables."""
-        return [measurement_name(self.adaptation_axis, k) for k in range(len(self.returns))]
+        return [measurement_key(self.adaptation_axis, k) for k in range(len(self.returns))]
 
     @property
     def adaptation_steps(self) -> int:
@@ -91,8 +99,8 @@ class Evaluation:
         return self.returns.mean(axis=2)
 
 
-def measurement_name(axis: AdaptationAxis, k: int) -> str:
-    """The name of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
+def measurement_key(axis: str, k: int) -> str:
+    """The key of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
     return f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}"
 
 
@@ -141,8 +149,9 @@ def evaluate(
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
-        ValueError: The sizes do not fit together, the learner returns misshapen actions, or an
-            episode outlives the environment's horizon.
+        BadAction: The learner returns actions of a wrong shape or kind.
+        ValueError: The sizes do not fit together, or an episode outlives the environment's
+            horizon.
         FloatingPointError: A reward or an action is not finite; names the task.
     """
     tasks = np.asarray(tasks, dtype=np.float64)
@@ -177,6 +186,7 @@ def evaluate(
     agents = num_tasks if pooled else num_tasks * episodes
     steps = np.array([0 if forget else r.env_steps for r in experience], dtype=np.float64)
     paths = [r.path for r in recorded if r.path is not None]
+    states = [r.states for r in recorded if r.states is not None]
     return Evaluation(
         tasks=tasks,
         task_columns=tuple(env.task_distribution.columns),
@@ -190,6 +200,7 @@ def evaluate(
         env_steps_used=np.concatenate([[0.0], np.cumsum(steps)]) / agents,
         rewards=np.stack([r.rewards for r in recorded]),
         paths=np.stack(paths) if paths else None,
+        states=np.stack(states) if states else None,
         forgets=forget,
     )
 
@@ -202,11 +213,12 @@ def _step_sizes(learner: Learner, adaptation_steps: int) -> list[float]:
 
 @dataclass
 class _Round:
-    """One episode on every lane: returns [n, B], rewards [n, T], path [n, T+1, 2]."""
+    """One episode on every lane: returns [n, B], rewards [n, T], path [n, T+1, 2], states."""
 
     returns: np.ndarray
     rewards: np.ndarray
     path: np.ndarray | None
+    states: np.ndarray | None
     env_steps: int
 
 
@@ -218,11 +230,16 @@ def _play_round(
     flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
     active = np.ones((n, lanes), dtype=bool)
-    record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, 0)
+    record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0)
     columns = env.position_columns
     if columns is not None:
         record.path = np.full((n, env.horizon + 1, 2), np.nan)
         record.path[:, 0] = observation[:, 0, list(columns)]
+    first_lanes = slice(0, None, lanes)
+    state = env.render_states(first_lanes)
+    if state is not None:
+        record.states = np.full((n, env.horizon + 1, state.shape[1]), np.nan, dtype=np.float32)
+        record.states[:, 0] = state
 
     for t in range(env.horizon):
         action = np.asarray(learner.act(observation, active.copy()))
@@ -244,6 +261,8 @@ def _play_round(
         record.env_steps += int(active.sum())
         if record.path is not None and columns is not None:
             record.path[active[:, 0], t + 1] = observation[active[:, 0], 0][:, list(columns)]
+        if record.states is not None and (state := env.render_states(first_lanes)) is not None:
+            record.states[active[:, 0], t + 1] = state[active[:, 0]]
         learner.observe(action, reward, terminated, truncated, observation)
         active &= ~(terminated | truncated)
         if not active.any():
@@ -273,9 +292,17 @@ def _check_action(
 ) -> None:
     expected = (*active.shape, *(env.single_action_space.shape or ()))
     if action.shape != expected:
-        raise ValueError(
+        axes = "[tasks, lanes, action]" if len(expected) == 3 else "[tasks, lanes]"
+        raise BadAction(
             f"The agent's act() returned actions of shape {list(action.shape)}; this environment "
-            f"needs {list(expected)}, [tasks, lanes, action]."
+            f"needs {list(expected)}, {axes}."
+        )
+    kinds = "iu" if isinstance(env.single_action_space, spaces.Discrete) else "fiu"
+    if action.dtype.kind not in kinds:
+        needs = "integers" if kinds == "iu" else "numbers"
+        raise BadAction(
+            f"The agent's act() returned actions of type {action.dtype}; this environment needs "
+            f"{needs}."
         )
     broken = ~np.isfinite(action).reshape(*active.shape, -1).all(axis=-1) & active
     if broken.any():

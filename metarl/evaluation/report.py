@@ -1,5 +1,5 @@
 """The report of an evaluation: a page that says what was run, whether adaptation helped, and how
-that was measured, as Markdown, as one self-contained HTML file, and as a table for the terminal.
+that was measured, as Markdown and as one self-contained HTML file.
 
 The page is built once, as a list of blocks, and rendered twice, so both say the same.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.evaluation import path_plots, plots
+from metarl.evaluation import path_plots, plots, task_plots, training_plots
 from metarl.evaluation.figures import step_name
 from metarl.evaluation.page import (
     Block,
@@ -25,19 +25,20 @@ from metarl.evaluation.page import (
     to_html,
     to_markdown,
 )
-from metarl.evaluation.result import EvaluationResult, ModeResult
+from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.evaluation.summary import FLOOR, ORACLE
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import Console
 
     from metarl.evaluation.protocol import Evaluation
 
 REFERENCES = {
     ORACLE: "a policy trained with the task in its observation",
     FLOOR: "one policy trained on all tasks, without adaptation: the floor",
+    "from_scratch": "PPO from random weights on each task, with the agent's own experience there",
+    "fine_tuned": "the multitask policy, trained on with the agent's own experience there",
     "random": "uniformly random actions",
     "optimum": "the best possible return with the task known, computed",
 }
@@ -98,35 +99,6 @@ def write_report(
     return files
 
 
-def print_table(result: EvaluationResult, console: Console | None = None) -> None:
-    """Print the returns, references and verdict on the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = console or Console()
-    title = f"{result.algorithm} on {result.env}: {_tasks_in_words(result)}"
-    console.print(f"{title}, {result.headline.action_mode}", markup=False, highlight=False)
-    _, rows = _returns_table(result, result.headline)
-    by_step = result.x == "gradient_step"
-    header = ["step" if by_step else "episode", "mean return\n[95 %]", "episodes\nused"]
-    header += ["env steps\nused", "IQM\n[95 %]", "normal-\nised"]
-    table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for k, row in enumerate(rows):
-        # A number for the step's words, and no ± column: so the table fits 80 columns.
-        cells = [str(k if by_step else k + 1), *row[1:5], *row[6:]]
-        if not table.columns:
-            for name in header[: len(cells)]:
-                table.add_column(name, justify="right")
-        table.add_row(*cells)
-    console.print(table)
-    for name, reference in result.references.items():
-        line = f"{name}: {_estimate(reference.mean, reference.ci95)}"
-        console.print(line, markup=False, highlight=False)
-    console.print(_verdict_words(result), style="bold", markup=False, highlight=False)
-    console.print(_verdict_meaning(result), markup=False, highlight=False)
-
-
 def _draw(
     folder: Path,
     result: EvaluationResult,
@@ -151,15 +123,19 @@ def _draw(
             _goals(evaluation),
         )
     if evaluation.tasks.shape[1] <= 2:
-        plots.plot_return_by_task(
-            result, picture("return_by_task", "Return against the task, before and after.")
+        task_plots.plot_return_by_task(
+            result,
+            picture("return_by_task", "Return against the task, before and after."),
+            evaluation,
         )
     plots.plot_reward_within_episode(
         evaluation, picture("reward_within_episode", "Mean reward at each step of an episode.")
     )
     if training:
-        plots.plot_training_curves(
-            training, picture("training_curve", "Training: return against env steps.")
+        caption = "Training: return against env steps and against time."
+        training_plots.plot_training_curves(
+            {label: [lines] for label, lines in training.items()},
+            picture("training_curve", caption),
         )
     return pictures
 
@@ -177,10 +153,10 @@ def _page(
 ) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(_what_was_run(result)),
-        Verdict(_verdict_words(result)),
-        Paragraph(_verdict_meaning(result)),
+        Verdict(verdict_words(result)),
+        Paragraph(verdict_meaning(result)),
         Heading("Returns"),
-        Table(*_returns_table(result, result.headline)),
+        Table(*returns_table(result, result.headline)),
         Paragraph(
             "Return: undiscounted sum of rewards of an episode, averaged over the episodes of a "
             "task, then over tasks. In brackets: 95 % bootstrap intervals over tasks; ±: 1.96 "
@@ -191,9 +167,15 @@ def _page(
     if result.other is not None:
         blocks += [
             Heading(f"The same with {result.other.action_mode} actions"),
-            Table(*_returns_table(result, result.other)),
+            Table(*returns_table(result, result.other)),
         ]
-    blocks += [Heading("References"), *_references(result), Heading("Plots"), *pictures]
+    scored = result.headline.normalised is not None
+    blocks += [
+        Heading("References"),
+        *references(result.references, result.missing_references, scored),
+        Heading("Plots"),
+        *pictures,
+    ]
     blocks += [Heading("Protocol"), *map(Paragraph, _protocol(result))]
     blocks += [
         Paragraph("Settings of the environment:"),
@@ -205,7 +187,7 @@ def _page(
     return blocks
 
 
-def _returns_table(result: EvaluationResult, mode: ModeResult) -> tuple[list[str], list[list[str]]]:
+def returns_table(result: EvaluationResult, mode: ModeResult) -> tuple[list[str], list[list[str]]]:
     """Header and one row a measurement; the normalised score only where there is one."""
     header = ["measured", "mean return [95 %]", "episodes used", "env steps used", "IQM [95 %]"]
     header += ["± 1.96 SE"] + (["normalised"] if mode.normalised else [])
@@ -213,10 +195,10 @@ def _returns_table(result: EvaluationResult, mode: ModeResult) -> tuple[list[str
     for k, used in enumerate(result.episodes_used):
         row = [
             step_name(result.x, k),
-            _estimate(mode.mean[k], mode.ci95[k]),
+            estimate(mode.mean[k], mode.ci95[k]),
             f"{used}",
             f"{mode.env_steps_used[k]:,.0f}",
-            _estimate(mode.iqm[k], mode.iqm_ci95[k]),
+            estimate(mode.iqm[k], mode.iqm_ci95[k]),
             f"± {mode.se95[k]:.2f}",
         ]
         rows.append(row + ([f"{mode.normalised[k]:.2f}"] if mode.normalised else []))
@@ -245,27 +227,29 @@ def _what_was_run(result: EvaluationResult) -> str:
     if result.checkpoint is not None:
         run += f", the checkpoint after {result.checkpoint} meta-iterations"
     return (
-        f"{result.algorithm} on {result.env} ({run}), evaluated on {_tasks_in_words(result)} with "
+        f"{result.algorithm} on {result.env} ({run}), evaluated on {tasks_in_words(result)} with "
         f"{result.episodes_per_step} episodes of each task a measurement and "
         f"{result.headline.action_mode} actions."
         + (" AN ABLATION: the agent began anew instead of adapting." if result.forgets else "")
     )
 
 
-def _tasks_in_words(result: EvaluationResult) -> str:
-    """E.g. "40 held-out tasks"."""
+def tasks_in_words(result: EvaluationResult) -> str:
+    """E.g. "40 held-out tasks", or "12 tasks of velocities.csv"."""
+    if result.split.startswith("tasks of "):
+        return f"{len(result.tasks)} {result.split}"
     name = result.split.replace("_", "-").removesuffix(" tasks")
     return f"{len(result.tasks)} {name} tasks"
 
 
-def _verdict_words(result: EvaluationResult) -> str:
+def verdict_words(result: EvaluationResult) -> str:
     helps = result.headline.adaptation_helps
     if helps is None:
         return "No adaptation step was measured."
     return f"{helps.verdict[0].upper()}{helps.verdict[1:]}"
 
 
-def _verdict_meaning(result: EvaluationResult) -> str:
+def verdict_meaning(result: EvaluationResult) -> str:
     """What the verdict's numbers are."""
     if result.headline.adaptation_helps is None:
         return "The agent was measured as it was trained."
@@ -286,54 +270,64 @@ def _caution(result: EvaluationResult) -> str:
     return words
 
 
-def _references(result: EvaluationResult) -> list[Block]:
+def references(
+    found: Mapping[str, Reference], missing_commands: Mapping[str, str], scored: bool
+) -> list[Block]:
+    """The section on the references: what was measured, what is missing, what would make it."""
     blocks: list[Block] = []
-    if result.references:
+    if found:
         rows = [
-            [name, REFERENCES.get(name, "a reference of the user's"), _estimate(ref.mean, ref.ci95)]
-            for name, ref in result.references.items()
+            [name, REFERENCES.get(name, "a reference of the user's"), estimate(ref.mean, ref.ci95)]
+            for name, ref in found.items()
         ]
         blocks.append(Table(["reference", "what it is", "mean return [95 %]"], rows))
-    missing = [name for name in EXPECTED_REFERENCES if name not in result.references]
+    missing = [name for name in EXPECTED_REFERENCES if name not in found]
     if missing:
         named = "; ".join(f"{name} ({REFERENCES[name]})" for name in missing)
         words = f"Not measured for this environment: {named}."
         if ORACLE in missing or FLOOR in missing:
             words += " The normalised score needs oracle and multitask, so there is none."
         blocks.append(Paragraph(words))
-    elif result.headline.normalised is None:
+    if missing_commands:
+        commands = "\n".join(missing_commands.values())
+        blocks += [Paragraph("What makes the references that are missing:"), Code(commands)]
+    if not missing and not scored:
         blocks.append(
             Paragraph("The oracle is no better than the floor here: no normalised score.")
         )
     return blocks
 
 
-def _protocol(result: EvaluationResult) -> list[str]:
+def adaptation_words(result: EvaluationResult) -> str:
+    """How the agent adapts, in words that fit its axis."""
     rounds = len(result.episodes_used)
-    if result.x == "gradient_step":
-        sizes = ", ".join(f"{size:g}" for size in result.step_sizes)
-        adapts = (
-            f"The agent starts every task from the same meta-parameters. In each of {rounds} "
-            f"rounds it plays {result.episodes_per_step} fresh episodes of every task, which are "
-            "measured, and then takes one gradient step from them for the next round"
-            + (f" (step sizes {sizes})." if sizes else ".")
-            + " Where actions are deterministic it adapts on stochastic episodes of their own, "
-            "which are not measured."
-        )
-    else:
-        adapts = (
+    if result.x != "gradient_step":
+        return (
             f"Each of {result.episodes_per_step} agents a task starts with an empty memory and "
             f"plays {rounds} consecutive episodes of the task, each of which is measured; its "
             "memory is all that it adapts."
         )
+    sizes = ", ".join(f"{size:g}" for size in result.step_sizes)
+    return (
+        f"The agent starts every task from the same meta-parameters. In each of {rounds} "
+        f"rounds it plays {result.episodes_per_step} fresh episodes of every task, which are "
+        "measured, and then takes one gradient step from them for the next round"
+        + (f" (step sizes {sizes})." if sizes else ".")
+        + " Where actions are deterministic it adapts on stochastic episodes of their own, "
+        "which are not measured."
+    )
+
+
+def _protocol(result: EvaluationResult) -> list[str]:
     paragraphs = [
-        adapts + " Episodes and env steps used count the experience of one adapting agent before "
+        adaptation_words(result)
+        + " Episodes and env steps used count the experience of one adapting agent before "
         "the measured episodes.",
-        f"The tasks are fixed by the task distribution ({', '.join(result.task_columns)}) and do "
-        f"not depend on any seed. Resets are keyed by evaluation seed {result.evaluation_seed}, "
+        f"{tasks_words(result)} Resets are keyed by evaluation seed {result.evaluation_seed}, "
         "adaptation step, task and episode; both action modes face the same.",
-        f"Intervals: expanded percentile bootstrap, {RESAMPLES:,} resamples of tasks. IQM: mean "
-        "of the middle half of the tasks. Verdict: mean of the per-task differences; adaptation "
+        f"Intervals: {RESAMPLES:,} resamples of tasks; of the mean the wider of the expanded "
+        "percentile and the studentized bootstrap, of the IQM (the mean of the middle half of the "
+        "tasks) the former. Verdict: mean of the per-task differences; adaptation "
         "helps or hurts where the interval is clear of zero.",
     ]
     if result.headline.normalised is not None:
@@ -341,6 +335,15 @@ def _protocol(result: EvaluationResult) -> list[str]:
     return paragraphs
 
 
-def _estimate(value: float, interval: tuple[float, float]) -> str:
+def tasks_words(result: EvaluationResult) -> str:
+    """Where the tasks come from."""
+    columns = ", ".join(result.task_columns)
+    if result.split.startswith("tasks of "):
+        return f"The tasks ({columns}) are the user's own, from {result.split[9:]}."
+    return f"The tasks are fixed by the task distribution ({columns}) and depend on no seed."
+
+
+def estimate(value: float, interval: tuple[float, float]) -> str:
+    """E.g. "-3.11 [-3.53, -2.70]"."""
     decimals = 2 if abs(value) < 100 else 1
     return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"

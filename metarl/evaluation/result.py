@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metarl.evaluation.protocol import measurement_key
 from metarl.evaluation.statistics import Interval, Verdict
 
 FORMAT = 1
@@ -83,6 +84,7 @@ class EvaluationResult:
         headline: The mode that is quoted.
         other: The other mode, where it was measured.
         references: By name; per-task returns on the same tasks.
+        missing_references: Name of each that is not there, and the command that makes it.
         forgets: The agent began anew before every measurement: an ablation.
     """
 
@@ -103,6 +105,7 @@ class EvaluationResult:
     headline: ModeResult
     other: ModeResult | None
     references: dict[str, Reference]
+    missing_references: dict[str, str] = field(default_factory=dict)
     forgets: bool = False
 
     @property
@@ -110,16 +113,22 @@ class EvaluationResult:
         """K."""
         return len(self.episodes_used) - 1
 
+    @property
+    def measurement_keys(self) -> list[str]:
+        """Measurements as other programs call them: step_0, step_1, … or episode_1, episode_2, …"""
+        return [measurement_key(self.x, k) for k in range(len(self.episodes_used))]
+
     def to_dict(self) -> dict[str, Any]:
         """The keys of `evaluation.json` in the order of its documentation."""
         fields = asdict(self)
         headline, other = fields.pop("headline"), fields.pop("other")
-        references = fields.pop("references")
+        references, missing = fields.pop("references"), fields.pop("missing_references")
         return {
             "format": FORMAT,
             **fields,
             **{k: v for k, v in headline.items() if k not in ("normalised", "adaptation_helps")},
             "references": references,
+            "missing_references": missing,
             "normalised": headline["normalised"],
             "adaptation_helps": headline["adaptation_helps"],
             "other_mode": other,
@@ -182,6 +191,8 @@ class _Reader:
         steps, n = len(episodes_used), len(tasks)
         columns = self.get(data, "task_columns", list)
         references = self.get(data, "references", dict)
+        # Written since references are trained; absent before.
+        missing = self.get({"missing_references": {}} | data, "missing_references", dict)
         other = self.get(data, "other_mode", dict, optional=True)
         return EvaluationResult(
             algorithm=self.get(data, "algorithm", str),
@@ -201,6 +212,7 @@ class _Reader:
             headline=self.mode(data, steps, n),
             other=None if other is None else self.mode(other, steps, n),
             references={str(name): self.reference(ref, n) for name, ref in references.items()},
+            missing_references={str(name): str(made_by) for name, made_by in missing.items()},
             forgets=bool(data.get("forgets", False)),
         )
 

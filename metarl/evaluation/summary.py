@@ -28,6 +28,7 @@ def summarize(
     seeds: Sequence[int],
     checkpoint: int | None,
     references: Mapping[str, np.ndarray] | None = None,
+    missing_references: Mapping[str, str] | None = None,
 ) -> EvaluationResult:
     """Turn measurements of one agent into a result.
 
@@ -40,6 +41,7 @@ def summarize(
         seeds: Training seed of the run, [seed].
         checkpoint: Meta-iteration of the checkpoint.
         references: name -> return on each of the same tasks, [n].
+        missing_references: name -> the command that makes it.
 
     Raises:
         ValueError: Fewer than two tasks, a reference of another length, or modes that differ in
@@ -78,6 +80,7 @@ def summarize(
         headline=_mode_result(headline, known),
         other=None if other is None else _mode_result(other, known),
         references=known,
+        missing_references=dict(missing_references or {}),
         forgets=headline.forgets,
     )
 

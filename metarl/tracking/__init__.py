@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from metarl.tracking.evaluation_copy import copy_evaluation
 from metarl.tracking.metadata import metadata
 from metarl.tracking.tracker import Tracker
+from metarl.tracking.wandb_run import Table, is_tracked
 
-__all__ = ["Tracker", "metadata"]
+__all__ = ["Table", "Tracker", "copy_evaluation", "is_tracked", "metadata"]

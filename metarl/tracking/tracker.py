@@ -115,7 +115,7 @@ class Tracker:
         """
         row = _row(record)
         self._validation.write(row)
-        self._log_under("validation", row["env_steps"], row, figures, tables)
+        log_under(self._wandb, "validation", row["env_steps"], row, figures, tables)
 
     def log_evaluation(
         self,
@@ -123,6 +123,8 @@ class Tracker:
         record: Mapping[str, Any],
         figures: Mapping[str, Path] | None = None,
         tables: Mapping[str, Table] | None = None,
+        videos: Mapping[str, Path] | None = None,
+        env_steps: int | None = None,
     ) -> None:
         """Copy an evaluation to W&B, under `evaluation/<split>/`; its files are the report's own.
 
@@ -131,8 +133,11 @@ class Tracker:
             record: Anything; W&B gets its numbers.
             figures: Image files by name.
             tables: (columns, rows) by name.
+            videos: GIF or MP4 files by name.
+            env_steps: Of the checkpoint; None for those of the last iteration logged.
         """
-        self._log_under(f"evaluation/{split}", self._env_steps, plain(record), figures, tables)
+        steps = self._env_steps if env_steps is None else env_steps
+        log_under(self._wandb, f"evaluation/{split}", steps, plain(record), figures, tables, videos)
 
     def log_checkpoint(self, path: Path, iteration: int) -> None:
         """Offer a checkpoint (a folder or a file) to W&B as an artifact.
@@ -171,21 +176,25 @@ class Tracker:
     ) -> None:
         self.finish(_exit_code(error))
 
-    def _log_under(
-        self,
-        prefix: str,
-        env_steps: int,
-        row: Mapping[str, Any],
-        figures: Mapping[str, Path] | None,
-        tables: Mapping[str, Table] | None,
-    ) -> None:
-        values = {key.replace("/", "_"): value for key, value in _numbers(row).items()}
-        self._wandb.log(
-            env_steps,
-            {f"{prefix}/{key}": value for key, value in values.items() if key not in AXES},
-            {f"{prefix}/{key}": path for key, path in (figures or {}).items()},
-            {f"{prefix}/{key}": table for key, table in (tables or {}).items()},
-        )
+
+def log_under(
+    wandb: WandbRun,
+    prefix: str,
+    env_steps: int,
+    row: Mapping[str, Any],
+    figures: Mapping[str, Path] | None = None,
+    tables: Mapping[str, Table] | None = None,
+    videos: Mapping[str, Path] | None = None,
+) -> None:
+    """Log the numbers of a row and its media, all with their names under one prefix."""
+    values = {key.replace("/", "_"): value for key, value in _numbers(row).items()}
+    wandb.log(
+        env_steps,
+        {f"{prefix}/{key}": value for key, value in values.items() if key not in AXES},
+        {f"{prefix}/{key}": path for key, path in (figures or {}).items()},
+        {f"{prefix}/{key}": table for key, table in (tables or {}).items()},
+        {f"{prefix}/{key}": path for key, path in (videos or {}).items()},
+    )
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

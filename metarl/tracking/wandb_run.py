@@ -51,6 +51,7 @@ class WandbRun:
 
     `wandb.json` in the run folder keeps what a resume needs: an online run keeps its id
     (`online_id`), an offline one starts a new segment, with an id of its own, in the same `group`.
+    With `files_dir` the run folder is only read: W&B's files go there, and `wandb.json` stays.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class WandbRun:
         name: str,
         resume: bool,
         warn: Callable[[str], None],
+        files_dir: Path | None = None,
     ) -> None:
         self.id: str | None = None
         self.mode: Mode = "disabled"
         self.url: str | None = None  # of an online run
         self.folder: Path | None = None  # of the files of this run or segment
         self._warn = warn
-        self._root = run_dir / "wandb"
+        self._root = (files_dir or run_dir) / "wandb"
         self._run: Any = None
         self._started = False
         self._set_variables: list[str] = []
@@ -97,7 +99,7 @@ class WandbRun:
             "config": dict(config),
         }
         self._open(wanted, options, state.get("online_id"))
-        if self._run is not None:
+        if self._run is not None and files_dir is None:
             state = {
                 "id": self.id,
                 "mode": self.mode,
@@ -121,8 +123,9 @@ class WandbRun:
         values: Mapping[str, Any],
         figures: Mapping[str, Path] | None = None,
         tables: Mapping[str, Table] | None = None,
+        videos: Mapping[str, Path] | None = None,
     ) -> None:
-        """Log numbers, images and tables at a place of the env-step axis."""
+        """Log numbers, images, tables and videos at a place of the env-step axis."""
         if self._run is None:
             return
         self._env_steps = env_steps
@@ -136,6 +139,8 @@ class WandbRun:
                 payload[key] = wandb.Image(str(path))
             for key, (columns, rows) in (tables or {}).items():
                 payload[key] = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            for key, path in (videos or {}).items():
+                payload[key] = wandb.Video(str(path))
             payload["env_steps"] = env_steps
             self._run.log(payload)
 
@@ -285,7 +290,7 @@ class WandbRun:
         self._run = None
         self._warn(
             f"W&B is switched off for the rest of this run ({_reason(error)}); "
-            "metrics.jsonl goes on"
+            "the local files go on"
         )
         self._teardown()
 
@@ -304,6 +309,11 @@ class WandbRun:
 
 
 _QUIET: dict[str, Any] = {"silent": True, "quiet": True, "console": "off"}
+
+
+def is_tracked(run_dir: Path) -> bool:
+    """Whether this run was ever tracked by W&B, online or offline."""
+    return bool(_read_state(run_dir).get("id"))
 
 
 def _check_folder(folder: Path) -> None:

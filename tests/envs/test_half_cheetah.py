@@ -14,7 +14,7 @@ from mujoco.batch import SimulationError
 
 from envs import EnvironmentFailure, make
 from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
-from envs.mujoco_vector import silence
+from envs.logs import silence
 
 LANES = 4
 

@@ -68,6 +68,9 @@ class StairEnv:
         truncated = (self.steps >= self.horizon) & self.truncates
         return self._observation(), reward, self._terminated(), truncated, {}
 
+    def render_states(self, lanes: slice) -> np.ndarray | None:
+        return None
+
     def _terminated(self) -> np.ndarray:
         return self.steps >= self.tasks[:, 0]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.evaluation import Evaluation, path_plots, plots
+from metarl.evaluation import Evaluation, path_plots, plots, task_plots, training_plots
 from metarl.evaluation.figures import AFTER, BEFORE, step_name
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
@@ -77,9 +77,13 @@ def test_adaptation_curve_shows_modes_and_references(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [navigation_evaluation, velocities])
 def test_return_by_task(make: Callable[[], Evaluation], tmp_path: Path) -> None:
-    result = navigation_result(make())
-    plots.plot_return_by_task(result, tmp_path / "plot.png")
+    evaluation = make()
+    result = navigation_result(evaluation)
+    task_plots.plot_return_by_task(result, tmp_path / "plot.png", evaluation)
     colors = pixels(tmp_path / "plot.png")
+    task_plots.plot_return_by_task(result, tmp_path / "bare.png")
+    same = np.array_equal(colors, pixels(tmp_path / "bare.png"))
+    assert same == (len(result.task_columns) == 2)  # a line has bars, a map has none
     if len(result.task_columns) == 1:
         assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
@@ -89,7 +93,7 @@ def test_return_by_task_in_three_dimensions_is_refused(tmp_path: Path) -> None:
         velocities(), tasks=np.zeros((12, 3)), task_columns=tuple("abc"), task_units=("",) * 3
     )
     with pytest.raises(ValueError, match="tasks of 3 dimensions"):
-        plots.plot_return_by_task(navigation_result(evaluation), tmp_path / "plot.png")
+        task_plots.plot_return_by_task(navigation_result(evaluation), tmp_path / "plot.png")
 
 
 def test_reward_within_episode(tmp_path: Path) -> None:
@@ -129,23 +133,32 @@ def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
     ],
 )
 def test_training_curves(iterations: int, keys: tuple[str, ...], tmp_path: Path) -> None:
-    runs = {f"seed {s}": metrics(iterations, keys, level=3.0 * s) for s in range(3)}
-    plots.plot_training_curves({"seed 0": runs["seed 0"]}, tmp_path / "one.png")
-    plots.plot_training_curves(runs, tmp_path / "three.png")
-    assert not np.array_equal(pixels(tmp_path / "one.png"), pixels(tmp_path / "three.png"))
+    seeds = [metrics(iterations, keys, level=3.0 * s) for s in range(3)]
+    timed = [[line | {"wall_time_s": 2.0 * line["env_steps"]} for line in lines] for lines in seeds]
+    drawn = []
+    for groups in (
+        {"one": seeds[:1]},
+        {"one": seeds},
+        {"one": seeds[:1], "two": seeds[1:]},
+        {"one": timed},
+    ):
+        training_plots.plot_training_curves(groups, tmp_path / "plot.png")
+        drawn.append(pixels(tmp_path / "plot.png"))
+    assert len({colors.tobytes() for colors in drawn}) == 4
+    assert drawn[3].shape[0] > drawn[1].shape[0]  # a second pair of axes, against time
 
 
 def test_training_curves_without_returns(tmp_path: Path) -> None:
-    for runs in ({}, {"run": []}, {"run": [{"iteration": 0, "env_steps": 5}]}):
+    for runs in ({}, {"run": []}, {"run": [[{"iteration": 0, "env_steps": 5}]]}):
         with pytest.raises(ValueError, match="no curve to draw"):
-            plots.plot_training_curves(runs, tmp_path / "plot.png")
+            training_plots.plot_training_curves(runs, tmp_path / "plot.png")
 
 
 def test_read_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
     lines = metrics(2, ("return/pre", "return/post"))
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"iteration": 2, "env')
-    assert plots.read_metrics(path) == lines
+    assert training_plots.read_metrics(path) == lines
 
 
 def test_step_names() -> None:

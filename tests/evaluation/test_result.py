@@ -34,9 +34,14 @@ def full_result() -> EvaluationResult:
 
 def test_keys_are_those_of_the_contract() -> None:
     data = json.loads(full_result().to_json())
+    references = ["references", "missing_references"]
     assert list(data) == [
-        *[*PROVENANCE, *MEASURED, "settling_step"],
-        *["references", *JUDGED, "other_mode"],
+        *PROVENANCE,
+        *MEASURED,
+        "settling_step",
+        *references,
+        *JUDGED,
+        "other_mode",
     ]
     assert list(data["other_mode"]) == [*MEASURED, *JUDGED, "settling_step"]
     assert sorted(data["references"]["oracle"]) == ["ci95", "mean", "returns"]

@@ -1,0 +1,111 @@
+"""What is measured: the environment, sizes, policy and device of one MAML meta-iteration."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import envs
+from benchmarks.measurement import count
+from benchmarks.physics import Recorder
+from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.config import resolve_device
+from metarl.networks import Activation
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "half_cheetah": {
+        "tasks": 40,
+        "episodes": 20,
+        "horizon": 200,
+        "width": 64,
+        "activation": "tanh",
+    },
+    "navigation": {"tasks": 20, "episodes": 20, "horizon": 100, "width": 100, "activation": "relu"},
+}
+"""The defaults of each environment."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One meta-iteration's size.
+
+    Attributes:
+        env: HalfCheetah velocity, or point navigation with episodes that never end early.
+        tasks: M.
+        episodes: B, a task and adaptation step.
+        horizon: T, env steps.
+        width: Of the policy's two hidden layers.
+        activation: Of them.
+        adaptation_steps: K, inner gradient steps.
+        curvature_every: The curvature is estimated from every n-th sample.
+        threads: Of the physics.
+        device: Where updates run.
+    """
+
+    env: Literal["half_cheetah", "navigation"]
+    tasks: int
+    episodes: int
+    horizon: int
+    width: int
+    activation: Activation
+    adaptation_steps: int
+    curvature_every: int
+    threads: int
+    device: str
+
+    @property
+    def env_steps(self) -> int:
+        """Of a meta-iteration whose episodes all last to the horizon."""
+        return self.tasks * self.episodes * self.horizon * (self.adaptation_steps + 1)
+
+    def worker(self) -> Recorder:
+        """The rollout worker of the environment."""
+        return Recorder(self._make_env)
+
+    def maml(self, worker: Recorder) -> MAML:
+        """An untrained MAML for it."""
+        env = worker.env(1)  # for its spaces
+        config = MAMLConfig.model_validate(
+            {
+                "tasks": self.tasks,
+                "episodes": self.episodes,
+                "adaptation_steps": self.adaptation_steps,
+                "hidden_sizes": (self.width, self.width),
+                "activation": self.activation,
+                "curvature_every": self.curvature_every,
+            }
+        )
+        spaces = env.single_observation_space, env.single_action_space
+        return MAML(config, *spaces, seed=0, device=self.device)
+
+    def _make_env(self, lanes: int) -> envs.TaskVectorEnv:
+        if self.env == "navigation":
+            return envs.make("point_navigation", lanes, horizon=self.horizon, terminate=False)
+        return envs.make("half_cheetah_vel", lanes, num_threads=self.threads, horizon=self.horizon)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that make a :class:`Setting`; sizes not given are the environment's defaults."""
+    parser.add_argument("--env", choices=list(_SIZES), default="half_cheetah")
+    parser.add_argument("--tasks", type=count)
+    parser.add_argument("--episodes", type=count, help="a task and adaptation step")
+    parser.add_argument("--horizon", type=count, help="env steps of an episode")
+    parser.add_argument("--width", type=count, help="of the policy's two hidden layers")
+    parser.add_argument("--activation", choices=["tanh", "relu"])
+    parser.add_argument("--adaptation-steps", type=count, default=1)
+    parser.add_argument("--curvature-every", type=count, default=1, metavar="N")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
+
+
+def setting(options: argparse.Namespace) -> Setting:
+    """The setting that was asked for; the options are completed by what it resolves to.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    options.device = resolve_device(options.device)
+    for name, default in _SIZES[options.env].items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    return Setting(**{f.name: getattr(options, f.name) for f in fields(Setting)})

@@ -1,0 +1,285 @@
+"""Several runs on one axis, episodes of experience: seeds into groups, groups into verdicts.
+
+A group is the runs of one config that differ in nothing but the seed. Nothing here knows which
+algorithm a group is of; a group is asked what its adaptation steps are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from metarl.evaluation import seed_statistics as statistics
+from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.seed_statistics import Improvement
+from metarl.evaluation.statistics import Interval, Verdict, normalized_score
+from metarl.evaluation.summary import FLOOR, ORACLE
+
+FORMAT = 1
+BETTER = ("better", "worse", "no clear difference")
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """One run of a comparison.
+
+    Attributes:
+        folder: As the user named it.
+        env_steps: Of its training, up to the checkpoint; None where it is not known.
+        result: What was measured.
+    """
+
+    folder: str
+    env_steps: int | None
+    result: EvaluationResult
+
+
+@dataclass(frozen=True)
+class GroupMode:
+    """What the seeds of a group earned in one action mode; lists run over measurements 0..K.
+
+    Attributes:
+        action_mode: "stochastic" or "deterministic".
+        env_steps_used: Env steps of experience before each measurement, mean over seeds.
+        returns: Mean return of each seed on each task, K+1 lists of S lists of n.
+        seed_means: Mean over tasks of each seed, K+1 lists of S.
+        mean: Mean over seeds and tasks.
+        ci95: Its 95 % interval, over seeds and tasks, or over tasks where there is one seed.
+        iqm: Mean of the middle half of all S·n returns.
+        iqm_ci95: Its 95 % interval.
+        normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
+        adaptation_helps: The last measurement against the first, paired; None if there is but one.
+    """
+
+    action_mode: str
+    env_steps_used: list[float]
+    returns: list[list[list[float]]]
+    seed_means: list[list[float]]
+    mean: list[float]
+    ci95: list[Interval]
+    iqm: list[float]
+    iqm_ci95: list[Interval]
+    normalised: list[float] | None
+    adaptation_helps: Verdict | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one config.
+
+    Attributes:
+        label: What tables and plots call it.
+        runs: One a seed.
+        headline: The mode that is quoted.
+        other: The other mode, where it was measured.
+    """
+
+    label: str
+    runs: tuple[MeasuredRun, ...]
+    headline: GroupMode
+    other: GroupMode | None
+
+    @property
+    def first(self) -> EvaluationResult:
+        """What all its runs share: algorithm, axis, episodes, step sizes."""
+        return self.runs[0].result
+
+    @property
+    def episodes_used(self) -> list[int]:
+        """Episodes of experience before each measurement."""
+        return self.first.episodes_used
+
+    @property
+    def few_seeds(self) -> bool:
+        return len(self.runs) < statistics.FEW_SEEDS
+
+    def to_dict(self) -> dict[str, Any]:
+        result = self.first
+        return {
+            "label": self.label,
+            "algorithm": result.algorithm,
+            "x": result.x,
+            "episodes_per_step": result.episodes_per_step,
+            "step_sizes": result.step_sizes,
+            "episodes_used": result.episodes_used,
+            "runs": [
+                {
+                    "run": run.folder,
+                    "seed": run.result.seeds[0],
+                    "checkpoint": run.result.checkpoint,
+                    "training_env_steps": run.env_steps,
+                }
+                for run in self.runs
+            ],
+            "intervals_over": "tasks" if len(self.runs) == 1 else "seeds and tasks",
+            "few_seeds": self.few_seeds,
+            **asdict(self.headline),
+            "other_mode": None if self.other is None else asdict(self.other),
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Group a against group b, paired by task, each in its headline mode.
+
+    Attributes:
+        a: Label of the one.
+        b: Label of the other.
+        a_episodes_used: Episodes of experience that a had used before.
+        b_episodes_used: The same of b.
+        difference: Mean return of a minus that of b, and what it says.
+        improvement: Probability that a is better than b.
+    """
+
+    a: str
+    b: str
+    a_episodes_used: int
+    b_episodes_used: int
+    difference: Verdict
+    improvement: Improvement
+
+    @property
+    def experience(self) -> str:
+        """Episodes used before, in words: "40" of both, or "120 and 4"."""
+        both = dict.fromkeys((self.a_episodes_used, self.b_episodes_used))
+        return " and ".join(map(str, both))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything in `comparison.json`."""
+
+    groups: tuple[Group, ...]
+    references: dict[str, Reference]
+    last: tuple[Pair, ...]
+    equal_experience: tuple[Pair, ...]
+
+    @property
+    def first(self) -> EvaluationResult:
+        """What all runs share: environment, tasks, evaluation seed."""
+        return self.groups[0].first
+
+    def to_json(self) -> str:
+        """`comparison.json` as text."""
+        shared = self.first
+        content = {
+            "format": FORMAT,
+            "env": shared.env,
+            "env_config": shared.env_config,
+            "split": shared.split,
+            "evaluation_seed": shared.evaluation_seed,
+            "task_columns": shared.task_columns,
+            "task_units": shared.task_units,
+            "tasks": shared.tasks,
+            "groups": [group.to_dict() for group in self.groups],
+            "references": {name: asdict(ref) for name, ref in self.references.items()},
+            "pairs_after_the_last_step": [asdict(pair) for pair in self.last],
+            "pairs_at_equal_experience": [asdict(pair) for pair in self.equal_experience],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
+    """Compare groups of runs that were measured on the same tasks of one environment.
+
+    Args:
+        groups: Label -> its runs, one a seed, all measured alike.
+
+    Raises:
+        ValueError: Runs of different tasks, or of one group with different measurements.
+    """
+    runs = [run for group in groups.values() for run in group]
+    if any(run.result.tasks != runs[0].result.tasks for run in runs):
+        raise ValueError("The runs were measured on different tasks.")
+    references = _references(groups)
+    compared = tuple(_group(label, members, references) for label, members in groups.items())
+    pairs = list(itertools.combinations(compared, 2))
+    return Comparison(
+        groups=compared,
+        references=references,
+        last=tuple(_pair(a, b, a.episodes_used[-1], b.episodes_used[-1]) for a, b in pairs),
+        equal_experience=tuple(
+            _pair(a, b, used, used)
+            for a, b in pairs
+            for used in a.episodes_used
+            if used in b.episodes_used
+        ),
+    )
+
+
+def _references(groups: Mapping[str, Sequence[MeasuredRun]]) -> dict[str, Reference]:
+    """References by name; one that depends on the group (as learning from scratch with that
+    group's experience does) stands once a group, under "name (label)"."""
+    found: dict[str, dict[str, Reference]] = {}
+    for label, runs in groups.items():
+        for run in runs:
+            for name, reference in run.result.references.items():
+                found.setdefault(name, {}).setdefault(label, reference)
+    references = {}
+    for name, by_label in found.items():
+        first = next(iter(by_label.values()))
+        if all(reference.returns == first.returns for reference in by_label.values()):
+            references[name] = first
+        else:
+            references |= {f"{name} ({label})": ref for label, ref in by_label.items()}
+    return references
+
+
+def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Reference]) -> Group:
+    results = [run.result for run in runs]
+    first = results[0]
+    if any(
+        (r.x, r.episodes_used, r.headline.action_mode, r.other is None)
+        != (first.x, first.episodes_used, first.headline.action_mode, first.other is None)
+        for r in results
+    ):
+        raise ValueError(f"The seeds of {label} were not measured alike.")
+    others = [r.other for r in results if r.other is not None]
+    return Group(
+        label,
+        tuple(runs),
+        _mode([r.headline for r in results], references),
+        _mode(others, references) if others else None,
+    )
+
+
+def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> GroupMode:
+    returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
+    mean = [float(at_k.mean()) for at_k in returns]
+    normalised = None
+    if ORACLE in references and FLOOR in references:
+        floor, oracle = references[FLOOR].mean, references[ORACLE].mean
+        scores = [normalized_score(value, floor, oracle) for value in mean]
+        normalised = [score for score in scores if score is not None] or None
+    return GroupMode(
+        action_mode=modes[0].action_mode,
+        env_steps_used=np.mean([mode.env_steps_used for mode in modes], axis=0).tolist(),
+        returns=returns.tolist(),
+        seed_means=returns.mean(axis=2).tolist(),
+        mean=mean,
+        ci95=[statistics.mean_interval(at_k) for at_k in returns],
+        iqm=[float(statistics.pooled_iqm(at_k)) for at_k in returns],
+        iqm_ci95=[statistics.iqm_interval(at_k) for at_k in returns],
+        normalised=normalised,
+        adaptation_helps=(
+            statistics.gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
+        ),
+    )
+
+
+def _pair(a: Group, b: Group, a_used: int, b_used: int) -> Pair:
+    x = np.array(a.headline.returns[a.episodes_used.index(a_used)])  # [S_a, n]
+    y = np.array(b.headline.returns[b.episodes_used.index(b_used)])
+    return Pair(
+        a.label,
+        b.label,
+        a_used,
+        b_used,
+        statistics.paired_verdict(x, y, BETTER),
+        statistics.probability_of_improvement(x, y),
+    )

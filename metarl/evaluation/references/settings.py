@@ -1,0 +1,97 @@
+"""How the references are trained: PPO's settings by environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+TrainedKind = Literal["oracle", "multitask"]
+PerTaskKind = Literal["from_scratch", "fine_tuned"]
+
+TRAINED: tuple[TrainedKind, ...] = ("oracle", "multitask")
+PER_TASK: tuple[PerTaskKind, ...] = ("from_scratch", "fine_tuned")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """PPO on the whole task distribution (Schulman et al. 2017), as stable-baselines3 has it.
+
+    Attributes:
+        env_steps: Budget.
+        lanes: Episodes at once; one rollout is a horizon of steps on every lane.
+        minibatches: Parts of a rollout, of equal size; a divisor of ``lanes``.
+        epochs: Passes over a rollout.
+        learning_rate: Adam's, falling linearly to 0 over the budget.
+        gamma: Discount.
+        gae_lambda: λ of the advantages.
+        clip_range: Of the probability ratio.
+        entropy: Weight of the entropy bonus.
+        log_std_init: Initial log standard deviation of the actions, which lie in [−1, 1].
+        hidden_sizes: Of the policy's network and of the critic's.
+        activation: "tanh" or "relu".
+    """
+
+    env_steps: int = 5_000_000
+    lanes: int = 64
+    minibatches: int = 8
+    epochs: int = 8
+    learning_rate: float = 5e-4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy: float = 0.0
+    log_std_init: float = -1.0
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+
+
+_HALF_CHEETAH = TrainingSettings(
+    env_steps=10_000_000, gamma=0.97, learning_rate=7e-4, hidden_sizes=(64, 64)
+)
+_BY_ENVIRONMENT: dict[str, TrainingSettings] = {
+    "point_navigation": TrainingSettings(env_steps=1_500_000, gamma=0.95),
+    "half_cheetah_vel": _HALF_CHEETAH,
+    "half_cheetah_dir": _HALF_CHEETAH,
+}
+_ORACLE_BY_ENVIRONMENT: dict[str, TrainingSettings] = {
+    "half_cheetah_vel": replace(_HALF_CHEETAH, env_steps=20_000_000, hidden_sizes=(128, 128)),
+    "half_cheetah_dir": replace(_HALF_CHEETAH, hidden_sizes=(128, 128)),
+}
+
+
+def training_settings(env_name: str, kind: TrainedKind) -> TrainingSettings:
+    """The settings for an environment by its short name or import path; a default for others."""
+    settings = _BY_ENVIRONMENT.get(env_name, TrainingSettings())
+    return _ORACLE_BY_ENVIRONMENT.get(env_name, settings) if kind == "oracle" else settings
+
+
+@dataclass(frozen=True)
+class PerTaskSettings:
+    """PPO on one task's few episodes, from scratch or from the multitask policy.
+
+    Attributes:
+        learning_rate: Adam's, constant.
+        epochs: Passes over a round of episodes.
+        batch_size: Samples of a minibatch.
+        gamma: Discount.
+        gae_lambda: λ of the advantages.
+        clip_range: Of the probability ratio.
+        log_std_init: Initial log standard deviation of the actions, from scratch.
+        hidden_sizes: Of the networks, from scratch.
+        activation: Of the networks, from scratch.
+    """
+
+    learning_rate: float = 1e-3
+    epochs: int = 10
+    batch_size: int = 256
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    log_std_init: float = -1.0
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+
+
+def per_task_settings(env_name: str) -> PerTaskSettings:
+    """The settings for an environment: its discount is that of its other references."""
+    return PerTaskSettings(gamma=training_settings(env_name, "multitask").gamma)

@@ -1,0 +1,196 @@
+"""PPO on each task: the agent's own experience to the sample, and results that never go stale."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.errors import UserError
+from metarl.evaluation.protocol import evaluate
+from metarl.evaluation.references import per_task_results, storage
+from metarl.evaluation.references.measurement import measure_references
+from metarl.evaluation.references.per_task import PerTaskLearner
+from metarl.evaluation.references.per_task_results import Experience
+from metarl.evaluation.references.settings import PerTaskSettings
+from metarl.random import Key
+from tests.evaluation.references.test_references import LINE, Recorder, train
+from tests.toy_envs import Arms, Line
+
+SETTINGS = PerTaskSettings(
+    hidden_sizes=(16,), learning_rate=0.03, batch_size=64, gamma=0.9, log_std_init=0.0
+)
+KEY = Key(2, evaluation=True)
+TASKS = np.array([[-0.8], [0.8]])
+
+
+def learner(env: Any, axis: Any = "gradient_step", key: Key = KEY, **changes: Any) -> Any:
+    spaces = (env.single_observation_space, env.single_action_space)
+    return PerTaskLearner(replace(SETTINGS, **changes), *spaces, axis, "stochastic", key)
+
+
+class _Counting(Line):
+    """Ends on its own at different steps, and counts its live steps."""
+
+    live_steps = 0
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        reward, _ = super()._advance(actions, live)
+        self.live_steps += self.num_envs if live is None else int(live.sum())
+        return reward, np.abs(self._x[:, 0]) > 0.15
+
+
+def test_it_learns_from_the_experience_of_the_rounds_and_nothing_else() -> None:
+    env = _Counting(12)
+    agent = learner(env)
+    result = evaluate(agent, env, TASKS, adaptation_steps=3, episodes=6, seed=2, split="held_out")
+    # The protocol's own count, of both tasks; the fourth round is measured and not learned from.
+    assert agent.samples == (np.diff(result.env_steps_used) * 2).astype(int).tolist()
+    assert sum(agent.samples) < env.live_steps < 4 * 12 * 5
+    assert result.episodes_used == [0, 6, 12, 18]
+
+
+@pytest.mark.parametrize("env_class", [Line, Arms])
+def test_each_agent_learns_its_own_task(env_class: Any) -> None:
+    """By reward only: towards −0.8 on the left and +0.8 on the right; one of five arms."""
+    env = env_class(80)
+    tasks = TASKS if env_class is Line else np.array([[1.0], [4.0]])
+    result = evaluate(
+        learner(env), env, tasks, adaptation_steps=4, episodes=40, seed=2, split="held_out"
+    )
+    assert (result.task_returns[-1] > result.task_returns[0] + 0.3).all()
+
+
+def test_agents_of_lanes_learn_apart() -> None:
+    env = Line(6)
+    agent = learner(env, "episode")
+    evaluate(agent, env, TASKS, adaptation_steps=1, episodes=3, seed=2, split="held_out")
+    assert agent.samples == [30]
+    observation = np.zeros((2, 3, 2))
+    agent.mode = "deterministic"
+    action = agent.act(observation, np.ones((2, 3), dtype=bool))
+    assert len(np.unique(action)) == 6
+
+
+def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -> None:
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    expected = np.random.rand(), torch.rand(1)  # noqa: NPY002
+    results = []
+    for key in (KEY, KEY, Key(3, evaluation=True)):
+        np.random.seed(5)  # noqa: NPY002
+        torch.manual_seed(5)
+        env = Line(8)
+        options: dict[str, Any] = {"adaptation_steps": 2, "episodes": 4, "seed": 2, "split": "x"}
+        results.append(evaluate(learner(env, key=key), env, TASKS, **options).returns)
+        assert (np.random.rand(), torch.rand(1)) == expected  # noqa: NPY002
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
+def test_deterministic_rounds_teach_nothing() -> None:
+    agent = learner(Line(2))
+    agent.mode = "deterministic"
+    agent.begin(2, 1)
+    agent.act(np.zeros((2, 1, 2)), np.ones((2, 1), dtype=bool))
+    with pytest.raises(ValueError, match="stochastic"):
+        agent.adapt()
+
+
+# --- measured beside an evaluation ------------------------------------------------------------
+
+EXPERIENCE = Experience("held_out", "gradient_step", 2, 3, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two references of the line."""
+    folder = tmp_path_factory.mktemp("references")
+    for kind in ("oracle", "multitask"):
+        assert train(folder / storage.folder_name(LINE) / kind, Recorder())
+    return folder
+
+
+def measured(folder: Path, **changes: Any) -> Any:
+    env = Line(6)
+    options: dict[str, Any] = {
+        "env_config": LINE | {"preset": None},
+        "experience": EXPERIENCE,
+        "config": Path("configs/line.yaml"),
+        "folder": folder,
+    }
+    return measure_references(env, TASKS, **(options | changes))
+
+
+def kept(folder: Path, kind: Any, tasks: np.ndarray = TASKS) -> Path:
+    """Results of PPO on each task, made as the command makes them."""
+    multitask = None
+    if kind == "fine_tuned":
+        place = folder / storage.folder_name(LINE) / "multitask"
+        multitask = storage.load(place, "multitask", LINE)
+    made_with = per_task_results.identity(kind, LINE, EXPERIENCE, tasks, multitask)
+    result = per_task_results.measure(kind, Line(6), tasks, LINE, EXPERIENCE, multitask)
+    return per_task_results.write(folder, made_with, result, {"versions": {}})
+
+
+def test_what_is_there_is_measured_and_what_is_missing_is_named(folder: Path) -> None:
+    found = measured(folder)
+    assert list(found.returns) == ["oracle", "multitask", "random"]
+    assert all(returns.shape == (2,) for returns in found.returns.values())
+    assert found.missing == {
+        kind: f"python -m metarl.evaluation.references --config configs/line.yaml --kind {kind} "
+        f"--split held_out --axis gradient_step --adaptation-steps 2 --episodes 3 --seed 0 "
+        f"--folder {folder}"
+        for kind in ("from_scratch", "fine_tuned")
+    }
+    again = measured(folder)
+    for name, returns in found.returns.items():
+        np.testing.assert_array_equal(returns, again.returns[name])
+
+
+def test_nothing_is_trained_unasked(tmp_path: Path) -> None:
+    found = measured(tmp_path / "none")
+    assert list(found.returns) == ["random"]
+    assert list(found.missing) == ["oracle", "multitask", "from_scratch", "fine_tuned"]
+    assert "--kind multitask,fine_tuned " in found.missing["fine_tuned"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_results_of_each_task_are_taken_until_they_are_stale(folder: Path) -> None:
+    for kind in ("from_scratch", "fine_tuned"):
+        path = kept(folder, kind)
+        after = json.loads(path.read_text())["returns"]
+        assert np.shape(after) == (3, 2)
+        np.testing.assert_array_equal(measured(folder).returns[kind], after[-1])
+    assert measured(folder).missing == {}
+    # Another seed, number of rounds or episodes, another list of tasks: missing, not mistaken.
+    for other in ({"seed": 1}, {"adaptation_steps": 1}, {"split": "validation"}):
+        found = measured(folder, experience=replace(EXPERIENCE, **other))
+        assert {"from_scratch", "fine_tuned"} <= set(found.missing)
+    kept(folder, "from_scratch", TASKS / 2)
+    assert "from_scratch" in measured(folder).missing
+    # A multitask policy trained anew has not been fine-tuned.
+    assert train(folder / storage.folder_name(LINE) / "multitask", seed=4)
+    assert "fine_tuned" in measured(folder).missing
+
+
+def test_a_user_s_list_of_tasks_has_none_of_them(folder: Path) -> None:
+    found = measured(folder, experience=replace(EXPERIENCE, split="tasks of mine.csv"))
+    assert not {"from_scratch", "fine_tuned"} & {*found.missing, *found.returns}
+
+
+def test_a_reference_that_observes_something_else_is_refused(folder: Path) -> None:
+    class Wider(Line):
+        def __init__(self, num_envs: int) -> None:
+            super().__init__(num_envs)
+            box = type(self.single_observation_space)(-1.0, 1.0, (3,), np.float64)
+            self.single_observation_space = box
+
+    options = {"experience": EXPERIENCE, "config": Path("x.yaml"), "folder": folder}
+    with pytest.raises(UserError, match="observes 3 numbers, and the environment has 4"):
+        measure_references(Wider(6), TASKS, LINE, **options)  # type: ignore[arg-type]

@@ -1,0 +1,293 @@
+"""Trained references: stored safely, played as stable-baselines3 does, resumed, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+
+from metarl.errors import UserError
+from metarl.evaluation.protocol import evaluate
+from metarl.evaluation.references import storage
+from metarl.evaluation.references.learner import MultitaskLearner, OracleLearner, RandomLearner
+from metarl.evaluation.references.policy import ReferencePolicy
+from metarl.evaluation.references.settings import TrainingSettings
+from metarl.evaluation.references.training import (
+    make_ppo,
+    policy_state,
+    thin,
+    train_reference,
+)
+from metarl.evaluation.references.vec_env import TaskVecEnv
+from metarl.random import Key
+from tests.toy_envs import Arms, Line
+
+LINE = {"name": "tests.toy_envs:Line", "tasks": None, "horizon": 5}
+SMALL = TrainingSettings(
+    env_steps=400, lanes=8, minibatches=2, epochs=2, hidden_sizes=(8, 8), gamma=0.9
+)
+
+
+class Recorder:
+    """Notes what a training reports, and asks it to stop after some rollouts."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.env_steps: list[int] = []
+        self.stop: list[int] = []
+        self._stop_after = stop_after
+
+    def update(self, env_steps: int, mean_return: float | None) -> None:
+        self.env_steps.append(env_steps)
+        if len(self.env_steps) >= self._stop_after:
+            self.stop.append(15)
+
+
+def train(place: Path, progress: Recorder | None = None, **changes: Any) -> bool:
+    options: dict[str, Any] = {
+        "kind": place.name,
+        "env": Line(8),
+        "definition": LINE,
+        "settings": SMALL,
+        "seed": 3,
+        "place": place,
+        "threads": 1,
+        "circumstances": {"versions": {}, "command": "python"},
+        "progress": progress or Recorder(),
+        "stop": progress.stop if progress else [],
+    }
+    return train_reference(**(options | changes))
+
+
+def refused(action: Any) -> str:
+    with pytest.raises(UserError) as info:
+        action()
+    message = str(info.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+# --- storage ----------------------------------------------------------------------------------
+
+
+def test_the_key_is_the_definition_and_not_the_preset_or_the_order() -> None:
+    section = {"name": "half_cheetah_vel", "preset": "promp", "tasks": None, "horizon": 100}
+    definition = storage.definition_of(section)
+    assert "preset" not in definition
+    name = storage.folder_name(definition)
+    assert name.startswith("half_cheetah_vel-")
+    assert storage.folder_name(dict(reversed(definition.items()))) == name
+    assert storage.folder_name(definition | {"horizon": 200}) != name
+    assert "/" not in storage.folder_name({"name": "../my.module:Env"})
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("references") / storage.folder_name(LINE) / "oracle"
+    assert train(place)
+    return place
+
+
+def test_a_trained_reference_tells_how_it_was_made(oracle: Path) -> None:
+    stored = storage.load(oracle, "oracle", LINE)
+    told = stored.metadata
+    assert (told["kind"], told["seed"], told["sees_task"]) == ("oracle", 3, True)
+    # 8 lanes × 5 steps a rollout: the budget is met to the rollout.
+    assert (told["env_steps_budget"], told["env_steps"]) == (400, 400)
+    assert told["settings"]["hidden_sizes"] == [8, 8]
+    assert told["training_curve"]["rows"][-1][0] == 400
+    assert sorted(path.name for path in oracle.parent.iterdir()) == ["oracle"]
+    assert storage.find("oracle", LINE, [oracle.parents[1]]) == oracle
+    assert storage.find("multitask", LINE, [oracle.parents[1]]) is None
+
+
+def test_another_environment_is_refused_by_its_field(oracle: Path) -> None:
+    message = refused(lambda: storage.load(oracle, "oracle", LINE | {"horizon": 9}))
+    assert "env.horizon was 5 and is 9" in message
+    assert "is of kind 'oracle'" in refused(lambda: storage.load(oracle, "multitask", LINE))
+
+
+class _Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_is_refused_and_not_executed(oracle: Path, tmp_path: Path) -> None:
+    """Also under a hash that fits."""
+    for number, data in enumerate([pickle.dumps(_Trap(tmp_path / "hit")), b"PK\x03\x04 nonsense"]):
+        place = tmp_path / str(number) / "oracle"
+        place.mkdir(parents=True)
+        told = json.loads((oracle / "reference.json").read_text())
+        (place / "weights.pt").write_bytes(data)
+        (place / "reference.json").write_text(json.dumps(told))
+        assert "damaged or tampered" in refused(lambda: storage.load(place, "oracle", LINE))  # noqa: B023
+        told["sha256"] = hashlib.sha256(data).hexdigest()
+        (place / "reference.json").write_text(json.dumps(told))
+        assert "tensors and plain values" in refused(lambda: storage.load(place, "oracle", LINE))  # noqa: B023
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "kind": "oracle"}'])
+def test_a_broken_description_gets_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "reference.json").write_text(text)
+    refused(lambda: storage.load(tmp_path, "oracle", LINE))
+
+
+def test_training_anew_replaces_the_whole(oracle: Path) -> None:
+    before = storage.load(oracle, "oracle", LINE).sha256
+    storage.save(oracle, {"policy": {}}, {"kind": "oracle", "env": LINE})
+    assert storage.load(oracle, "oracle", LINE).state == {"policy": {}}
+    assert sorted(path.name for path in oracle.parent.iterdir()) == ["oracle"]
+    assert train(oracle)
+    assert storage.load(oracle, "oracle", LINE).sha256 == before  # one seed, one policy
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+def test_an_interrupted_training_leaves_no_reference_and_goes_on(tmp_path: Path) -> None:
+    place = tmp_path / "line" / "multitask"
+    recorder = Recorder(stop_after=3)
+    assert not train(place, recorder)
+    assert sorted(path.name for path in place.parent.iterdir()) == ["multitask.training.pt"]
+    kept = storage.load_training(place)
+    assert kept is not None
+    # Three rollouts of 40 were learned from; the steps of a fourth that was cut do not count.
+    assert (kept["env_steps"], recorder.env_steps) == (120, [40, 80, 120])
+    message = refused(lambda: train(place, settings=replace(SMALL, env_steps=800)))
+    assert "--again" in message
+    rest = Recorder()
+    assert train(place, rest)
+    assert rest.env_steps[0] == 160
+    told = storage.load(place, "multitask", LINE).metadata
+    assert (told["env_steps"], told["interruptions"]) == (400, 1)
+    assert [row[0] for row in told["training_curve"]["rows"]] == list(range(40, 401, 40))
+    assert not storage.training_file(place).exists()
+
+
+def test_going_on_keeps_policy_optimiser_and_statistics(tmp_path: Path) -> None:
+    """Stopped before its first new step, it keeps to the bit what it was given."""
+    place = tmp_path / "line" / "oracle"
+    train(place, Recorder(stop_after=2))
+    before = storage.load_training(place)
+    already = Recorder()
+    already.stop.append(2)
+    assert not train(place, already)
+    after = storage.load_training(place)
+    assert before is not None
+    assert after is not None
+    assert after["env_steps"] == 80
+    for name, tensor in before["policy"].items():
+        assert torch.equal(after["policy"][name], tensor)
+    moments, kept = before["optimizer"]["state"], after["optimizer"]["state"]
+    assert moments
+    assert all(torch.equal(kept[i]["exp_avg"], moments[i]["exp_avg"]) for i in moments)
+    assert after["obs_count"] >= before["obs_count"] > 80
+
+
+def test_the_curve_is_short_and_keeps_its_end() -> None:
+    rows = thin([(i, float(i)) for i in range(1, 1234)])
+    assert len(rows) <= 100
+    assert rows[-1] == [1233, 1233.0]
+
+
+# --- playing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", [Line(4), Arms(4)], ids=["continuous", "discrete"])
+def test_a_stored_policy_acts_as_stable_baselines3_predicts(env: Any) -> None:
+    settings = replace(SMALL, lanes=4, env_steps=40, activation="relu")
+    inner = TaskVecEnv(env, Key(1), show_task=True)
+    venv = VecNormalize(VecMonitor(inner), gamma=settings.gamma)
+    model = make_ppo(venv, settings, env.horizon * 2, seed=5)
+    model.learn(200)
+    policy = ReferencePolicy.from_state(policy_state(model, venv, settings))
+    rng = np.random.default_rng(0)
+    observation = rng.normal(size=(6, inner.observation_space.shape[0])) * 3.0  # type: ignore[index]
+    venv.training = False
+    expected, _ = model.predict(
+        venv.normalize_obs(observation.astype(np.float32)), None, None, True
+    )
+    action = policy.act(observation, None).numpy()
+    if policy.discrete:
+        np.testing.assert_array_equal(action, expected)
+    else:
+        np.testing.assert_allclose(np.clip(action, -1, 1), expected, rtol=1e-5, atol=1e-6)
+        assert np.ptp(expected) > 1e-3
+
+
+def test_stacked_policies_act_as_each_alone() -> None:
+    policies = []
+    for seed in (1, 2, 3):
+        venv = VecNormalize(VecMonitor(TaskVecEnv(Line(2), Key(seed), show_task=False)))
+        model = make_ppo(venv, SMALL, 5, seed)
+        policies.append(ReferencePolicy.from_state(policy_state(model, venv, SMALL)))
+    observation = np.random.default_rng(0).normal(size=(3, 4, 2))
+    noise = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 4, 1)).astype(np.float32))
+    stacked = ReferencePolicy.stack(policies).act(observation, noise)
+    for m, policy in enumerate(policies):
+        torch.testing.assert_close(stacked[m], policy.act(observation[m], noise[m]))
+
+
+def test_the_evaluator_tells_only_the_oracle(oracle: Path) -> None:
+    """The oracle's actions differ between two tasks, the multitask policy's cannot."""
+    policy = ReferencePolicy.from_state(storage.load(oracle, "oracle", LINE).state)
+    tasks = np.array([[-0.9], [0.9]])
+    observation = np.zeros((2, 1, 2))
+    learner = OracleLearner(policy, "deterministic", Key(0, evaluation=True))
+    learner.begin(2, 1, tasks)
+    action = learner.act(observation, np.ones((2, 1), dtype=bool))
+    assert action[0] != action[1]
+    with pytest.raises(ValueError, match="task vectors"):
+        learner.begin(2, 1)
+    assert OracleLearner.privileged
+    assert not MultitaskLearner.privileged
+    assert not RandomLearner.privileged
+    blind = replace_observed(policy)
+    other = MultitaskLearner(blind, "deterministic", Key(0, evaluation=True))
+    other.begin(2, 1)
+    action = other.act(observation, np.ones((2, 1), dtype=bool))
+    assert action[0] == action[1]
+
+
+def replace_observed(policy: ReferencePolicy) -> ReferencePolicy:
+    """The same network without its input for the task."""
+    (weight, bias), *rest = policy.layers
+    layers = ((weight[:2], bias), *rest)
+    return replace(policy, layers=layers, mean=policy.mean[:2], scale=policy.scale[:2])
+
+
+def test_random_actions_are_uniform_and_repeat() -> None:
+    env = Line(200)
+    key = Key(0, evaluation=True)
+    learner = RandomLearner(env.single_action_space, key)  # type: ignore[arg-type]
+    learner.begin(10, 20)
+    active = np.ones((10, 20), dtype=bool)
+    actions = np.stack([learner.act(np.zeros((10, 20, 2)), active) for _ in range(50)])
+    assert abs(actions.mean()) < 0.02
+    assert abs(actions.var() - 1 / 3) < 0.01
+    assert np.ptp(actions[:, 0].mean(axis=(0, 1))) < 1.0
+    learner.begin(10, 20)
+    np.testing.assert_array_equal(learner.act(np.zeros((10, 20, 2)), active), actions[0])
+    arms = RandomLearner(Arms(1).single_action_space, key)  # type: ignore[arg-type]
+    result = evaluate(
+        arms,
+        Arms(500),
+        np.arange(5.0)[:, None],
+        adaptation_steps=0,
+        episodes=100,
+        seed=0,
+        split="x",
+    )
+    assert abs(result.returns.mean() - 0.2) < 0.06
