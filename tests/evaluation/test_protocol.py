@@ -75,7 +75,7 @@ def test_forgetting_begins_anew_where_the_agent_would_adapt(axis: str) -> None:
     ],
 )
 def test_measurements_are_named_by_what_adapts(axis: str, names: list[str]) -> None:
-    assert run(CountingLearner(axis), StairEnv(6)).measurement_names == names
+    assert run(CountingLearner(axis), StairEnv(6)).measurement_keys == names
 
 
 def test_order_of_calls_and_early_stop() -> None:
