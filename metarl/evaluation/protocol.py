@@ -85,8 +85,12 @@ class Evaluation:
 
     @property
     def episodes_used(self) -> list[int]:
-        """Episodes of experience before each measurement: 0, B, 2B, … or 0, 1, 2, …"""
+        """Episodes of experience before each measurement: 0, B, 2B, … or 0, 1, 2, …
+
+        Forgotten ones do not count.
+        """
         step = self.episodes if self.adaptation_axis == "gradient_step" else 1
+        step = 0 if self.forgets else step
         return [k * step for k in range(self.adaptation_steps + 1)]
 
     @property
@@ -180,7 +184,7 @@ def evaluate(
             learner.adapt()
 
     agents = num_tasks if pooled else num_tasks * episodes
-    steps = np.array([r.env_steps for r in experience], dtype=np.float64)
+    steps = np.array([0 if forget else r.env_steps for r in experience], dtype=np.float64)
     paths = [r.path for r in recorded if r.path is not None]
     states = [r.states for r in recorded if r.states is not None]
     return Evaluation(

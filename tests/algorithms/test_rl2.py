@@ -177,6 +177,22 @@ def test_acting_and_learning_share_nothing() -> None:
         assert torch.equal(p, before[name]), name
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("core", ["lstm", "gru"])
+def test_an_update_on_a_gpu_is_that_on_the_cpu(core: Any) -> None:
+    rl2, worker = agent(core=core)
+    env = worker.env(1)
+    spaces = env.single_observation_space, env.single_action_space
+    other = RL2(rl2.config, *spaces, 1, "cuda")
+    batch = rl2.collect(worker, Key(1, 1))
+    ours, theirs = rl2.update(batch), other.update(batch)
+    assert theirs == pytest.approx(ours, rel=1e-2, abs=1e-4)
+    for name, p in other.params.items():
+        assert p.is_cuda
+        torch.testing.assert_close(p.cpu(), rl2.params[name], rtol=0, atol=2e-3)
+    assert other.collect(worker, Key(1, 2)).trial.values is not None  # rollouts stay on the CPU
+
+
 # --- settings ---------------------------------------------------------------------------------
 
 

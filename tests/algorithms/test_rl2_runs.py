@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import evaluate
 import train
@@ -37,8 +38,6 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 def rl2_config(folder: Path, **changes: Any) -> Path:
     """The tiny config with RL² for its algorithm."""
     path = write_config(folder, **changes)
-    import yaml
-
     config = yaml.safe_load(path.read_text())
     config["algorithm"] = RL2 | changes.get("algorithm", {})
     path.write_text(yaml.safe_dump(config))
@@ -69,6 +68,16 @@ def test_ten_kills_leave_no_trace(
 ) -> None:
     monkeypatch.setattr("tests.test_training.write_config", rl2_config)
     kill_ten_times(forks, tmp_path, 30)
+    same_state(tmp_path / "alone", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_no_trace_on_half_cheetah(
+    forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_training.write_config", rl2_config)
+    env = {"name": "half_cheetah_vel", "horizon": 10}
+    kill_ten_times(forks, tmp_path, 30, env=env, algorithm={"width": 32})
     same_state(tmp_path / "alone", tmp_path / "killed")
 
 
@@ -131,6 +140,7 @@ def test_the_report_speaks_of_episodes(tmp_path: Path, capsys: pytest.CaptureFix
     assert evaluate.main([*words, "--forget", "true", "--mode", "deterministic"]) == 0
     forgetful = json.loads((run / "evaluation/held_out_forget/evaluation.json").read_text())
     assert forgetful["forgets"] is True
+    assert forgetful["episodes_used"] == forgetful["env_steps_used"] == [0] * 5
     assert forgetful["returns"][0] == result["returns"][0]
     assert forgetful["returns"][4] == forgetful["returns"][0]  # no memory, no noise, one start
     assert forgetful["returns"][4] != result["returns"][4]

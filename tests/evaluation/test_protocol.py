@@ -54,6 +54,30 @@ def test_experience_is_counted_per_adapting_agent() -> None:
     assert len(np.unique(in_context.returns[:, 0, 0])) == 3
 
 
+@pytest.mark.parametrize("axis", ["gradient_step", "episode"])
+def test_forgetting_begins_anew_where_the_agent_would_adapt(axis: str) -> None:
+    learner = CountingLearner(axis)
+    evaluation = run(learner, StairEnv(6), forget=True)
+    assert evaluation.forgets
+    assert learner.log.count("begin") == 3
+    assert "adapt" not in learner.log
+    np.testing.assert_array_equal(evaluation.task_returns, [[2.0, -1.5, 8.0]] * 3)
+    assert evaluation.episodes_used == [0, 0, 0]
+    np.testing.assert_array_equal(evaluation.env_steps_used, [0.0, 0.0, 0.0])
+    assert not run(CountingLearner(axis), StairEnv(6)).forgets
+
+
+@pytest.mark.parametrize(
+    ("axis", "names"),
+    [
+        ("gradient_step", ["step_0", "step_1", "step_2"]),
+        ("episode", ["episode_1", "episode_2", "episode_3"]),
+    ],
+)
+def test_measurements_are_named_by_what_adapts(axis: str, names: list[str]) -> None:
+    assert run(CountingLearner(axis), StairEnv(6)).measurement_keys == names
+
+
 def test_order_of_calls_and_early_stop() -> None:
     log: list[str] = []
     learner, env = CountingLearner(log=log), StairEnv(4, log=log)
