@@ -33,7 +33,6 @@ from envs import TaskVectorEnv
 from envs.mujoco_vector import MujocoTaskVectorEnv
 from metarl.algorithms.maml import MAML, MAMLBatch
 from metarl.meta_objective import MetaObjective
-from metarl.networks import PolicyActor
 from metarl.params import flatten, stack, to_device
 from metarl.program import run_program
 from metarl.random import Key
@@ -50,15 +49,15 @@ def made_up_trajectory(size: Setting, maml: MAML, k: int) -> Trajectory:
 
     observations = normal(maml.policy.observation_dim)
     noise = normal(maml.policy.action_dim)
-    actor = PolicyActor(maml.policy, stack(to_device(maml.params, "cpu"), size.tasks))
-    # The policy takes [M, N, o].
-    actions, log_probs = actor.act(observations.flatten(1, 2), noise.flatten(1, 2))
+    params = stack(to_device(maml.params, "cpu"), size.tasks)
+    policy = maml.policy(params, observations.flatten(1, 2))  # over [M, N] actions
+    actions = policy.sample(noise.flatten(1, 2))
     last = torch.zeros(shape, dtype=torch.bool)
     last[..., -1] = True
     return Trajectory(
         observations=observations,
         actions=actions.view(*shape, -1),
-        log_probs=log_probs.view(shape),
+        log_probs=policy.log_prob(actions).view(shape),
         rewards=normal(),
         terminated=torch.zeros(shape, dtype=torch.bool),
         truncated=last,

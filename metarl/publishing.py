@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs.rendering import RendererMissing
 from metarl.config import config_to_dict
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.video import NoPictures, write_video
@@ -92,6 +91,8 @@ def _make_video(
     run: TrainedRun | UserAgent, evaluation: Evaluation, folder: Path
 ) -> dict[str, Path]:
     """The video's files by the name that W&B gives them; the smaller one is enough there."""
+    from envs.rendering import RendererMissing  # loads MuJoCo, which no other evaluation needs
+
     env = run.worker.env(len(evaluation.tasks) * evaluation.episodes)
     try:
         gif, mp4 = write_video(evaluation, env, folder)

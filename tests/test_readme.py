@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import evaluate
 import train
 
 ROOT = Path(__file__).parent.parent
@@ -56,3 +57,16 @@ def test_the_example_of_driving_a_trained_agent_shows_adaptation(
     assert [k for k, _ in returns] == ["0", "1", "2", "3"]
     assert float(returns[0][1]) < -30.0  # the goal is 0.36 m away, and unknown
     assert float(returns[3][1]) > -10.0
+
+
+def test_the_example_of_an_own_agent_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scout.py").write_text(block("python", "class Scout"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = ["--config", str(ROOT / "configs/maml_navigation.yaml"), "--agent", "scout:Scout"]
+    assert evaluate.main([*options, "--episodes", "9", "--adaptation-steps", "2"]) == 0
+    (found,) = Path("runs").rglob("evaluation.json")
+    evaluation = json.loads(found.read_text())
+    assert evaluation["adaptation_helps"]["ci95"][0] > 0.0
