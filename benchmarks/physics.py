@@ -7,19 +7,18 @@ recorded actions, from the same initial states, with the same lanes and threads,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from envs import TaskVectorEnv
 from envs.mujoco_vector import MujocoTaskVectorEnv, silence
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
-from metarl.types import Actor, Trajectory
+from metarl.threads import one_torch_thread
+from metarl.types import Actor, Trajectory, Trial
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,11 @@ class Recorder(RolloutWorker):
         super().__init__(make_env)
         self.recordings: list[Recording] = []
 
-    def collect(self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key) -> Trajectory:
+    def collect(
+        self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key, episodes: int = 1
+    ) -> Trial:
         """As the rollout worker does."""
-        trajectory = super().collect(actor, tasks, lanes, key)
+        trajectory = super().collect(actor, tasks, lanes, key, episodes)
         self.recordings.append(Recording(trajectory, tasks, key))
         return trajectory
 
@@ -110,14 +111,3 @@ def env_seconds(env: TaskVectorEnv, actions: NDArray[np.floating]) -> float:
         for action in copies:
             env.step(action)
         return time.perf_counter() - start
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Within it torch has one thread, as in a rollout: idle ones spin, and slow the physics."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

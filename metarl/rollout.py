@@ -13,6 +13,7 @@ from gymnasium import spaces
 from envs.tasks import TaskDistribution
 from envs.vector import TaskVectorEnv
 from metarl.random import Key
+from metarl.threads import one_torch_thread
 from metarl.types import Actor, Decision, Inputs, Trial
 
 
@@ -80,14 +81,9 @@ class RolloutWorker:
         start = time.perf_counter()
         env = self.env(len(tasks) * lanes)
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # idle OpenMP threads spin, and slow the physics threads
-        try:
-            trial = _play(
-                env, actor, tasks, lanes, [key.at(key.adaptation_step + e) for e in range(episodes)]
-            )
-        finally:
-            torch.set_num_threads(threads)
+        keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
+        with one_torch_thread():
+            trial = _play(env, actor, tasks, lanes, keys)
         _check_finite("rewards", trial.rewards, tasks)
         _check_finite("log-probabilities", trial.log_probs, tasks)
         if trial.values is not None:

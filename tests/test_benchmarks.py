@@ -14,6 +14,7 @@ import torch
 import envs
 from benchmarks import (
     crossover,
+    evaluation,
     growth,
     measurement,
     memory,
@@ -216,6 +217,26 @@ def test_meta_iteration(env: str, tmp_path: Path) -> None:
         parts = seconds["rollout"] + seconds["adapt"] + seconds["update"]
         assert seconds["iteration"] == pytest.approx(parts)
         assert min(seconds.values()) > 0
+
+
+def test_evaluation_is_compared_with_the_physics_of_its_own_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[np.ndarray] = []
+    bare = evaluation.RecordedEnv.bare
+
+    def spied(env: evaluation.RecordedEnv) -> float:
+        before = env._qpos.copy() if env.rounds and not ends else None
+        seconds = bare(env)
+        ends.extend([env._qpos.copy()] if before is None else [before, env._qpos.copy()])
+        return seconds
+
+    monkeypatch.setattr(evaluation.RecordedEnv, "bare", spied)
+    record = measured(evaluation, tmp_path, "--held-out", "3", "--repeats", "1")
+    assert record["summary"]["env_steps"] == 3 * 2 * 6 * 4  # tasks, episodes, horizon, rounds
+    seconds = record["rows"][0]["seconds"]
+    assert seconds["evaluation"] == pytest.approx(seconds["rounds"] + seconds["intervals"])
+    np.testing.assert_array_equal(ends[0], ends[1])
 
 
 def test_growth(

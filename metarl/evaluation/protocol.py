@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.random import Key
+from metarl.threads import one_torch_thread
 
 if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
     from envs.tasks import TaskDistribution
@@ -226,6 +227,13 @@ def _play_round(
     learner: Learner, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
 ) -> _Round:
     """Reset all lanes and act until every one is finished; only live lanes count."""
+    with one_torch_thread():
+        return _play(learner, env, tasks, lanes, key, k)
+
+
+def _play(
+    learner: Learner, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
+) -> _Round:
     n = len(tasks)
     flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]

@@ -1,0 +1,19 @@
+"""How many threads torch takes while an environment's own threads are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Within it torch has one thread: idle ones spin, and slow the physics threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
