@@ -21,6 +21,25 @@ from metarl.params import Params
 from metarl.types import Decision, Inputs
 
 
+def space_sizes(
+    observation_space: spaces.Space, action_space: spaces.Space
+) -> tuple[int, int, bool]:
+    """Numbers observed, action dimensions (or actions), and whether the actions are discrete.
+
+    Raises:
+        ValueError: if the observation is not a flat Box, or the action neither a flat Box nor
+            Discrete.
+    """
+    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+        raise ValueError(f"observations must be a flat Box, not {observation_space}")
+    observed = observation_space.shape[0]
+    if isinstance(action_space, spaces.Discrete):
+        return observed, int(action_space.n), True
+    if isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
+        return observed, action_space.shape[0], False
+    raise ValueError(f"actions must be a flat Box or Discrete, not {action_space}")
+
+
 @dataclass(frozen=True)
 class MLPPolicy:
     """A feed-forward policy: observation → layers → Gaussian or categorical actions.
@@ -67,21 +86,8 @@ class MLPPolicy:
     def for_spaces(
         cls, observation_space: spaces.Space, action_space: spaces.Space, **options: object
     ) -> MLPPolicy:
-        """The policy for an environment's single spaces.
-
-        Raises:
-            ValueError: if the observation is not a flat Box, or the action neither a flat Box
-                nor Discrete.
-        """
-        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-            raise ValueError(f"observations must be a flat Box, not {observation_space}")
-        if isinstance(action_space, spaces.Discrete):
-            action_dim, discrete = int(action_space.n), True
-        elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
-            action_dim, discrete = action_space.shape[0], False
-        else:
-            raise ValueError(f"actions must be a flat Box or Discrete, not {action_space}")
-        return cls(observation_space.shape[0], action_dim, discrete, **options)  # type: ignore[arg-type]
+        """The policy for an environment's single spaces; see :func:`space_sizes` for errors."""
+        return cls(*space_sizes(observation_space, action_space), **options)  # type: ignore[arg-type]
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: Glorot-uniform weights ``[in, out]``, zero biases, log σ.

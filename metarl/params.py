@@ -49,3 +49,14 @@ def detach(params: Mapping[str, Tensor]) -> Params:
 def to_device(params: Mapping[str, Tensor], device: torch.device | str) -> Params:
     """The same parameters on another device."""
     return {name: p.to(device) for name, p in params.items()}
+
+
+def check_shapes(saved: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
+    """Refuse saved parameters that are not a policy's own.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    found, expected = ({n: tuple(p.shape) for n, p in x.items()} for x in (saved, params))
+    if found != expected:
+        raise ValueError(f"the saved parameters {found} are not this policy's {expected}")

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.networks import space_sizes
 from metarl.params import Params
 from metarl.running_moments import RunningMoments
 from metarl.types import Inputs
@@ -90,21 +91,8 @@ class RecurrentPolicy:
     def for_spaces(
         cls, observation_space: spaces.Space, action_space: spaces.Space, **options: object
     ) -> RecurrentPolicy:
-        """The policy for an environment's single spaces.
-
-        Raises:
-            ValueError: if the observation is not a flat Box, or the action neither a flat Box
-                nor Discrete.
-        """
-        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-            raise ValueError(f"observations must be a flat Box, not {observation_space}")
-        if isinstance(action_space, spaces.Discrete):
-            action_dim, discrete = int(action_space.n), True
-        elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
-            action_dim, discrete = action_space.shape[0], False
-        else:
-            raise ValueError(f"actions must be a flat Box or Discrete, not {action_space}")
-        return cls(observation_space.shape[0], action_dim, discrete, **options)  # type: ignore[arg-type]
+        """The policy for an environment's single spaces; see :func:`space_sizes` for errors."""
+        return cls(*space_sizes(observation_space, action_space), **options)  # type: ignore[arg-type]
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: orthogonal weights (Saxe et al. 2014), zero biases, log σ.

@@ -25,7 +25,7 @@ from metarl.losses import Samples
 from metarl.meta_objective import MetaObjective
 from metarl.networks import Activation, MLPPolicy, PolicyActor
 from metarl.outer import TRPO
-from metarl.params import detach, flatten, stack, to_device, unflatten
+from metarl.params import check_shapes, detach, flatten, stack, to_device, unflatten
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
 
@@ -232,10 +232,7 @@ class MAML:
         Raises:
             ValueError: if the parameters are not those of this policy.
         """
-        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        found = {name: tuple(p.shape) for name, p in state["params"].items()}
-        if found != shapes:
-            raise ValueError(f"the saved parameters {found} are not this policy's {shapes}")
+        check_shapes(state["params"], self.params)
         self.params = to_device(state["params"], self.device)
 
     def learner(self, mode: ActionMode, key: Key) -> GradientLearner:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metarl.context_learner import ContextLearner
 from metarl.outer import PPO, AdamState, Evaluated, Rows
-from metarl.params import Params, flatten, to_device, unflatten
+from metarl.params import Params, check_shapes, flatten, to_device, unflatten
 from metarl.random import Key
 from metarl.recurrent import Core, RecurrentPolicy, normalized
 from metarl.recurrent_actor import RecurrentActor
@@ -223,10 +223,7 @@ class RL2:
         Raises:
             ValueError: if the parameters are not those of this policy.
         """
-        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        found = {name: tuple(p.shape) for name, p in state["params"].items()}
-        if found != shapes:
-            raise ValueError(f"the saved parameters {found} are not this policy's {shapes}")
+        check_shapes(state["params"], self.params)
         self.params = to_device(state["params"], self.device)
         adam = to_device(state["adam"], self.device)
         self.adam = AdamState(int(state["adam_step"]), adam["mean"], adam["square"])
