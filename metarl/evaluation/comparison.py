@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
+from metarl.evaluation.references.settings import PER_TASK as LEARN_EACH_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict, normalized_score
@@ -213,21 +214,19 @@ def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
 
 
 def _references(groups: Mapping[str, Sequence[MeasuredRun]]) -> dict[str, Reference]:
-    """References by name; one that depends on the group (as learning from scratch with that
-    group's experience does) stands once a group, under "name (label)"."""
-    found: dict[str, dict[str, Reference]] = {}
-    for label, runs in groups.items():
-        for run in runs:
-            for name, reference in run.result.references.items():
-                found.setdefault(name, {}).setdefault(label, reference)
-    references = {}
-    for name, by_label in found.items():
-        first = next(iter(by_label.values()))
-        if all(reference.returns == first.returns for reference in by_label.values()):
-            references[name] = first
-        else:
-            references |= {f"{name} ({label})": ref for label, ref in by_label.items()}
-    return references
+    """References by name.
+
+    One that learns from a group's experience stands once a group, under "name (label)" where there
+    are several groups. The others are one for all; of theirs the measurement with the most episodes
+    stands.
+    """
+    found: dict[str, Reference] = {}
+    runs = [(label, run.result) for label, members in groups.items() for run in members]
+    for label, result in sorted(runs, key=lambda x: -x[1].episodes_per_step):
+        for name, reference in result.references.items():
+            own = name in LEARN_EACH_TASK and len(groups) > 1
+            found.setdefault(f"{name} ({label})" if own else name, reference)
+    return found
 
 
 def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Reference]) -> Group:

@@ -36,7 +36,7 @@ def plot_adaptation_curves(comparison: Comparison, path: Path) -> None:
     The axis is linear to 1 and logarithmic from there, since one agent's first adaptation may take
     one episode and another's forty.
     """
-    figure, ax = single_axes(6.0, 5.0)
+    figure, ax = single_axes(7.2, 5.0)
     groups = comparison.groups
     ticks = sorted({used for group in groups for used in group.episodes_used})
     for index, (group, color) in enumerate(zip(groups, series_colors(len(groups)), strict=True)):
@@ -70,16 +70,16 @@ def _experience_axis(ax: Axes, ticks: list[int], single: bool) -> None:
 
     if not single:
         ax.set_xscale("symlog", linthresh=1, linscale=0.6)
-        shown: list[int] = []
-        for tick in ticks:  # those that leave each other room
-            if not shown or tick <= 1 or tick >= 1.35 * max(shown[-1], 1):
-                shown.append(tick)
+        shown = [ticks[-1]]
+        for tick in ticks[-2::-1]:  # those that leave each other room, the last one first
+            if tick <= 1 or 1.9 * tick <= shown[0]:
+                shown.insert(0, tick)
         ticks = shown
         ax.set_xlim(-0.15, max(ticks[-1], 1) * 1.25)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-    ax.set_xlabel("episodes of experience used before the measured ones")
+    ax.set_xlabel("episodes of experience\nused before the measured ones")
 
 
 @styled

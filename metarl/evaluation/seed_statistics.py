@@ -247,7 +247,11 @@ def _variance(samples: _Signed) -> tuple[float, float]:
         seeds, residual = seeds + a, residual + c
         squares += a**2 / (s - 1) + c**2 / ((s - 1) * (n - 1))
     variance = max(seeds + tasks - residual, residual / 2)
-    return variance, variance**2 / squares if squares > 0 else math.inf
+    if squares <= 0:
+        return variance, math.inf
+    # What is subtracted would push the degrees of freedom below those of the scarcest part.
+    scarcest = min([n, *(len(y) for _, y in samples if len(y) > 1)]) - 1
+    return variance, max(variance**2 / squares, scarcest)
 
 
 def _stretch(samples: _Signed, replicates: np.ndarray) -> float:
