@@ -188,6 +188,17 @@ def test_coverage_with_ten_seeds_and_forty_tasks(shape: str) -> None:
     assert 0.92 <= covered <= 0.98
 
 
+def test_few_seeds_whose_differences_are_all_residual_leave_the_interval_finite() -> None:
+    """Satterthwaite's ½ a degree of freedom here would make it 25 times as wide as two degrees."""
+    residual = RNG(0).normal(size=(3, 40))
+    residual -= residual.mean(axis=0)
+    residual -= residual.mean(axis=1, keepdims=True)
+    c = float((residual**2).sum()) / (2 * 39) / (3 * 40)
+    seeds = np.array([[-1.0], [0.0], [1.0]]) * math.sqrt(3 * c)  # their variance of the mean is c
+    low, high = mean_interval(residual + seeds)
+    assert 2 * math.sqrt(c) < high - low < 10 * math.sqrt(c)
+
+
 def test_coverage_of_a_difference_of_two_groups() -> None:
     rng = RNG(8)
     covered = 0
