@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,7 +21,6 @@ from torch import Tensor
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.networks import space_sizes
 from metarl.params import Params
-from metarl.running_moments import RunningMoments
 from metarl.types import Inputs
 
 Core = Literal["lstm", "gru"]
@@ -209,10 +208,15 @@ class RecurrentPolicy:
         return max(1, _BLOCK_BYTES // step_bytes)
 
 
-def normalized(inputs: Inputs, moments: RunningMoments) -> Inputs:
-    """Observations and previous rewards by their running mean and deviation, the reward's last."""
+def normalized(inputs: Inputs, normalize: Callable[[Tensor], Tensor]) -> Inputs:
+    """Observations and previous rewards by their running mean and deviation, the reward's last.
+
+    Args:
+        inputs: ``[..., ·]``.
+        normalize: See :meth:`metarl.running_moments.RunningMoments.normalize`.
+    """
     seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
-    seen = moments.normalize(seen)
+    seen = normalize(seen)
     return inputs._replace(observations=seen[..., :-1], previous_rewards=seen[..., -1])
 
 

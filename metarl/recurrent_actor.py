@@ -29,7 +29,7 @@ class RecurrentActor:
     ) -> None:
         self.policy = policy
         self.params = {name: p.detach().clone() for name, p in params.items()}
-        self.moments = moments
+        self._normalize = moments and moments.normalizer(params["core.bias_ih"])
         self._weight, self._bias = _joined(policy, self.params)
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -47,8 +47,8 @@ class RecurrentActor:
         """One step of all lanes: π over ``[M, B]``, V ``[M, B]``, the next memory."""
         shape = inputs.observations.shape[:2]
         rows = Inputs(*(x.flatten(0, 1) for x in inputs))
-        if self.moments is not None:
-            rows = normalized(rows, self.moments)
+        if self._normalize is not None:
+            rows = normalized(rows, self._normalize)
         memory = memory or self.policy.initial_memory(len(rows.observations), rows.observations)
         x = torch.cat([self.policy.features(self.params, rows), memory[0]], dim=-1)
         gates = torch.addmm(self._bias, x, self._weight)

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from envs.tasks import TaskDistribution
 from envs.vector import TaskVectorEnv
 from metarl.random import Key
 from metarl.threads import one_torch_thread
-from metarl.types import Actor, Decision, Inputs, Trial
+from metarl.types import Actor, Decision, Inputs, Trial, as_played
 
 
 class RolloutWorker:
@@ -97,108 +98,102 @@ def _play(
 ) -> Trial:
     """One trial on every lane; the e-th key is that of its e-th episode."""
     num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
-    noise = np.stack([_draw_noise(actor, key, num_tasks, lanes, env.horizon) for key in keys])
+    noise = _draw_noise(actor, keys, num_tasks, lanes, env.horizon)  # rows [E, M, T, B]
+    first_row = np.add.outer(np.arange(num_tasks) * env.horizon * lanes, np.arange(lanes)).ravel()
     seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
     every = np.arange(num_lanes)
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
     observation, _ = env.reset(seed=seeds[0])
-    previous_action, previous_reward = _no_action(env), torch.zeros(shape)
+    previous_action, previous_reward = _no_action(env, shape), torch.zeros(shape)
     carry = None
-    record = _Record(shape)
+    steps: list[dict[str, Tensor]] = []
     while not (finished := env.finished).all():
         inputs = Inputs(
             torch.from_numpy(observation.astype(np.float32)).view(*shape, -1),
-            previous_action.view(*shape, *previous_action.shape[1:]),
+            previous_action,
             previous_reward,
             torch.from_numpy(t == 0).view(shape),
         )
         _check_finite("observations", inputs.observations, tasks)
-        drawn = torch.from_numpy(noise[episode, t, every])
+        rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
+        drawn = torch.from_numpy(noise.take(rows, axis=0))
         decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
         carry = decision.carry
         _check_finite("actions", decision.action, tasks)
         played = decision.action.numpy().reshape(num_lanes, *decision.action.shape[2:])
         # A copy: an environment may clip in place, and the raw sample is what is learned.
         observation, reward, terminated, truncated, _ = env.step(played.copy())
-        previous_action = _as_played(env, played)
+        previous_action = as_played(decision.action)
         previous_reward = torch.from_numpy(reward.astype(np.float32)).view(shape)
-        record.add(inputs, decision, previous_reward, (terminated, truncated, ~finished))
+        steps.append(_step(inputs, decision, previous_reward, terminated, truncated, ~finished))
 
-        over = terminated | truncated
         t += 1
-        t[over] = 0
-        again = over & ~finished & (episode < len(keys) - 1)
-        if again.any():
-            episode[again] += 1
-            observation, _ = env.reset(seed=seeds[episode, every], options={"reset_mask": again})
-    return record.trial()
+        over = terminated | truncated
+        if over.any():
+            t[over] = 0
+            again = over & ~finished & (episode < len(keys) - 1)
+            if again.any():
+                episode[again] += 1
+                options = {"reset_mask": again}
+                observation, _ = env.reset(seed=seeds[episode, every], options=options)
+    return _trial(steps)
 
 
-class _Record:
-    """The time steps of a rollout, each of them ``[M, B, ...]``, and the trial that they make."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
-        self._inputs: list[Inputs] = []
-        self._decisions: list[Decision] = []
-        self._rewards: list[torch.Tensor] = []
-        self._flags: list[np.ndarray] = []
-
-    def add(
-        self,
-        inputs: Inputs,
-        decision: Decision,
-        reward: torch.Tensor,
-        flags: tuple[np.ndarray, ...],
-    ) -> None:
-        """One step; flags are terminated, truncated and valid, each ``[M·B]``."""
-        self._inputs.append(inputs)
-        self._decisions.append(decision._replace(carry=None))
-        self._rewards.append(reward)
-        self._flags.append(np.stack(flags))
-
-    def trial(self) -> Trial:
-        """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
-        flags = torch.from_numpy(np.stack(self._flags, axis=-1))  # [3, M·B, S]
-        terminated, truncated, valid = flags.view(3, *self._shape, -1)
-        values = [d.value for d in self._decisions if d.value is not None]
-        return Trial(
-            observations=torch.stack([i.observations for i in self._inputs], dim=2),
-            actions=torch.stack([d.action for d in self._decisions], dim=2),
-            log_probs=torch.stack([d.log_prob for d in self._decisions], dim=2),
-            rewards=torch.stack(self._rewards, dim=2),
-            terminated=terminated & valid,
-            truncated=truncated & valid,
-            valid=valid,
-            episode_start=torch.stack([i.episode_start for i in self._inputs], dim=2) & valid,
-            values=torch.stack(values, dim=2) if values else None,
-        )
+def _step(
+    inputs: Inputs,
+    decision: Decision,
+    rewards: Tensor,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    valid: np.ndarray,
+) -> dict[str, Tensor]:
+    """What a trial keeps of one time step, ``[M, B, ...]``; the flags are given ``[M·B]``."""
+    shape = rewards.shape
+    step = {
+        "observations": inputs.observations,
+        "actions": decision.action,
+        "log_probs": decision.log_prob,
+        "rewards": rewards,
+        "terminated": torch.from_numpy(terminated).view(shape),
+        "truncated": torch.from_numpy(truncated).view(shape),
+        "valid": torch.from_numpy(valid).view(shape),
+        "episode_start": inputs.episode_start,
+    }
+    return step if decision.value is None else step | {"values": decision.value}
 
 
-def _no_action(env: TaskVectorEnv) -> torch.Tensor:
+def _trial(steps: list[dict[str, Tensor]]) -> Trial:
+    """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
+    rows = {
+        name: torch.stack([step[name] for step in steps]).movedim(0, 2).contiguous()
+        for name in steps[0]
+    }
+    flags = ("terminated", "truncated", "episode_start")
+    rows |= {name: rows[name] & rows["valid"] for name in flags}
+    return Trial(**{"values": None} | rows)  # type: ignore[arg-type]
+
+
+def _no_action(env: TaskVectorEnv, shape: tuple[int, int]) -> Tensor:
     """The previous action at the first step of a trial, see :class:`metarl.types.Inputs`."""
     space = env.single_action_space
     if isinstance(space, spaces.Discrete):
-        return torch.full((env.num_envs,), -1)
-    return torch.zeros(env.num_envs, *(space.shape or ()))
+        return torch.full(shape, -1)
+    return torch.zeros(*shape, *(space.shape or ()))
 
 
-def _as_played(env: TaskVectorEnv, action: np.ndarray) -> torch.Tensor:
-    """An action ``[N, ...]`` as the environment takes it: clipped where it is continuous."""
-    if isinstance(env.single_action_space, spaces.Discrete):
-        return torch.from_numpy(action)
-    return torch.from_numpy(action.clip(-1.0, 1.0))
+def _draw_noise(
+    actor: Actor, keys: list[Key], num_tasks: int, lanes: int, horizon: int
+) -> np.ndarray:
+    """The noise of E episodes ``[E·M·T·B, ...]``: an episode of a task is a block of its stream."""
+    blocks = [
+        actor.draw_noise(key.generator("action", m), (horizon, lanes))
+        for key in keys
+        for m in range(num_tasks)
+    ]
+    return np.stack(blocks).reshape(-1, *blocks[0].shape[2:])
 
 
-def _draw_noise(actor: Actor, key: Key, num_tasks: int, lanes: int, horizon: int) -> np.ndarray:
-    """An episode's noise ``[T, M·B, ...]``: every task's is one block of its own stream."""
-    streams = (key.generator("action", m) for m in range(num_tasks))
-    blocks = [actor.draw_noise(stream, (horizon, lanes)) for stream in streams]
-    noise = np.stack(blocks, axis=1)  # [T, M, B, ...]
-    return noise.reshape(horizon, num_tasks * lanes, *noise.shape[3:])
-
-
-def _check_finite(name: str, x: torch.Tensor, tasks: np.ndarray) -> None:
+def _check_finite(name: str, x: Tensor, tasks: np.ndarray) -> None:
     """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
     if not x.is_floating_point() or math.isfinite(x.sum().item()):  # a sum keeps inf and NaN
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -51,8 +52,12 @@ class RunningMoments:
 
     def normalize(self, x: Tensor) -> Tensor:
         """(x − mean) / std, clipped to ±10, for x ``[..., d]``, in its dtype."""
-        mean, std = (y.to(device=x.device, dtype=x.dtype) for y in (self.mean, self.std))
-        return ((x - mean) / std).clamp(-CLIP, CLIP)
+        return self.normalizer(x)(x)
+
+    def normalizer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """:meth:`normalize` for many tensors of that dtype and device: mean and std cast once."""
+        mean, std = (y.to(device=like.device, dtype=like.dtype) for y in (self.mean, self.std))
+        return partial(_standardized, mean=mean, std=std)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and a number."""
@@ -62,3 +67,7 @@ class RunningMoments:
     def from_state(cls, state: dict[str, Any]) -> RunningMoments:
         """What :meth:`state_dict` returned."""
         return cls(float(state["count"]), state["mean"], state["squares"])
+
+
+def _standardized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return ((x - mean) / std).clamp(-CLIP, CLIP)

@@ -84,17 +84,19 @@ class Trial(Trajectory):
 
     def inputs(self) -> Inputs:
         """What the actor was shown at every step, ``[M, L, S, ...]``."""
-        if self.actions.is_floating_point():
-            actions = self.actions.clamp(-1.0, 1.0)
-            none = torch.zeros_like(actions[:, :, :1])
-        else:
-            actions, none = self.actions, torch.full_like(self.actions[:, :, :1], -1)
+        actions = as_played(self.actions)
+        none = torch.full_like(actions[:, :, :1], 0 if actions.is_floating_point() else -1)
         return Inputs(
             self.observations,
             torch.cat([none, actions[:, :, :-1]], dim=2),
             torch.nn.functional.pad(self.rewards[:, :, :-1], (1, 0)),
             self.episode_start,
         )
+
+
+def as_played(actions: Tensor) -> Tensor:
+    """Raw samples as the environment takes them: clipped to [−1, 1] where they are continuous."""
+    return actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
 
 
 class Inputs(NamedTuple):

@@ -181,7 +181,9 @@ class RL2:
         trial = batch.trial.to(self.device)
         rows = self._rows(trial)
         inputs = Inputs(*map(_time_first, trial.inputs()))
-        shown = normalized(inputs, self.input_moments) if config.normalize_inputs else inputs
+        shown = (
+            normalized(inputs, self.input_moments.normalize) if config.normalize_inputs else inputs
+        )
         actions = _time_first(trial.actions)
 
         def evaluate(x: Tensor, lanes: Tensor) -> Evaluated:
