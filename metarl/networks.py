@@ -78,6 +78,13 @@ class MLPPolicy:
         return Categorical if self.discrete else DiagonalGaussian
 
     @property
+    def parameter_names(self) -> list[str]:
+        """The names of its parameters, first layer to last, and log σ."""
+        layers = range(len(self.hidden_sizes) + 1)
+        names = [f"layer{i}.{part}" for i in layers for part in ("weight", "bias")]
+        return names if self.discrete else [*names, "log_std"]
+
+    @property
     def widest(self) -> int:
         """The width of the widest layer."""
         return max(self.observation_dim, self.action_dim, *self.hidden_sizes)
