@@ -140,19 +140,19 @@ class GradientMetaLearner:
         tasks = source.sample_tasks(config.tasks, key)
         theta = stack(self.params, config.tasks)
         data: list[Samples] = []
-        returns: list[Tensor] = []
+        returns: list[Tensor] = []  # [M, B] each
         env_steps = 0
         for k in range(config.adaptation_steps + 1):
             actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"))
             trajectory = source.collect(actor, tasks, config.episodes, key.at(k))
             env_steps += trajectory.env_steps
-            returns.append(trajectory.returns().mean(1))
+            returns.append(trajectory.returns())
             data.append(self.adaptation.samples(trajectory.to(self.device)))
             if k < config.adaptation_steps:
                 theta = self.adaptation.step(theta, data[k], k).adapted
         names = ["pre", *(f"step_{k}" for k in range(1, config.adaptation_steps)), "post"]
         metrics = {f"return/{n}": float(x.mean()) for n, x in zip(names, returns, strict=False)}
-        of_tasks = tuple(x.to(self.device) for x in returns)
+        of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
         return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks)
 
     def state_dict(self) -> dict[str, Any]:
