@@ -2,11 +2,13 @@
 
     python -m benchmarks.growth [--axes tasks width] [--plot FILE.png] [--json FILE] [OPTION ...]
     python -m benchmarks.growth --axes tasks --tasks 10 40 160
+    python -m benchmarks.growth --of rl2 --axes tasks width episodes
 
-Every point is ``benchmarks.meta_iteration`` in a process of its own, so that its peak memory is its
-own too, and its times are ratios to the bare physics of its own rollouts. Further options go to
-that benchmark (``--horizon 50`` shortens, ``--env navigation``, ``--device cuda``). The values of
-an axis are given by its own name; one value of what is no axis holds for all points.
+Every point is ``benchmarks.meta_iteration``, or ``benchmarks.rl2``, in a process of its own, so
+that its peak memory is its own too, and its times are ratios to the bare physics of its own
+rollouts. Further options go to that benchmark (``--horizon 50`` shortens, ``--env navigation``,
+``--device cuda``). The values of an axis are given by its own name; one value of what is no axis
+holds for all points.
 """
 
 from __future__ import annotations
@@ -28,16 +30,27 @@ from metarl.program import run_program
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXES = {
-    "tasks": [10, 20, 40, 80, 160],
-    "episodes": [5, 10, 20, 40],
-    "threads": None,  # 1, 2, 4, … cores
-    "width": [64, 128, 256, 512],
+AXES: dict[str, dict[str, list[int] | None]] = {
+    "meta_iteration": {
+        "tasks": [10, 20, 40, 80, 160],
+        "episodes": [5, 10, 20, 40],
+        "threads": None,  # 1, 2, 4, … cores
+        "width": [64, 128, 256, 512],
+    },
+    "rl2": {
+        "tasks": [32, 64, 128, 256, 512],
+        "episodes": [1, 2, 4],
+        "threads": None,
+        "width": [32, 64, 128, 256],
+    },
 }
-PARTS = ("rollout", "adapt", "update", "iteration")
+PARTS = {
+    "meta_iteration": ("rollout", "adapt", "update", "iteration"),
+    "rl2": ("rollout", "update", "iteration"),
+}
 _LABELS = {
     "tasks": "tasks of a meta-batch",
-    "episodes": "episodes a task and step",
+    "episodes": "episodes of a lane",
     "threads": "threads of physics and update",
     "width": "width of the policy's layers",
 }
@@ -49,8 +62,8 @@ def doubling(cores: int) -> list[int]:
     return sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
 
 
-def measure(axis: str, value: int, options: Sequence[str]) -> dict[str, Any]:
-    """One point, in a process of its own: the JSON of ``benchmarks.meta_iteration``.
+def measure(of: str, axis: str, value: int, options: Sequence[str]) -> dict[str, Any]:
+    """One point, in a process of its own: the JSON of a benchmark.
 
     Raises:
         UserError: it refuses its options.
@@ -58,7 +71,7 @@ def measure(axis: str, value: int, options: Sequence[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "point.json"
-        words = ["-m", "benchmarks.meta_iteration", *options, f"--{axis}", str(value)]
+        words = ["-m", f"benchmarks.{of}", *options, f"--{axis}", str(value)]
         ended = subprocess.run(
             [sys.executable, *words, "--json", str(path)],
             cwd=Path(__file__).parent.parent,
@@ -74,7 +87,7 @@ def measure(axis: str, value: int, options: Sequence[str]) -> dict[str, Any]:
         return record
 
 
-def point(axis: str, value: int, record: Mapping[str, Any]) -> dict[str, Any]:
+def point(of: str, axis: str, value: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the table and the plot show of a point."""
     summary = record["summary"]
     return {
@@ -85,7 +98,7 @@ def point(axis: str, value: int, record: Mapping[str, Any]) -> dict[str, Any]:
         "env_steps_per_s": summary["env_steps_per_s"],
         "seconds_per_task": summary["iteration"]["seconds"] / record["settings"]["tasks"],
         "peak_memory_bytes": summary["peak_memory_bytes"],
-        **{part: summary[part] for part in PARTS},
+        "parts": {part: summary[part] for part in PARTS[of]},
     }
 
 
@@ -95,7 +108,10 @@ def growth(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     for axis in dict.fromkeys(p["axis"] for p in points):
         of_axis = [p for p in points if p["axis"] == axis]
         first, last = of_axis[0], of_axis[-1]
-        found[axis] = {part: last[part]["ratio"] / first[part]["ratio"] for part in PARTS}
+        found[axis] = {
+            part: last["parts"][part]["ratio"] / first["parts"][part]["ratio"]
+            for part in first["parts"]
+        }
     return found
 
 
@@ -109,10 +125,12 @@ def plot(points: Sequence[Mapping[str, Any]], path: Path) -> None:
         of_axis = [p for p in points if p["axis"] == axis]
         values = [p["value"] for p in of_axis]
         cost, memory = panels[0, column], panels[1, column]
-        for part, colour, marker in zip(PARTS, figures.SERIES, _MARKERS, strict=False):
-            ratios = [p[part]["ratio"] for p in of_axis]
-            low = [p[part]["ratio"] - p[part]["ratio_low"] for p in of_axis]
-            high = [p[part]["ratio_high"] - p[part]["ratio"] for p in of_axis]
+        parts = of_axis[0]["parts"]
+        for part, colour, marker in zip(parts, figures.SERIES, _MARKERS, strict=False):
+            found = [p["parts"][part] for p in of_axis]
+            ratios = [x["ratio"] for x in found]
+            low = [x["ratio"] - x["ratio_low"] for x in found]
+            high = [x["ratio_high"] - x["ratio"] for x in found]
             name = "whole iteration" if part == "iteration" else part
             cost.errorbar(values, ratios, (low, high), color=colour, marker=marker, label=name)
         cost.axhline(1.0, color=figures.GREY, linestyle=(0, (2, 2)), label="the physics alone")
@@ -130,7 +148,11 @@ def plot(points: Sequence[Mapping[str, Any]], path: Path) -> None:
 def run(argv: Sequence[str]) -> int:
     """Measure, print, plot and write."""
     arguments = parser("growth", __doc__, repeats=2)
-    arguments.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES))
+    arguments.add_argument(
+        "--of", choices=list(AXES), default="meta_iteration", help="the benchmark of a point"
+    )
+    axes = list(AXES["meta_iteration"])
+    arguments.add_argument("--axes", nargs="+", choices=axes, default=axes)
     for axis in ("tasks", "episodes", "width"):
         arguments.add_argument(f"--{axis}", nargs="+", type=count, metavar="N")
     arguments.add_argument("--plot", type=Path, help="PNG to write")
@@ -148,13 +170,14 @@ def run(argv: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     for axis in options.axes:
         given = None if axis == "threads" else getattr(options, axis)
-        for value in given or AXES[axis] or doubling(options.threads):
-            record = measure(axis, value, fixed)
+        for value in given or AXES[options.of][axis] or doubling(options.threads):
+            record = measure(options.of, axis, value, fixed)
             options.device = record["settings"]["device"]
-            points.append(point(axis, value, record))
+            points.append(point(options.of, axis, value, record))
             rows += [{"axis": axis, "value": value, **row} for row in record["rows"]]
             print(f"measured: {axis} {value}", file=sys.stderr)
-    print_table(["", *_HEADER], [_cells(p) for p in points])
+    header = [f"{part} / physics" for part in PARTS[options.of]]
+    print_table(["", *header, *_HEADER], [_cells(p) for p in points])
     ratios = growth(points)
     for axis, by_part in ratios.items():
         parts = ", ".join(f"{part} × {value:.3f}" for part, value in by_part.items())
@@ -167,7 +190,6 @@ def run(argv: Sequence[str]) -> int:
 
 
 _HEADER = (
-    *(f"{part} / physics" for part in PARTS),
     "physics, steps/s",
     "env steps/s",
     "s a task",
@@ -178,7 +200,7 @@ _HEADER = (
 def _cells(p: Mapping[str, Any]) -> list[str]:
     return [
         f"{p['axis']} {p['value']}",
-        *(f"{p[part]['ratio']:.3f}" for part in PARTS),
+        *(f"{part['ratio']:.3f}" for part in p["parts"].values()),
         f"{p['physics_steps_per_s']:,.0f}",
         f"{p['env_steps_per_s']:,.0f}",
         f"{p['seconds_per_task']:.4f}",

@@ -29,17 +29,20 @@ class Recording:
         trajectory: What was collected ``[M, B, T, ·]``.
         tasks: ``[M, d]``.
         key: Of the resets.
+        episodes: E, of a trial; with more than one, all of them last to the horizon.
     """
 
     trajectory: Trajectory
     tasks: NDArray[np.float64]
     key: Key
+    episodes: int = 1
 
-    def reset(self, env: TaskVectorEnv) -> None:
-        """Put an environment of M·B lanes where the rollout began."""
+    def reset(self, env: TaskVectorEnv, episode: int = 0) -> None:
+        """Put an environment of M·B lanes where an episode began."""
         num_tasks, lanes = self.trajectory.valid.shape[:2]
+        key = self.key.at(self.key.adaptation_step + episode)
         env.set_tasks(np.repeat(self.tasks, lanes, axis=0))
-        env.reset(seed=self.key.reset_seeds(num_tasks, lanes))
+        env.reset(seed=key.reset_seeds(num_tasks, lanes))
 
     def actions(self) -> NDArray[np.floating]:
         """The raw actions by time ``[T, M·B, a]``."""
@@ -63,20 +66,28 @@ class Recorder(RolloutWorker):
     ) -> Trial:
         """As the rollout worker does."""
         trajectory = super().collect(actor, tasks, lanes, key, episodes)
-        self.recordings.append(Recording(trajectory, tasks, key))
+        self.recordings.append(Recording(trajectory, tasks, key, episodes))
         return trajectory
 
 
 def replay(env: TaskVectorEnv, recording: Recording) -> float:
-    """Seconds that the simulator alone takes for a recording's env steps.
+    """Seconds that the simulator alone takes for a recording's env steps; resets do not count.
 
     That is MuJoCo's batch behind the environment, without its observations and rewards. Where the
     environment has no such batch (navigation), it is the environment's own steps.
     """
-    recording.reset(env)
-    if isinstance(env, MujocoTaskVectorEnv):
-        return batch_seconds(env, recording.actions(), recording.valid())
-    return env_seconds(env, recording.actions())
+    actions, valid = recording.actions(), recording.valid()
+    if recording.episodes > 1 and not valid.all():
+        raise ValueError("only trials whose episodes all last to the horizon can be replayed")
+    seconds = 0.0
+    for episode in range(recording.episodes):
+        recording.reset(env, episode)
+        steps = slice(episode * env.horizon, (episode + 1) * env.horizon)
+        if isinstance(env, MujocoTaskVectorEnv):
+            seconds += batch_seconds(env, actions[steps], valid[steps])
+        else:
+            seconds += env_seconds(env, actions[steps])
+    return seconds
 
 
 def batch_seconds(

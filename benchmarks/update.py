@@ -31,8 +31,8 @@ from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
 from envs import TaskVectorEnv
 from envs.mujoco_vector import MujocoTaskVectorEnv
-from metarl.algorithms.maml import MAML, MAMLBatch
-from metarl.meta_objective import MetaObjective
+from metarl.algorithms.maml import MAML
+from metarl.gradient_meta_learner import GradientBatch
 from metarl.params import flatten, stack, to_device
 from metarl.program import run_program
 from metarl.random import Key
@@ -65,15 +65,15 @@ def made_up_trajectory(size: Setting, maml: MAML, k: int) -> Trajectory:
     )
 
 
-def made_up_batch(size: Setting, maml: MAML, trajectories: Sequence[Trajectory]) -> MAMLBatch:
+def made_up_batch(size: Setting, maml: MAML, trajectories: Sequence[Trajectory]) -> GradientBatch:
     """A meta-iteration's data on the update's device."""
     data = [maml.adaptation.samples(t.to(maml.device)) for t in trajectories]
     env_steps = sum(t.env_steps for t in trajectories)
     tasks = Key(0).generator("tasks").uniform(size=(size.tasks, 1))
-    return MAMLBatch(0, tasks, data, env_steps, {})
+    return GradientBatch(0, tasks, data, env_steps, {})
 
 
-def update_parts(maml: MAML, batch: MAMLBatch) -> Seconds:
+def update_parts(maml: MAML, batch: GradientBatch) -> Seconds:
     """Seconds of the parts of one update, and of the whole one by MAML itself."""
     config, device = maml.config, maml.device.type
     times = [time.perf_counter()]
@@ -83,14 +83,7 @@ def update_parts(maml: MAML, batch: MAMLBatch) -> Seconds:
         times.append(time.perf_counter())
         return times[-1] - times[-2]
 
-    objective = MetaObjective(
-        maml.adaptation,
-        maml.params,
-        batch.data,
-        config.objective_weights(),
-        second_order=not config.first_order,
-        curvature_every=config.curvature_every,
-    )
+    objective = maml.objective(batch)
     _, gradient = objective.loss_and_gradient()
     seconds = {"meta_gradient": lap()}
     objective.curvature_product(gradient)
@@ -103,7 +96,7 @@ def update_parts(maml: MAML, batch: MAMLBatch) -> Seconds:
     return seconds | {"update": update_seconds(maml, batch)}
 
 
-def update_seconds(maml: MAML, batch: MAMLBatch) -> float:
+def update_seconds(maml: MAML, batch: GradientBatch) -> float:
     """Seconds of MAML's update, which leaves the parameters as they were."""
     before = maml.state_dict()
     synchronize(maml.device.type)

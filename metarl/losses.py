@@ -6,7 +6,8 @@ The weights of a task's samples are valid / Σ valid, so Σ weights·x is that m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -27,21 +28,20 @@ class Samples:
         actions: ``[M, N, a]``, or int64 ``[M, N]``.
         advantages: ``[M, N]``.
         weights: valid / Σ valid of the task, ``[M, N]``; 0 on padding.
+        log_probs: log π(a|s) of the policy that acted ``[M, N]``; None where nobody asks for it.
+        episode_start: The row is the first of its episode, bool ``[M, N]``; None likewise.
     """
 
     observations: Tensor
     actions: Tensor
     advantages: Tensor
     weights: Tensor
+    log_probs: Tensor | None = None
+    episode_start: Tensor | None = None
 
     def tasks(self, block: slice) -> Samples:
         """Some of the tasks, without copying memory."""
-        return Samples(
-            self.observations[block],
-            self.actions[block],
-            self.advantages[block],
-            self.weights[block],
-        )
+        return self._map(lambda x: x[block])
 
     def blocks(self, width: int) -> list[slice]:
         """The tasks in blocks for work on tensors of that width."""
@@ -53,34 +53,43 @@ class Samples:
         """Every n-th row of each task, its weights made to sum to one again."""
         if every == 1:
             return self
-        weights = self.weights[:, ::every]
-        return Samples(
-            self.observations[:, ::every],
-            self.actions[:, ::every],
-            self.advantages[:, ::every],
-            weights / weights.sum(1, keepdim=True),
-        )
+        thinned = self._map(lambda x: x[:, ::every])
+        weights = thinned.weights / thinned.weights.sum(1, keepdim=True)
+        return replace(thinned, weights=weights)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Samples(*(None if x is None else change(x) for x in parts))  # type: ignore[arg-type]
 
 
 def flat_samples(
-    observations: Tensor, actions: Tensor, advantages: Tensor, valid: Tensor
+    observations: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    valid: Tensor,
+    log_probs: Tensor | None = None,
 ) -> Samples:
     """``[M, B, T, ...]`` → rows ``[M, N, ...]``, N the largest number of valid steps of a task.
 
     Padding is dropped as far as the tasks allow, so that episodes that end early cost what they
-    last.
+    last. Rows keep the order of lanes, and of time within them.
     """
-    observations, actions = observations.flatten(1, 2), actions.flatten(1, 2)
-    advantages, valid = advantages.flatten(1), valid.flatten(1)  # [M, B·T]
-    count = valid.sum(1)
+    episode_start = torch.zeros_like(valid)
+    episode_start[..., 0] = True
+    parts = [observations.flatten(1, 2), actions.flatten(1, 2)]
+    parts += [advantages.flatten(1), valid.flatten(1), episode_start.flatten(1)]  # [M, B·T]
+    if log_probs is not None:
+        parts.append(log_probs.flatten(1))
+    count = valid.flatten(1).sum(1)
     longest = int(count.max())
-    if longest < valid.shape[1]:
-        rows = (~valid).long().argsort(dim=1, stable=True)[:, :longest]  # valid steps first
-        observations = observations.gather(1, _like(rows, observations))
-        actions = actions.gather(1, _like(rows, actions))
-        advantages, valid = advantages.gather(1, rows), valid.gather(1, rows)
+    if longest < parts[3].shape[1]:
+        rows = (~parts[3]).long().argsort(dim=1, stable=True)[:, :longest]  # valid steps first
+        parts = [x.gather(1, _like(rows, x)) for x in parts]
+    observations, actions, advantages, valid, episode_start, *log_prob = parts
     weights = valid.to(advantages.dtype) / count.unsqueeze(1)
-    return Samples(observations, actions, advantages, weights)
+    return Samples(
+        observations, actions, advantages, weights, log_prob[0] if log_prob else None, episode_start
+    )
 
 
 def log_prob_loss(distribution: Distribution, samples: Samples) -> Tensor:
@@ -99,6 +108,25 @@ def ratio_loss(distribution: Distribution, samples: Samples, old_log_prob: Tenso
     """
     ratio = (distribution.log_prob(samples.actions) - old_log_prob).exp()
     return -(samples.weights * ratio * samples.advantages).sum(1)
+
+
+def dice_loss(distribution: Distribution, samples: Samples) -> Tensor:
+    """−E[(⊡(a_≤t) − ⊡(a_<t)) Â_t] of every task ``[M]``, DiCE with advantages.
+
+    ⊡(a_≤t) = exp(τ − ⊥τ), τ = Σ_{t' ≤ t} log π(a_t'|s_t') over the episode so far and ⊥τ the same
+    as a constant, is always 1, and its derivatives are those of the trajectory's likelihood ratio
+    (Foerster et al. 2018; with advantages in place of rewards: Farquhar et al. 2019, at λ = 1).
+    All derivatives are those of the expected return, where Â is the advantage itself.
+    """
+    log_prob = distribution.log_prob(samples.actions)
+    change = log_prob - log_prob.detach()  # 0, with log π's derivatives
+    before = change.cumsum(1) - change
+    start = samples.episode_start
+    assert start is not None
+    rows = torch.arange(start.shape[1], device=start.device)
+    first = torch.where(start, rows, 0).cummax(1).values  # of each row's episode
+    before = before - before.gather(1, first)
+    return -(samples.weights * before.exp() * torch.expm1(change) * samples.advantages).sum(1)
 
 
 def clipped_surrogate(

@@ -1,27 +1,80 @@
 """The outer objective of gradient-based meta-learning, seen through the adaptation.
 
-For adaptation θ_{k+1} = θ_k − α_k ∇L_task(θ_k; D_k) from θ_0 = θ, the objective is
+For adaptation θ_{k+1} = θ_k − α_k ∇L_task(θ_k; D_k) from θ_0 = θ, the objective is a sum of losses
+of the policies on the way,
 
-    J(θ) = Σ_k w_k E_task[ −E_{D_k}[ π_θk(a|s) / π_θk,old(a|s) Â ] ],
+    J(θ) = Σ_i E_task[ ℓ_i(π_θk(i); D_k(i)) ],
 
-MAML's with all weight on the last step (Finn et al. 2017, eq. 4), the multi-step loss of Antoniou
-et al. (2019) with weight on all of them. Its gradient and curvature are those of the adapted
+MAML's the surrogate of the last one alone (Finn et al. 2017, eq. 4), the multi-step loss of
+Antoniou et al. (2019) that of all of them. Its gradient and curvature are those of the adapted
 policies, carried through the Jacobians I − α_k H_k of the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metarl.distributions import Distribution
 from metarl.inner_loop import Adaptation, InnerStep
-from metarl.losses import Samples, mean_kl, ratio_loss
+from metarl.losses import Samples, clipped_surrogate, mean_kl, ratio_loss
 from metarl.params import Params, flatten, mean_over_tasks, stack, unflatten
 from metarl.policy_pass import PolicyPass
+
+
+class Behaviour(NamedTuple):
+    """π_θk,old, which sampled D_k: its distribution over ``[m, N]`` actions, their log-prob."""
+
+    distribution: Distribution
+    log_prob: Tensor
+
+
+Loss = Callable[[Distribution, Behaviour, Samples], Tensor]
+"""ℓ ``[m]`` of a policy on samples, given who sampled them."""
+
+
+def surrogate(weight: float = 1.0, clip: float | None = None) -> Loss:
+    """−w E[ρ Â], ρ = π/π_old; with a clip −w E[min(ρ Â, clip(ρ, 1 ± ε) Â)]."""
+
+    def loss(new: Distribution, old: Behaviour, samples: Samples) -> Tensor:
+        if clip is None:
+            return weight * ratio_loss(new, samples, old.log_prob)
+        log_prob = new.log_prob(samples.actions)
+        steps = clipped_surrogate(log_prob, old.log_prob, samples.advantages, clip)
+        return weight * (samples.weights * steps).sum(1)
+
+    return loss
+
+
+def kl_penalty(coefficient: float) -> Loss:
+    """η E[KL(π_old ‖ π)]."""
+
+    def loss(new: Distribution, old: Behaviour, samples: Samples) -> Tensor:
+        return coefficient * mean_kl(old.distribution, new, samples.weights)
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the objective.
+
+    Attributes:
+        step: k, adaptation steps before the policy that it judges.
+        samples: What it judges that policy on, sampled by it.
+        loss: ℓ.
+        trust: Weight of this policy's KL in the trust region; of a step's terms one may have it.
+    """
+
+    step: int
+    samples: Samples
+    loss: Loss
+    trust: float = 0.0
 
 
 class MetaObjective:
@@ -29,10 +82,10 @@ class MetaObjective:
 
     Args:
         adaptation: The inner step.
-        params: θ, not stacked.
-        data: D_0, …, D_K, each sampled by its own θ_k.
-        weights: w_0, …, w_K.
-        second_order: Differentiate through the adaptation; else its Jacobians count as identity.
+        params: θ and whatever rates are learned, not stacked: the meta-parameters.
+        data: D_0, …, D_{K−1} of the adaptation steps, each sampled by its own θ_k.
+        terms: Of the sum; at least one.
+        second_order: Differentiate through the adaptation; else its Hessians count as zero.
         curvature_every: Estimate the curvature, and only it, from every n-th sample. The adapted
             parameters at which it is taken are exact all the same.
     """
@@ -42,66 +95,100 @@ class MetaObjective:
         adaptation: Adaptation,
         params: Params,
         data: Sequence[Samples],
-        weights: Sequence[float],
+        terms: Sequence[Term],
         *,
         second_order: bool = True,
         curvature_every: int = 1,
     ) -> None:
+        self._adaptation = adaptation
         self._params = params
+        self._data = data
+        self._terms = terms
+        self._second_order = second_order
+        self._curvature_every = curvature_every
         self._blocks = [
-            _Block(adaptation, params, block_data, weights, second_order)
-            for _, block_data in _split(data, adaptation.policy.widest)
-        ]
-        # Each θ_k of all tasks. The passes that led here are gone: the curvature makes its own.
-        thetas = [
-            {name: torch.cat([block.thetas[k][name] for block in self._blocks]) for name in params}
-            for k in range(len(data))
-        ]
-        thin = [samples.thin(curvature_every) for samples in data]
-        self._curvature = [
-            _Curvature(
-                adaptation,
-                [{name: p[tasks] for name, p in theta.items()} for theta in thetas],
-                block_data,
-                weights,
-                second_order,
-            )
-            for tasks, block_data in _split(thin, adaptation.policy.widest)
+            _Block(adaptation, params, block_data, block_terms, second_order)
+            for _, block_data, block_terms in self._split(data, terms)
         ]
 
-    def loss_and_gradient(self) -> tuple[Tensor, Tensor]:
-        """Every task's loss ``[M]``, and ∇J ``[P]``."""
-        losses = torch.cat([block.loss for block in self._blocks])
-        return losses, _mean([block.gradient for block in self._blocks])
+    def loss_and_gradient(self, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Every task's loss ``[M]``, and ∇J ``[P]``, at θ or at other meta-parameters ``[P]``."""
+        if x is None:
+            found = [(block.loss, block.gradient) for block in self._blocks]
+        else:
+            params = unflatten(x, self._params)
+            found = [block.differentiate(params) for block in self._blocks]
+        losses, gradients = zip(*found, strict=True)
+        return torch.cat(losses), self._mean(gradients)
 
     def curvature_product(self, v: Tensor) -> Tensor:
-        """F v ``[P]``, F the Hessian of Σ_k w_k E_task[KL(π_θk,old ‖ π_θk)] at θ.
+        """F v ``[P]``, F the Hessian of Σ_i trust_i E_task[KL(π_θk,old ‖ π_θk)] at θ.
 
         The Gauss–Newton product, exact at θ: each step's Fisher matrix between the Jacobians.
         """
         direction = unflatten(v, self._params)
-        return _mean([curvature.product(direction) for curvature in self._curvature])
+        return self._mean([curvature.product(direction) for curvature in self._curvature])
 
     def evaluate(self, candidate: Tensor) -> tuple[Tensor, Tensor]:
-        """J and the mean KL from the old policies, at a candidate ``[P]``."""
+        """J and the trusted mean KL from the old policies, at a candidate ``[P]``."""
+        losses, kls = self._evaluate(candidate)
+        trusted = (term.trust * kl.mean() for term, kl in zip(self._terms, kls, strict=True))
+        return losses.mean(), torch.stack(list(trusted)).sum()
+
+    def divergences(self, candidate: Tensor) -> list[Tensor]:
+        """The mean KL from the old policy of every term to that at a candidate, nats."""
+        return [kl.mean() for kl in self._evaluate(candidate)[1]]
+
+    def _evaluate(self, candidate: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Losses ``[M]``, and the KLs ``[M]`` of every term."""
         params = unflatten(candidate, self._params)
-        parts = [block.evaluate(params) for block in self._blocks]
-        loss, kl = (torch.cat(x).mean() for x in zip(*parts, strict=True))
-        return loss, kl
+        losses, kls = zip(*(block.evaluate(params) for block in self._blocks), strict=True)
+        return torch.cat(losses), [torch.cat(of_term) for of_term in zip(*kls, strict=True)]
 
+    @cached_property
+    def _curvature(self) -> list[_Curvature]:
+        # Each θ_k of all tasks. The passes that led here are gone: the curvature makes its own.
+        thetas = [
+            {name: torch.cat([block.thetas[k][name] for block in self._blocks]) for name in theta}
+            for k, theta in enumerate(self._blocks[0].thetas)
+        ]
+        every = self._curvature_every
+        data = [samples.thin(every) for samples in self._data]
+        terms = [
+            replace(term, samples=term.samples.thin(every))
+            for term in self._terms
+            if term.trust > 0
+        ]
+        return [
+            _Curvature(
+                self._adaptation,
+                [{name: p[tasks] for name, p in theta.items()} for theta in thetas],
+                block_data,
+                block_terms,
+                self._second_order,
+            )
+            for tasks, block_data, block_terms in self._split(data, terms)
+        ]
 
-@dataclass(frozen=True)
-class _Term:
-    """One step's share: its data, and the policy π_θk,old that sampled them."""
+    def _split(
+        self, data: Sequence[Samples], terms: Sequence[Term]
+    ) -> list[tuple[slice, list[Samples], list[Term]]]:
+        """The tasks in blocks, for all data alike."""
+        every = [*data, *(term.samples for term in terms)]
+        longest = max(every, key=lambda samples: samples.weights.shape[1])
+        return [
+            (
+                tasks,
+                [samples.tasks(tasks) for samples in data],
+                [replace(term, samples=term.samples.tasks(tasks)) for term in terms],
+            )
+            for tasks in longest.blocks(self._adaptation.policy.widest)
+        ]
 
-    weight: float
-    samples: Samples
-    old: Distribution
-    old_log_prob: Tensor
-
-    def loss(self, distribution: Distribution) -> Tensor:
-        """w_k L_m ``[m]``."""
-        return self.weight * ratio_loss(distribution, self.samples, self.old_log_prob)
+    def _mean(self, blocks: Sequence[Params]) -> Tensor:
+        """The mean over all tasks, flat ``[P]``, of blocks ``[m, ...]``; 0 where they have none."""
+        mean = mean_over_tasks({n: torch.cat([b[n] for b in blocks]) for n in blocks[0]})
+        return flatten({n: mean.get(n, torch.zeros_like(p)) for n, p in self._params.items()})
 
 
 class _Block:
@@ -110,7 +197,7 @@ class _Block:
     Attributes:
         thetas: θ_0, …, θ_K ``[m, ...]``.
         loss: ``[m]``.
-        gradient: Each task's own, with respect to θ ``[m, ...]``.
+        gradient: Each task's own, with respect to the meta-parameters ``[m, ...]``.
     """
 
     def __init__(
@@ -118,50 +205,71 @@ class _Block:
         adaptation: Adaptation,
         params: Params,
         data: Sequence[Samples],
-        weights: Sequence[float],
+        terms: Sequence[Term],
         second_order: bool,
     ) -> None:
         self._adaptation = adaptation
         self._data = data
+        self._terms = terms
+        self._second_order = second_order
         steps = self._adapt(params, second_order)
         self.thetas = self._thetas(params, steps)
-        self.loss = torch.zeros_like(data[0].weights[:, 0])
-        self._terms: dict[int, _Term] = {}
-        gradients: dict[int, Params] = {}
-        for k, weight in enumerate(weights):
-            if weight == 0:
-                continue
-            here = PolicyPass(adaptation.policy, self.thetas[k], data[k].observations)
-            old_log_prob = here.distribution.log_prob(data[k].actions)
-            self._terms[k] = _Term(weight, data[k], here.distribution, old_log_prob)
-            at = here.differentiate(self._terms[k].loss)
-            self.loss = self.loss + at.loss
-            gradients[k] = at.gradient
-        self.gradient = _pull_back(steps, gradients)
+        passes = self._passes(self.thetas)
+        self._behaviours = [
+            Behaviour(p.distribution, p.distribution.log_prob(term.samples.actions))
+            for p, term in zip(passes, terms, strict=True)
+        ]
+        self.loss, self.gradient = self._derive(steps, passes)
+
+    def differentiate(self, params: Params) -> tuple[Tensor, Params]:
+        """Losses ``[m]`` and their gradients ``[m, ...]`` at other meta-parameters."""
+        steps = self._adapt(params, self._second_order)
+        return self._derive(steps, self._passes(self._thetas(params, steps)))
 
     @torch.no_grad()
-    def evaluate(self, params: Params) -> tuple[Tensor, Tensor]:
-        """Losses ``[m]`` and KLs from the old policies ``[m]`` at a candidate for θ."""
+    def evaluate(self, params: Params) -> tuple[Tensor, list[Tensor]]:
+        """Losses ``[m]``, and of every term the KL from the old policy ``[m]``, at a candidate."""
         thetas = self._thetas(params, self._adapt(params, second_order=False))
-        loss, kl = torch.zeros_like(self.loss), torch.zeros_like(self.loss)
-        for k, term in self._terms.items():
-            new = self._adaptation.policy(thetas[k], term.samples.observations)
-            loss = loss + term.loss(new)
-            kl = kl + term.weight * mean_kl(term.old, new, term.samples.weights)
-        return loss, kl
+        loss, kls = torch.zeros_like(self.loss), []
+        for term, old in zip(self._terms, self._behaviours, strict=True):
+            new = self._adaptation.policy(thetas[term.step], term.samples.observations)
+            loss = loss + term.loss(new, old, term.samples)
+            kls.append(mean_kl(old.distribution, new, term.samples.weights))
+        return loss, kls
 
     def _adapt(self, params: Params, second_order: bool) -> list[InnerStep]:
-        """Adapt all tasks from one θ through all steps on the data at hand."""
-        theta = stack(params, len(self._data[0].weights))
+        """Adapt all tasks from the same meta-parameters through all steps on the data at hand."""
+        theta = self._stack(params)
         steps: list[InnerStep] = []
-        for k, samples in enumerate(self._data[:-1]):
+        for k, samples in enumerate(self._data):
             steps.append(self._adaptation.step(theta, samples, k, second_order=second_order))
             theta = steps[-1].adapted
         return steps
 
     def _thetas(self, params: Params, steps: Sequence[InnerStep]) -> list[Params]:
         """θ_0, …, θ_K, stacked."""
-        return [stack(params, len(self._data[0].weights)), *(step.adapted for step in steps)]
+        return [self._stack(params), *(step.adapted for step in steps)]
+
+    def _passes(self, thetas: Sequence[Params]) -> list[PolicyPass]:
+        """Of every term's policy through its samples."""
+        return [
+            PolicyPass(self._adaptation.policy, thetas[term.step], term.samples.observations)
+            for term in self._terms
+        ]
+
+    def _derive(
+        self, steps: Sequence[InnerStep], passes: Sequence[PolicyPass]
+    ) -> tuple[Tensor, Params]:
+        loss = torch.zeros_like(self._terms[0].samples.weights[:, 0])
+        gradients: dict[int, Params] = {}
+        for term, old, here in zip(self._terms, self._behaviours, passes, strict=True):
+            at = here.differentiate(partial(_loss, term, old))
+            loss = loss + at.loss
+            gradients[term.step] = _add(gradients.get(term.step, {}), at.gradient)
+        return loss, _pull_back(steps, gradients)
+
+    def _stack(self, params: Params) -> Params:
+        return stack(params, len(self._terms[0].samples.weights))
 
 
 class _Curvature:
@@ -172,38 +280,35 @@ class _Curvature:
         adaptation: Adaptation,
         thetas: Sequence[Params],
         data: Sequence[Samples],
-        weights: Sequence[float],
+        terms: Sequence[Term],
         second_order: bool,
     ) -> None:
-        self._num_tasks = len(data[0].weights)
+        self._num_tasks = len(terms[0].samples.weights)
         self._steps = [
             adaptation.step(theta, samples, k, second_order=second_order)
-            for k, (theta, samples) in enumerate(zip(thetas[:-1], data[:-1], strict=True))
+            for k, (theta, samples) in enumerate(zip(thetas[:-1], data, strict=True))
         ]
         self._passes = {
-            k: PolicyPass(adaptation.policy, thetas[k], data[k].observations)
-            for k, weight in enumerate(weights)
-            if weight > 0
+            term.step: PolicyPass(adaptation.policy, thetas[term.step], term.samples.observations)
+            for term in terms
         }
         # The weight of a term is one on its rows.
-        self._rows = {k: weights[k] * data[k].weights for k in self._passes}
+        self._rows = {term.step: term.trust * term.samples.weights for term in terms}
 
     def product(self, direction: Params) -> Params:
-        """Each task's own F_m v ``[m, ...]`` for a direction v of θ."""
+        """Each task's own F_m v ``[m, ...]`` for a direction v of the meta-parameters."""
         moved = stack(direction, self._num_tasks)
         products: dict[int, Params] = {}
         for k in range(len(self._steps) + 1):
             if k > 0:
-                moved = self._steps[k - 1].jacobian_product(moved)
+                moved = self._steps[k - 1].push_forward(moved)
             if k in self._passes:
                 products[k] = self._passes[k].fisher_product(self._rows[k], moved)
         return _pull_back(self._steps, products)
 
 
-def _split(data: Sequence[Samples], width: int) -> list[tuple[slice, list[Samples]]]:
-    """The tasks in blocks, for all steps alike."""
-    longest = max(data, key=lambda samples: samples.weights.shape[1])
-    return [(b, [samples.tasks(b) for samples in data]) for b in longest.blocks(width)]
+def _loss(term: Term, old: Behaviour, new: Distribution) -> Tensor:
+    return term.loss(new, old, term.samples)
 
 
 def _pull_back(steps: Sequence[InnerStep], at: Mapping[int, Params]) -> Params:
@@ -211,13 +316,12 @@ def _pull_back(steps: Sequence[InnerStep], at: Mapping[int, Params]) -> Params:
     total: Params = {}
     for k in range(len(steps), -1, -1):
         if k in at:
-            total = {name: p + total[name] if total else p for name, p in at[k].items()}
+            total = _add(total, at[k])
         if k > 0 and total:
-            total = steps[k - 1].jacobian_product(total)
+            total = steps[k - 1].pull_back(total)
     return total
 
 
-def _mean(blocks: Sequence[Params]) -> Tensor:
-    """The mean over all tasks, flat ``[P]``, of blocks ``[m, ...]``."""
-    names = blocks[0]
-    return flatten(mean_over_tasks({n: torch.cat([b[n] for b in blocks]) for n in names}))
+def _add(a: Params, b: Params) -> Params:
+    """a + b, where either may lack some."""
+    return a | {name: p + a[name] if name in a else p for name, p in b.items()}

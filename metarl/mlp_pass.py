@@ -10,12 +10,12 @@ accumulation in place, and nothing that is constant is computed again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Activation = Literal["tanh", "relu"]
+from metarl.activations import Activation, activate_
+
 Layers = Sequence[tuple[Tensor, Tensor]]  # of weight [M, in, out] and bias [M, out]
 
 
@@ -37,7 +37,7 @@ class MLPPass:
         self._inputs = [x]  # of every layer
         self._slopes: list[Tensor] = []  # φ′ of every hidden layer
         for weight, bias in layers[:-1]:
-            h = _activate_(torch.baddbmm(bias.unsqueeze(1), self._inputs[-1], weight), activation)
+            h = activate_(torch.baddbmm(bias.unsqueeze(1), self._inputs[-1], weight), activation)
             self._inputs.append(h)
             # tanh′ = 1 − tanh²; relu′ is 1 where relu > 0, and relu is never below.
             slope = h.square().neg_().add_(1.0) if activation == "tanh" else h.sign()
@@ -115,7 +115,3 @@ class MLPPass:
                 bend = bends[i - 1]
                 delta_t = below if bend is None else below.addcmul_(bend, tangents[i - 1])
         return gradients
-
-
-def _activate_(z: Tensor, activation: Activation) -> Tensor:
-    return z.tanh_() if activation == "tanh" else z.relu_()

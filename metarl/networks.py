@@ -15,8 +15,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.activations import Activation, activate_
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
-from metarl.mlp_pass import Activation
 from metarl.params import Params
 from metarl.types import Decision, Inputs
 
@@ -78,6 +78,13 @@ class MLPPolicy:
         return Categorical if self.discrete else DiagonalGaussian
 
     @property
+    def parameter_names(self) -> list[str]:
+        """The names of its parameters, first layer to last, and log σ."""
+        layers = range(len(self.hidden_sizes) + 1)
+        names = [f"layer{i}.{part}" for i in layers for part in ("weight", "bias")]
+        return names if self.discrete else [*names, "log_std"]
+
+    @property
     def widest(self) -> int:
         """The width of the widest layer."""
         return max(self.observation_dim, self.action_dim, *self.hidden_sizes)
@@ -118,11 +125,10 @@ class MLPPolicy:
         """
         if observation.ndim != 3:
             raise ValueError(f"observations must be [M, N, o], got {tuple(observation.shape)}")
-        activation = torch.tanh if self.activation == "tanh" else torch.relu
         x = observation
         for i, (weight, bias) in enumerate(self.layers(params)):
             if i > 0:
-                x = activation(x)
+                x = activate_(x, self.activation)
             x = torch.baddbmm(bias.unsqueeze(1), x, weight)  # [M, N, out]
         return self.head(x, params)
 

@@ -38,7 +38,7 @@ class PolicyPass:
 
     Args:
         policy: The policy.
-        params: Stacked parameters ``[M, ...]``.
+        params: Stacked parameters ``[M, ...]``; those that are not the policy's are left alone.
         observations: ``[M, N, o]``.
 
     Attributes:
@@ -49,7 +49,7 @@ class PolicyPass:
         self, policy: MLPPolicy, params: Mapping[str, Tensor], observations: Tensor
     ) -> None:
         self._policy = policy
-        self._params = params
+        self._params = {name: params[name] for name in policy.parameter_names}
         with torch.no_grad():
             layers = policy.layers(params)
             self._network = MLPPass(layers, observations, policy.activation)

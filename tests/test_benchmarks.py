@@ -20,6 +20,7 @@ from benchmarks import (
     memory,
     meta_iteration,
     physics,
+    rl2,
     rollout,
     setting,
     update,
@@ -239,13 +240,36 @@ def test_evaluation_is_compared_with_the_physics_of_its_own_rounds(
     np.testing.assert_array_equal(ends[0], ends[1])
 
 
+def test_rl2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of two episodes, replayed to the very states in which they ended."""
+    ends: list[np.ndarray] = []
+    replayed = rl2.replay
+
+    def spied(env: Any, recording: Any) -> float:
+        if not ends:  # the lanes stand where the rollout left them
+            ends.append(env._qpos.copy())
+        seconds = replayed(env, recording)
+        ends.append(env._qpos.copy())
+        return seconds
+
+    monkeypatch.setattr(rl2, "replay", spied)
+    options = ["--tasks", "3", "--horizon", "6", "--width", "4", "--minibatches", "2"]
+    options += ["--threads", "1"]
+    record = measured(rl2, tmp_path, *options, "--repeats", "1", tiny=False)
+    assert record["summary"]["env_steps"] == 3 * 6 * 2
+    seconds = record["rows"][0]["seconds"]
+    assert seconds["iteration"] == pytest.approx(seconds["rollout"] + seconds["update"])
+    np.testing.assert_array_equal(ends[0], ends[1])
+
+
 def test_growth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With made-up points: an update whose ratio to the physics grows by a half, all else even."""
     asked = []
 
-    def measure(axis: str, value: int, options: list[str]) -> dict[str, Any]:
+    def measure(of: str, axis: str, value: int, options: list[str]) -> dict[str, Any]:
+        assert of == "meta_iteration"
         asked.append((axis, value, options))
         even = {"seconds": 2.0, "ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.1}
         summary = dict.fromkeys(PARTS, even) | {"reference": {"seconds": 2.0}}
@@ -294,10 +318,13 @@ def test_thread_counts_double_up_to_the_cores() -> None:
 @pytest.mark.slow
 def test_a_point_of_growth_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     options = ["--episodes", "2", "--horizon", "5", "--repeats", "1", "--threads", "1"]
-    record = growth.measure("tasks", 3, options)
+    record = growth.measure("meta_iteration", "tasks", 3, options)
     assert record["summary"]["env_steps"] == 3 * 2 * 5 * 2
     with pytest.raises(UserError, match=r"The point tasks 0 failed: .*0 is less than 1"):
-        growth.measure("tasks", 0, options)
+        growth.measure("meta_iteration", "tasks", 0, options)
+    short = ["--minibatches", "1", "--horizon", "5", "--repeats", "1", "--threads", "1"]
+    record = growth.measure("rl2", "episodes", 3, [*short, "--tasks", "2"])
+    assert growth.point("rl2", "episodes", 3, record)["env_steps"] == 2 * 3 * 5
 
 
 def test_memory(tmp_path: Path) -> None:

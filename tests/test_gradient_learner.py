@@ -59,7 +59,7 @@ def play(learner: Learner, env: TaskVectorEnv, key: Key) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=["early ends", "discrete"])
-@pytest.mark.parametrize("options", [{}, {"inner_estimator": "ratio", "gae_lambda": 0.9}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"inner_estimator": "lvc", "gae_lambda": 0.9}], ids=str)
 def test_own_loop_reproduces_training(make: Any, options: dict[str, Any]) -> None:
     env = make(3 * LANES)
     maml = agent(env, **options)

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from envs.registry import import_class
 
-NAMES = {"maml": "metarl.algorithms.maml:MAML", "rl2": "metarl.algorithms.rl2:RL2"}
+NAMES = {
+    "anil": "metarl.algorithms.anil:ANIL",
+    "e_maml": "metarl.algorithms.e_maml:EMAML",
+    "fomaml": "metarl.algorithms.maml:FOMAML",
+    "maml": "metarl.algorithms.maml:MAML",
+    "meta_sgd": "metarl.algorithms.meta_sgd:MetaSGD",
+    "promp": "metarl.algorithms.promp:ProMP",
+    "reptile": "metarl.algorithms.reptile:Reptile",
+    "rl2": "metarl.algorithms.rl2:RL2",
+}
 
 
 def algorithm_class(name: str) -> type:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.algorithms.maml import MAML, MAMLBatch, MAMLConfig
+from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.gradient_meta_learner import GradientBatch
 from metarl.inner_loop import Adaptation
 from metarl.losses import (
     Samples,
@@ -59,14 +60,14 @@ def make_samples(seed: int, action_space: spaces.Space = CONTINUOUS) -> Samples:
     )
 
 
-def make_batch(maml: MAML, space: spaces.Space = CONTINUOUS, steps: int = 1) -> MAMLBatch:
+def make_batch(maml: MAML, space: spaces.Space = CONTINUOUS, steps: int = 1) -> GradientBatch:
     inner = [make_samples(k, space) for k in range(steps)]
     data = [*inner, make_samples(99, space)]
-    return MAMLBatch(1, np.zeros((M, 1)), data, env_steps=0, metrics={})
+    return GradientBatch(1, np.zeros((M, 1)), data, env_steps=0, metrics={})
 
 
 def objective_by_hand(
-    maml: MAML, batch: MAMLBatch, x: torch.Tensor, old: dict[tuple[int, int], torch.Tensor]
+    maml: MAML, batch: GradientBatch, x: torch.Tensor, old: dict[tuple[int, int], torch.Tensor]
 ) -> torch.Tensor:
     """The meta-objective one task at a time, unrolled through plain autograd.
 
@@ -99,7 +100,7 @@ def pick(samples: Samples, m: int) -> Samples:
     return Samples(*(x[m : m + 1][:, keep] for x in fields))
 
 
-def meta_gradient(maml: MAML, batch: MAMLBatch) -> torch.Tensor:
+def meta_gradient(maml: MAML, batch: GradientBatch) -> torch.Tensor:
     """The gradient that `update` hands to TRPO."""
     seen: list[torch.Tensor] = []
 
@@ -206,7 +207,7 @@ def test_the_two_estimators_share_the_first_derivative_and_not_the_second() -> N
         make_maml(inner_estimator=e).adaptation.step(
             stack(maml.params, M), data, 0, second_order=True
         )
-        for e in ("log_prob", "ratio")
+        for e in ("log_prob", "lvc")
     ]
     for name in v:
         torch.testing.assert_close(steps[0].adapted[name], steps[1].adapted[name])

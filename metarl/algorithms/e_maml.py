@@ -1,0 +1,60 @@
+"""E-MAML (Stadie, Yang, Houthooft, Chen, Duan, Wu, Abbeel and Sutskever 2018): exploring counts.
+
+MAML takes the episodes before adaptation as given. But the meta-parameters chose how to play them,
+and the adapted policy is better where they told more: the expectation over D_k ~ π_θk has a
+gradient of its own,
+
+    ∇J = MAML's + Σ_{k<K} E[ R(θ_K) ∇_θ log π_θk(D_k) ],   log π(D) = Σ_{B episodes} Σ_t log π(a|s).
+
+Here it is one more surrogate on every D_k, with one advantage for all samples of a task: its return
+after the last step over the mean of the meta-batch's other tasks, which is no function of D_k and
+so leaves the gradient unbiased. Without ``normalize_advantages`` and with ``exploration_weight`` 1
+the sum is the gradient of the expected return itself (γ = λ = 1); normalised, the term is
+standardised over the tasks as the others are within them, and its weight is a setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from metarl.gradient_meta_learner import GradientBatch
+from metarl.meta_objective import Term, surrogate
+from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+
+
+class EMAMLConfig(SurrogateConfig):
+    """What can be set of E-MAML."""
+
+    name: Literal["e_maml"] = "e_maml"
+    tasks: int = Field(40, ge=2, description="tasks of a meta-batch; each is judged by the others")
+    exploration_weight: float = Field(
+        1.0, gt=0, description="of the return after adaptation on the episodes before it"
+    )
+
+
+class EMAML(SurrogateMetaLearner):
+    """E-MAML."""
+
+    config_class: ClassVar[type[BaseModel]] = EMAMLConfig
+
+    def terms(self, batch: GradientBatch) -> list[Term]:
+        """MAML's, and the exploration of every step before the last."""
+        credit = self.config.exploration_weight * self._credit(batch.returns[-1])
+        explored = []
+        for k, samples in enumerate(batch.data[:-1]):
+            advantages = credit.unsqueeze(1).expand_as(samples.weights)
+            judged = replace(samples, advantages=advantages)
+            explored.append(Term(k, judged, surrogate(clip=self.clip())))
+        return super().terms(batch) + explored
+
+    def _credit(self, returns: Tensor) -> Tensor:
+        """Every task's advantage ``[M]`` for how its episodes before adaptation were played."""
+        others = (returns.sum() - returns) / (len(returns) - 1)
+        if self.config.normalize_advantages:
+            return (returns - others) / (returns.std() + 1e-8)
+        # A task's loss is a mean over B episodes and the likelihood of D_k a product over them.
+        return self.config.episodes * (returns - others)

@@ -1,0 +1,89 @@
+"""Proximal meta-policy search (ProMP, Rothfuss, Lee, Clavera, Asfour and Abbeel 2019).
+
+    J(θ) = J_clip(θ') − η KL(π_θ,old ‖ π_θ),   θ' = θ − α ∇L_LR(θ),            (eqs. 15 and 16)
+
+with PPO's clipped surrogate of the adapted policy, several gradient steps on the same data, and the
+inner likelihood-ratio surrogate L_LR = −E[π_θ/π_θ,old Â], whose Hessian has low variance (LVC,
+eq. 13) and which stays right as θ moves away from what sampled the data. The KL penalty on the
+policies before each step keeps θ there; its coefficient halves or doubles after an iteration whose
+KL was below target/1.5 or above 1.5 · target (Schulman et al. 2017, section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from metarl.gradient_meta_learner import GradientBatch
+from metarl.meta_objective import MetaObjective, Term, kl_penalty
+from metarl.params import flatten
+from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+
+
+class ProMPConfig(SurrogateConfig):
+    """What can be set of ProMP."""
+
+    name: Literal["promp"] = "promp"
+    outer: Literal["ppo"] = "ppo"
+    inner_estimator: Literal["lvc"] = "lvc"
+    first_order: Literal[False] = False
+    kl_coefficient: float = Field(5e-4, ge=0, description="η before training; 0: no penalty")
+    kl_target: float = Field(
+        0.01, gt=0, description="KL of an update before each step, nats, to which η adapts"
+    )
+
+    @field_validator("outer", mode="before")
+    @classmethod
+    def _only_ppo(cls, value: Any) -> Any:
+        if value in ("trpo", "adam"):
+            raise ValueError(
+                f"outer must be ppo for promp, whose objective is the clipped one, not {value}: "
+                f"for the low-variance curvature with {value} take maml with inner_estimator lvc"
+            )
+        return value
+
+
+class ProMP(SurrogateMetaLearner):
+    """ProMP."""
+
+    config_class: ClassVar[type[BaseModel]] = ProMPConfig
+
+    def __init__(self, config: ProMPConfig, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        self.kl_coefficients = [config.kl_coefficient] * config.adaptation_steps
+
+    def terms(self, batch: GradientBatch) -> list[Term]:
+        """The adapted policies' clipped surrogates, and the penalties on those before each step."""
+        penalties = [
+            Term(k, batch.data[k], kl_penalty(coefficient))
+            for k, coefficient in enumerate(self.kl_coefficients)
+        ]
+        return penalties + super().terms(batch)
+
+    def conclude(self, objective: MetaObjective) -> dict[str, float]:
+        """η follows the KL that the update brought."""
+        metrics = super().conclude(objective)
+        steps = len(self.kl_coefficients)  # whose terms come first
+        found = objective.divergences(flatten(self.params))[:steps]
+        for k, kl in enumerate(map(float, found)):
+            if kl < self.config.kl_target / 1.5:
+                self.kl_coefficients[k] /= 2
+            elif kl > self.config.kl_target * 1.5:
+                self.kl_coefficients[k] *= 2
+            metrics[f"kl/before_step_{k + 1}"] = kl
+            metrics[f"kl/coefficient_{k + 1}"] = self.kl_coefficients[k]
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base's, and the penalties' coefficients."""
+        return super().state_dict() | {"kl_coefficients": list(self.kl_coefficients)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit.
+
+        Raises:
+            ValueError: if the parameters are not those of this policy.
+        """
+        super().load_state_dict(state)
+        self.kl_coefficients = [float(x) for x in state["kl_coefficients"]]

@@ -1,0 +1,108 @@
+"""Reptile (Nichol, Achiam and Schulman 2018) for policies.
+
+Adapt to every task by several gradient steps, each on fresh episodes, and move the meta-parameters
+towards where they led:
+
+    θ ← θ + ε E_task[ θ_{K+1} − θ ],   θ_{k+1} = θ_k − α_k ∇L_task(θ_k; D_k),  k = 0..K,
+
+or let Adam take −E_task[θ_{K+1} − θ] for a gradient (their section 2). No derivative passes through
+the adaptation; what a first step gains from a second one enters by the steps themselves (their
+section 5.1), so K must be at least 1. The last step, on the episodes after adaptation, is taken in
+the update, so that no episode is wasted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from gymnasium import spaces
+from pydantic import BaseModel, Field, field_validator
+
+from metarl.gradient_meta_learner import (
+    AdaptationConfig,
+    GradientBatch,
+    GradientMetaLearner,
+    check_finite,
+)
+from metarl.outer import Adam, AdamState
+from metarl.params import flatten, mean_over_tasks, stack, to_device, unflatten
+
+
+class ReptileConfig(AdaptationConfig):
+    """What can be set of Reptile."""
+
+    name: Literal["reptile"] = "reptile"
+    adaptation_steps: int = Field(
+        2, ge=1, description="inner gradient steps in training; the update takes one more"
+    )
+    inner_estimator: Literal["log_prob"] = Field(
+        "log_prob", description="inner objective; there is no Hessian in which others would differ"
+    )
+    outer: Literal["sgd", "adam"] = Field("sgd", description="what moves the meta-parameters")
+    lr: float = Field(1.0, gt=0, description="ε, the share of the way to go; or Adam's step size")
+
+    @field_validator("outer", mode="before")
+    @classmethod
+    def _no_surrogate(cls, value: Any) -> Any:
+        if value in ("trpo", "ppo"):
+            raise ValueError(
+                f"outer must be sgd or adam for reptile, not {value}: it follows where the "
+                f"adaptation led, and has no surrogate that {value} could improve"
+            )
+        return value
+
+
+class Reptile(GradientMetaLearner):
+    """Reptile."""
+
+    config_class: ClassVar[type[BaseModel]] = ReptileConfig
+
+    def __init__(
+        self,
+        config: ReptileConfig,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(config, observation_space, action_space, seed, device)
+        self.adam = AdamState.fresh(flatten(self.params))
+
+    def update(self, batch: GradientBatch) -> dict[str, float]:
+        """Adapt once more, and follow the mean of the tasks.
+
+        Raises:
+            FloatingPointError: a loss or an adapted parameter is not finite.
+        """
+        theta = stack(self.params, len(batch.tasks))
+        for k, samples in enumerate(batch.data):
+            step = self.adaptation.step(theta, samples, k)
+            theta = step.adapted
+        x = flatten(self.params)
+        towards = flatten(mean_over_tasks(theta)) - x
+        check_finite(step.loss, towards, batch.tasks)
+        if self.config.outer == "adam":
+            x, self.adam = Adam().step(x, -towards, self.adam, self.config.lr)
+        else:
+            x = x + self.config.lr * towards
+        self.params = unflatten(x, self.params)
+        return {"gradient_norm": float(towards.norm())} | self._policy_metrics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The meta-parameters and Adam's memory."""
+        moments = {"mean": self.adam.mean, "square": self.adam.square}
+        return super().state_dict() | {
+            "adam": to_device(moments, "cpu"),
+            "adam_step": self.adam.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit.
+
+        Raises:
+            ValueError: if the parameters are not those of this policy.
+        """
+        super().load_state_dict(state)
+        moments = to_device(state["adam"], self.device)
+        self.adam = AdamState(int(state["adam_step"]), moments["mean"], moments["square"])
