@@ -154,8 +154,8 @@ def _step(
         "actions": decision.action,
         "log_probs": decision.log_prob,
         "rewards": rewards,
-        "terminated": torch.from_numpy(terminated).view(shape),
-        "truncated": torch.from_numpy(truncated).view(shape),
+        "terminated": torch.from_numpy(terminated.copy()).view(shape),
+        "truncated": torch.from_numpy(truncated.copy()).view(shape),
         "valid": torch.from_numpy(valid).view(shape),
         "episode_start": inputs.episode_start,
     }
