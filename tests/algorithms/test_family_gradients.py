@@ -173,32 +173,41 @@ class Judged(NamedTuple):
         return self.new, self.old, self.play, self.m
 
 
+def weight(algorithm: Any, at: Judged) -> float:
+    """Of the return after k steps; the last's alone unless chosen."""
+    chosen = algorithm.config.outer_weights
+    return float(at.last) if chosen is None else chosen[at.k] / sum(chosen)
+
+
 def maml_objective(algorithm: Any, at: Judged) -> Tensor:
-    if not at.last:
+    if weight(algorithm, at) == 0:
         return torch.zeros((), dtype=F64)
     if algorithm.config.outer == "ppo":
-        return clipped(*at.args(), algorithm.config.clip)
-    return surrogate(*at.args())
+        return weight(algorithm, at) * clipped(*at.args(), algorithm.config.clip)
+    return weight(algorithm, at) * surrogate(*at.args())
 
 
 def e_maml_objective(algorithm: EMAML, at: Judged) -> Tensor:
+    judged = maml_objective(algorithm, at)
     if at.last:
-        return surrogate(*at.args())
+        return judged
     other = [float(r) for m, r in enumerate(RETURNS) if m != at.m]
     credit = float(RETURNS[at.m]) - sum(other) / len(other)
     # The returns 1, 2, 6 have mean 3 and variance (4 + 1 + 9) / 2; 1e-8 guards against equal ones.
     scale = 1 / (math.sqrt(7) + 1e-8) if algorithm.config.normalize_advantages else B
-    return algorithm.config.exploration_weight * surrogate(*at.args(), credit=scale * credit)
+    explored = surrogate(*at.args(), credit=scale * credit)
+    return judged + algorithm.config.exploration_weight * explored
 
 
 def promp_objective(algorithm: ProMP, at: Judged) -> Tensor:
+    judged = maml_objective(algorithm, at)
     if at.last:
-        return clipped(*at.args(), algorithm.config.clip)
-    return algorithm.kl_coefficients[at.k] * divergence(*at.args())
+        return judged
+    return judged + algorithm.kl_coefficients[at.k] * divergence(*at.args())
 
 
 def kl_objective(algorithm: Any, at: Judged) -> Tensor:
-    return divergence(*at.args()) if at.last else torch.zeros((), dtype=F64)
+    return weight(algorithm, at) * divergence(*at.args())
 
 
 class Unrolled:
@@ -233,7 +242,7 @@ class Unrolled:
         gradient = torch.autograd.grad(loss, [theta[n] for n in names], create_graph=True)
         moved = dict(theta)
         for n, g in zip(names, gradient, strict=True):
-            if isinstance(self.algorithm, FOMAML):
+            if config.first_order:
                 g = g.detach()
             moved[n] = theta[n] - INNER_LR[min(k, 1)] * params.get(f"rate.{n}", 1.0) * g
         return moved
@@ -291,6 +300,10 @@ CASES = {
     **estimators(1, CATEGORICAL),
     "fomaml": Case(FOMAML, maml_objective, {}, 2),
     "e_maml-raw": Case(EMAML, e_maml_objective, {"normalize_advantages": False}),
+    "e_maml-weights": Case(EMAML, e_maml_objective, {"outer_weights": (1.0, 0.0, 3.0)}, 2),
+    "promp-weights": Case(ProMP, promp_objective, {"outer_weights": (1.0, 2.0)}),
+    "meta_sgd-first_order": Case(MetaSGD, maml_objective, {"first_order": True}, 2),
+    "meta_sgd-no_steps": Case(MetaSGD, maml_objective, {}, 0),
     "maml-ppo": Case(MAML, maml_objective, {"outer": "ppo"}),
     "anil-dice": Case(ANIL, maml_objective, {"inner_estimator": "dice"}, 2),
 }
@@ -423,7 +436,9 @@ def test_the_estimators_differ_in_the_meta_gradient_and_not_in_the_step() -> Non
         "meta_sgd-2-gaussian",
         "meta_sgd-1-categorical",
         "anil-2-gaussian",
+        "meta_sgd-first_order",
         "e_maml-2-gaussian",
+        "e_maml-weights",
         "maml_dice-1-gaussian",
         "maml_lvc_stored-2-gaussian",
     ],
