@@ -2,7 +2,7 @@
 
 For an inner loss L_m and a step size α, MAML adapts
 
-    θ'_m = θ_m − α ∇L_m(θ_m),           (Finn et al. 2017, eq. 1)
+    θ'_m = θ_m − α ∇L_m(θ_m),           (Finn et al. 2017, section 2.2)
 
 whose Jacobian is I − α H_m with the symmetric Hessian H_m = ∇²L_m(θ_m). Products with it are all
 that the outer loop needs: a chain of them pulls a gradient back to the meta-parameters, and pushes
@@ -109,7 +109,7 @@ class Adaptation:
         estimator: Of the inner loss. All have the policy gradient as their first derivative; the
             second ones differ. "log_prob": −E[log π Â], whose Hessian is biased (MAML's code);
             "lvc": −E[π/π_old Â], which lacks the dependence of later steps on earlier ones and has
-            low variance (Rothfuss et al. 2019, eq. 13); "dice": unbiased
+            low variance (Rothfuss et al. 2019, section 5); "dice": unbiased
             (:func:`metarl.losses.dice_loss`).
         discount: γ.
         gae_lambda: λ.

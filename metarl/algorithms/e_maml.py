@@ -9,8 +9,10 @@ gradient of its own,
 Here it is one more surrogate on every D_k, with one advantage for all samples of a task: its return
 after the last step over the mean of the meta-batch's other tasks, which is no function of D_k and
 so leaves the gradient unbiased. Without ``normalize_advantages`` and with ``exploration_weight`` 1
-the sum is the gradient of the expected return itself (γ = λ = 1); normalised, the term is
-standardised over the tasks as the others are within them, and its weight is a setting.
+the sum is the gradient of the expected return after adaptation, over the horizon (γ = λ = 1, every
+episode as long as that, ``inner_estimator`` log_prob: the Hessians of the others hold part of the
+same influence on D_k, and it would count twice; Rothfuss et al. 2019, section 4). Normalised, the
+advantage is divided by its returns' standard deviation over the tasks, and its weight is a setting.
 """
 
 from __future__ import annotations

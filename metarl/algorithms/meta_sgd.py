@@ -1,6 +1,6 @@
 """Meta-SGD (Li, Zhou, Chen and Li 2017): the step sizes are learned with the parameters.
 
-    θ'_m = θ − α ⊙ ∇L_m(θ),   min over (θ, α) of E_task[ L_task(θ') ]            (eqs. 1 and 4)
+    θ'_m = θ − α ⊙ ∇L_m(θ),   min over (θ, α) of E_task[ L_task(θ') ]
 
 Every parameter has a step size of its own, which may become negative: the adaptation learns a
 direction as well as a length. Here α = α_k r, with MAML's step sizes α_k as the unit and rates r

@@ -1,10 +1,10 @@
 """Proximal meta-policy search (ProMP, Rothfuss, Lee, Clavera, Asfour and Abbeel 2019).
 
-    J(θ) = J_clip(θ') − η KL(π_θ,old ‖ π_θ),   θ' = θ − α ∇L_LR(θ),            (eqs. 15 and 16)
+    J(θ) = J_clip(θ') − η KL(π_θ,old ‖ π_θ),   θ' = θ − α ∇L_LR(θ),            (section 6)
 
 with PPO's clipped surrogate of the adapted policy, several gradient steps on the same data, and the
 inner likelihood-ratio surrogate L_LR = −E[π_θ/π_θ,old Â], whose Hessian has low variance (LVC,
-eq. 13) and which stays right as θ moves away from what sampled the data. The KL penalty on the
+section 5) and which stays right as θ moves away from what sampled the data. The KL penalty on the
 policies before each step keeps θ there; its coefficient halves or doubles after an iteration whose
 KL was below target/1.5 or above 1.5 · target (Schulman et al. 2017, section 4).
 """

@@ -5,7 +5,7 @@ towards where they led:
 
     θ ← θ + ε E_task[ θ_{K+1} − θ ],   θ_{k+1} = θ_k − α_k ∇L_task(θ_k; D_k),  k = 0..K,
 
-or let Adam take −E_task[θ_{K+1} − θ] for a gradient (their section 2). No derivative passes through
+or let Adam take −E_task[θ_{K+1} − θ] for a gradient (their section 3). No derivative passes through
 the adaptation; what a first step gains from a second one enters by the steps themselves (their
 section 5.1), so K must be at least 1. The last step, on the episodes after adaptation, is taken in
 the update, so that no episode is wasted.
