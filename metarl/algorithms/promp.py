@@ -32,15 +32,19 @@ class ProMPConfig(SurrogateConfig):
         Literal["lvc"], because("ProMP is made of it; maml takes the others")
     ] = Field("lvc", description="inner objective: always the likelihood ratio")
     first_order: Annotated[
-        Literal[False], because("its low-variance curvature is a second-order term")
+        Literal[False], because("ProMP's low-variance curvature is a second-order term")
     ] = Field(False, description="never: the second-order term is ProMP's own")
     outer: Annotated[
         Literal["ppo"],
-        because("its objective is PPO's; trpo and adam go with maml and inner_estimator lvc"),
+        because("ProMP's objective is PPO's; trpo and adam go with maml and inner_estimator lvc"),
     ] = Field("ppo", description="what moves the meta-parameters")
-    kl_coefficient: float = Field(5e-4, ge=0, description="η before training; 0: no penalty")
+    kl_coefficient: float = Field(
+        5e-4, ge=0, description="η at the start, weight of the KL before each step; 0: none"
+    )
     kl_target: float = Field(
-        0.01, gt=0, description="KL of an update before each step, nats, to which η adapts"
+        0.01,
+        gt=0,
+        description="KL of the policy before each step over an update, nats; η follows it",
     )
 
 

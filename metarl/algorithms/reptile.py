@@ -47,7 +47,7 @@ class ReptileConfig(AdaptationConfig):
     lr: float | None = Field(
         None,
         gt=0,
-        description="ε, the share of the way to go, or Adam's step size; null: 1 or 0.001",
+        description="ε, the share of the way to go, or Adam's step size; null: 1, for Adam 0.001",
     )
 
 

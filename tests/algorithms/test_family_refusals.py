@@ -12,10 +12,10 @@ from tests.programs import write_config
 from tests.test_end_to_end import refusal
 
 REFUSED = {
-    "promp --outer trpo": "algorithm.outer is 'trpo', but must be ppo: its objective is PPO's",
+    "promp --outer trpo": "algorithm.outer is 'trpo', but must be ppo: ProMP's objective is",
     "promp --outer adam": "trpo and adam go with maml and inner_estimator lvc.",
     "promp --inner_estimator dice": "algorithm.inner_estimator is 'dice', but must be lvc: ProMP",
-    "promp --first_order true": "algorithm.first_order is true, but must be false: its low-var",
+    "promp --first_order true": "algorithm.first_order is true, but must be false: ProMP's low-var",
     "promp --max_kl 0.02": "max_kl is 0.02, but is a setting of outer trpo, and outer is ppo",
     "promp --adaptation_steps 0": "must be at least 1: without an adaptation step there is no KL",
     "reptile --outer trpo": "algorithm.outer is 'trpo', but must be one of sgd, adam: Reptile goes",
