@@ -8,7 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from metarl.gradient_learner import GradientLearner
@@ -18,6 +27,20 @@ from metarl.networks import Activation, MLPPolicy, PolicyActor
 from metarl.params import Params, check_shapes, detach, stack, to_device
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
+
+
+def because(reason: str) -> WrapValidator:
+    """Last in a field's ``Annotated`` type: why its values are restricted, told with a refusal."""
+
+    def check(value: Any, accept: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return accept(value)
+        except ValidationError as error:
+            rule = error.errors()[0]
+            told = rule.get("ctx", {}) | {"because": reason}
+            raise PydanticCustomError(rule["type"], rule["msg"], told) from None
+
+    return WrapValidator(check)
 
 
 class AdaptationConfig(BaseModel):

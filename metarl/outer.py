@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -114,6 +114,19 @@ class AdamState(NamedTuple):
     def fresh(cls, x: Tensor) -> AdamState:
         """Before the first update of parameters ``[P]``."""
         return cls(0, torch.zeros_like(x), torch.zeros_like(x))
+
+    def state_dict(self) -> dict[str, Any]:
+        """As a checkpoint holds it, on the CPU."""
+        moments = {"mean": self.mean.cpu(), "square": self.square.cpu()}
+        return {"adam": moments, "adam_step": self.step}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], device: torch.device | str) -> AdamState:
+        """What :meth:`state_dict` returned, which may stand among other things."""
+        moments = state["adam"]
+        return cls(
+            int(state["adam_step"]), moments["mean"].to(device), moments["square"].to(device)
+        )
 
 
 @dataclass(frozen=True)

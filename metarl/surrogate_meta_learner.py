@@ -21,7 +21,7 @@ from metarl.gradient_meta_learner import (
 )
 from metarl.meta_objective import MetaObjective, Term, surrogate
 from metarl.outer import TRPO, Adam, AdamState
-from metarl.params import detach, flatten, to_device, unflatten
+from metarl.params import detach, flatten, unflatten
 
 OuterOptimiser = Literal["trpo", "ppo", "adam"]
 _OF: dict[OuterOptimiser, tuple[str, ...]] = {
@@ -48,20 +48,22 @@ class SurrogateConfig(AdaptationConfig):
     )
     first_order: bool = Field(False, description="drop the second-order term of the meta-gradient")
     outer: OuterOptimiser = Field("trpo", description="what moves the meta-parameters")
-    max_kl: float = Field(0.01, gt=0, description="TRPO's trust region, nats")
+    max_kl: float = Field(0.01, gt=0, description="TRPO: trust region, nats")
     max_kl_decay: float = Field(
-        1.0, gt=0, le=1, description="factor on max_kl from one iteration to the next"
+        1.0, gt=0, le=1, description="TRPO: factor on max_kl from one iteration to the next"
     )
-    cg_steps: int = Field(10, ge=1, description="conjugate-gradient steps")
-    cg_damping: float = Field(1e-5, ge=0, description="added to the Fisher diagonal")
+    cg_steps: int = Field(10, ge=1, description="TRPO: conjugate-gradient steps")
+    cg_damping: float = Field(1e-5, ge=0, description="TRPO: added to the Fisher diagonal")
     curvature_every: int = Field(
-        1, ge=1, description="estimate the curvature, and only it, from every n-th step"
+        1, ge=1, description="TRPO: estimate the curvature, and only it, from every n-th env step"
     )
-    line_search_steps: int = Field(15, ge=1, description="line-search candidates at most")
-    line_search_ratio: float = Field(0.8, gt=0, lt=1, description="shrinkage between candidates")
-    lr: float = Field(1e-3, gt=0, description="Adam's step size, for PPO too")
-    clip: float = Field(0.2, gt=0, lt=1, description="PPO's ε")
-    outer_steps: int = Field(5, ge=1, description="PPO's gradient steps an iteration")
+    line_search_steps: int = Field(15, ge=1, description="TRPO: line-search candidates at most")
+    line_search_ratio: float = Field(
+        0.8, gt=0, lt=1, description="TRPO: shrinkage between candidates"
+    )
+    lr: float = Field(1e-3, gt=0, description="PPO and Adam: Adam's step size")
+    clip: float = Field(0.2, gt=0, lt=1, description="PPO: ε of the ratio")
+    outer_steps: int = Field(5, ge=1, description="PPO: gradient steps an iteration")
 
     @model_validator(mode="after")
     def _check_objective(self) -> SurrogateConfig:
@@ -75,21 +77,21 @@ class SurrogateConfig(AdaptationConfig):
             )
         if self.inner_estimator == "dice" and self.curvature_every > 1:
             raise ValueError(
-                f"curvature_every must be 1 with inner_estimator dice, which follows an episode "
-                f"through all of its steps, not {self.curvature_every}"
+                f"curvature_every is {self.curvature_every}, but must be 1 with inner_estimator "
+                "dice, which follows an episode through all of its steps"
             )
         if self.first_order and self.inner_estimator != "log_prob":
             raise ValueError(
-                f"inner_estimator must be log_prob where first_order drops the Hessian, in which "
-                f"alone the estimators differ, not {self.inner_estimator}"
+                f"inner_estimator is {self.inner_estimator}, but must be log_prob with "
+                "first_order: that drops the Hessian, in which alone the estimators differ"
             )
         for name in dict.fromkeys(name for names in _OF.values() for name in names):
             value, default = getattr(self, name), type(self).model_fields[name].default
             if name not in _OF[self.outer] and value != default:
                 users = " and ".join(outer for outer, names in _OF.items() if name in names)
                 raise ValueError(
-                    f"{name} is a setting of outer: {users}, and outer is {self.outer}: leave "
-                    f"{name} out, not {value}"
+                    f"{name} is {value}, but is a setting of outer {users}, and outer is "
+                    f"{self.outer}: leave it out"
                 )
         return self
 
@@ -167,10 +169,7 @@ class SurrogateMetaLearner(GradientMetaLearner):
     def state_dict(self) -> dict[str, Any]:
         """The meta-parameters, and Adam's memory where it is the optimiser: TRPO has none."""
         state = super().state_dict()
-        if self.config.outer == "trpo":
-            return state
-        moments = {"mean": self.adam.mean, "square": self.adam.square}
-        return state | {"adam": to_device(moments, "cpu"), "adam_step": self.adam.step}
+        return state if self.config.outer == "trpo" else state | self.adam.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, to the bit.
@@ -180,8 +179,7 @@ class SurrogateMetaLearner(GradientMetaLearner):
         """
         super().load_state_dict(state)
         if self.config.outer != "trpo":
-            moments = to_device(state["adam"], self.device)
-            self.adam = AdamState(int(state["adam_step"]), moments["mean"], moments["square"])
+            self.adam = AdamState.from_state(state, self.device)
 
     def _trust_region_step(
         self, objective: MetaObjective, batch: GradientBatch

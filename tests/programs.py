@@ -128,6 +128,13 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert torch.equal(value, second[name]), name
 
 
+def assert_same_state(a: Path, b: Path) -> None:
+    """The same metrics, and all that the algorithm remembers the same, to the bit."""
+    assert lines(a) == lines(b)
+    first, second = (load_checkpoint(run).state["algorithm"] for run in (a, b))
+    torch.testing.assert_close(first, second, rtol=0.0, atol=0.0)
+
+
 def files(run: Path, without: str = "evaluation") -> dict[str, bytes]:
     """Every file of a run folder, those under one folder apart."""
     return {

@@ -91,6 +91,7 @@ def test_metrics_hold_what_other_programs_read(run: Path) -> None:
     assert meta["torch_threads"] == 1
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_evaluations_repeat_and_leave_the_run_alone(run: Path, tmp_path: Path) -> None:
     here = copy(run, tmp_path / "run")
     before = files(here)
@@ -109,6 +110,7 @@ def test_evaluations_repeat_and_leave_the_run_alone(run: Path, tmp_path: Path) -
     assert len(content["tasks"]) == len(content["returns"][0]) == 40
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_evaluation_of_a_checkpoint_into_another_folder(run: Path, tmp_path: Path) -> None:
     before = files(run, without="")
     words = ["--run", str(run), "--checkpoint", "3", "--output", str(tmp_path / "out")]
@@ -119,6 +121,7 @@ def test_evaluation_of_a_checkpoint_into_another_folder(run: Path, tmp_path: Pat
     assert files(run, without="") == before
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_run_that_still_trains_can_be_evaluated(run: Path, tmp_path: Path) -> None:
     here = copy(run, tmp_path / "run")
     with open(here / "metrics.jsonl", "a") as metrics:
@@ -150,6 +153,7 @@ def test_output_that_cannot_be_written(run: Path, where: str) -> None:
     assert report.exists()
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_output_that_is_closed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after `>&-`, and for the children of some daemons."""
     monkeypatch.setattr(sys, "stdout", None)

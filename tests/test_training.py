@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,6 @@ CHEETAH = {
     "algorithm": {"tasks": 2, "episodes": 2, "hidden_sizes": [8]},
 }
 LINE = {"env": {"name": "tests.toy_envs:Line", "horizon": 5}}
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    server = Forks(tmp_path_factory.mktemp("forks"))
-    yield server
-    server.close()
 
 
 def trained(folder: Path, *argv: str, **changes: Any) -> Path:
@@ -214,6 +206,7 @@ def test_worker_processes_change_nothing(tmp_path: Path, env: str) -> None:
 # --- independence -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_validation_and_held_out_tasks_never_touch_training(tmp_path: Path) -> None:
     variants: list[dict[str, Any]] = [
         {"validation": {"enabled": False}},

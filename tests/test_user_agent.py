@@ -28,6 +28,7 @@ def measured(folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_an_agent_is_measured_by_the_same_protocol(
     config: Path,
     tmp_path: Path,
@@ -63,6 +64,7 @@ def test_an_agent_is_measured_by_the_same_protocol(
     assert Path("other/evaluation.json").read_bytes() != again
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_lists_are_actions_too(config: Path, tmp_path: Path) -> None:
     folders = []
     for name in ("Scout", "Lister"):
@@ -72,6 +74,7 @@ def test_lists_are_actions_too(config: Path, tmp_path: Path) -> None:
     assert measured(folders[0])["returns"] == measured(folders[1])["returns"]
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_an_agent_that_is_told_the_task_is_marked(config: Path, tmp_path: Path) -> None:
     words = ["--config", str(config), "--agent", "tests.user_agents:Told"]
     assert evaluate.main([*words, "--output", str(tmp_path / "out")]) == 0

@@ -10,10 +10,11 @@ so every Jacobian is the identity but for the head's rows, I − α_k [0; ∇_he
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from metarl.gradient_meta_learner import because
 from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
 
 
@@ -21,6 +22,9 @@ class ANILConfig(SurrogateConfig):
     """What can be set of ANIL."""
 
     name: Literal["anil"] = "anil"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step there is no head to adapt")
+    ] = Field(1, description="inner gradient steps of the head in training")
 
 
 class ANIL(SurrogateMetaLearner):

@@ -18,12 +18,12 @@ advantage is divided by its returns' standard deviation over the tasks, and its 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from metarl.gradient_meta_learner import GradientBatch
+from metarl.gradient_meta_learner import GradientBatch, because
 from metarl.meta_objective import Term, surrogate
 from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
 
@@ -32,9 +32,14 @@ class EMAMLConfig(SurrogateConfig):
     """What can be set of E-MAML."""
 
     name: Literal["e_maml"] = "e_maml"
-    tasks: int = Field(40, ge=2, description="tasks of a meta-batch; each is judged by the others")
+    tasks: Annotated[
+        int, Field(ge=2), because("the exploring in a task is judged by the return in the others")
+    ] = Field(40, description="tasks of a meta-batch; each is judged by the others")
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step there is nothing to explore for")
+    ] = Field(1, description="inner gradient steps in training, before each of which it explores")
     exploration_weight: float = Field(
-        1.0, gt=0, description="of the return after adaptation on the episodes before it"
+        1.0, gt=0, description="of exploring, beside the return after adaptation itself"
     )
 
 

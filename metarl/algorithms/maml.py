@@ -11,10 +11,11 @@ First-order MAML takes ∇L(θ_K) in its place (Finn et al. 2017, section 5.2).
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from metarl.gradient_meta_learner import because
 from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
 
 
@@ -34,7 +35,9 @@ class FOMAMLConfig(SurrogateConfig):
     """What can be set of first-order MAML."""
 
     name: Literal["fomaml"] = "fomaml"
-    first_order: Literal[True] = True
+    first_order: Annotated[Literal[True], because("with the second-order term it is maml")] = Field(
+        True, description="always: drop the second-order term of the meta-gradient"
+    )
 
 
 class FOMAML(SurrogateMetaLearner):

@@ -10,11 +10,12 @@ share them.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from metarl.gradient_meta_learner import because
 from metarl.inner_loop import RATE
 from metarl.meta_objective import MetaObjective
 from metarl.params import Params
@@ -25,6 +26,9 @@ class MetaSGDConfig(SurrogateConfig):
     """What can be set of Meta-SGD; ``inner_lr`` is the unit of the rates."""
 
     name: Literal["meta_sgd"] = "meta_sgd"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step there is no rate to learn")
+    ] = Field(1, description="inner gradient steps in training, which share the learned rates")
 
 
 class MetaSGD(SurrogateMetaLearner):

@@ -11,11 +11,11 @@ KL was below target/1.5 or above 1.5 · target (Schulman et al. 2017, section 4)
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import GradientBatch
+from metarl.gradient_meta_learner import GradientBatch, because
 from metarl.meta_objective import MetaObjective, Term, kl_penalty
 from metarl.params import flatten
 from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
@@ -25,23 +25,27 @@ class ProMPConfig(SurrogateConfig):
     """What can be set of ProMP."""
 
     name: Literal["promp"] = "promp"
-    outer: Literal["ppo"] = "ppo"
-    inner_estimator: Literal["lvc"] = "lvc"
-    first_order: Literal[False] = False
-    kl_coefficient: float = Field(5e-4, ge=0, description="η before training; 0: no penalty")
-    kl_target: float = Field(
-        0.01, gt=0, description="KL of an update before each step, nats, to which η adapts"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step there is no KL before it to penalise")
+    ] = Field(1, description="inner gradient steps in training")
+    inner_estimator: Annotated[
+        Literal["lvc"], because("ProMP is made of it; maml takes the others")
+    ] = Field("lvc", description="inner objective: always the likelihood ratio")
+    first_order: Annotated[
+        Literal[False], because("ProMP's low-variance curvature is a second-order term")
+    ] = Field(False, description="never: the second-order term is ProMP's own")
+    outer: Annotated[
+        Literal["ppo"],
+        because("ProMP's objective is PPO's; trpo and adam go with maml and inner_estimator lvc"),
+    ] = Field("ppo", description="what moves the meta-parameters")
+    kl_coefficient: float = Field(
+        5e-4, ge=0, description="η at the start, weight of the KL before each step; 0: none"
     )
-
-    @field_validator("outer", mode="before")
-    @classmethod
-    def _only_ppo(cls, value: Any) -> Any:
-        if value in ("trpo", "adam"):
-            raise ValueError(
-                f"outer must be ppo for promp, whose objective is the clipped one, not {value}: "
-                f"for the low-variance curvature with {value} take maml with inner_estimator lvc"
-            )
-        return value
+    kl_target: float = Field(
+        0.01,
+        gt=0,
+        description="KL of the policy before each step over an update, nats; η follows it",
+    )
 
 
 class ProMP(SurrogateMetaLearner):

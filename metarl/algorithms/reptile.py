@@ -13,44 +13,42 @@ the update, so that no episode is wasted.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from gymnasium import spaces
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
 from metarl.gradient_meta_learner import (
     AdaptationConfig,
     GradientBatch,
     GradientMetaLearner,
+    because,
     check_finite,
 )
 from metarl.outer import Adam, AdamState
-from metarl.params import flatten, mean_over_tasks, stack, to_device, unflatten
+from metarl.params import flatten, mean_over_tasks, stack, unflatten
 
 
 class ReptileConfig(AdaptationConfig):
     """What can be set of Reptile."""
 
     name: Literal["reptile"] = "reptile"
-    adaptation_steps: int = Field(
-        2, ge=1, description="inner gradient steps in training; the update takes one more"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("with the update's own step alone it is joint training")
+    ] = Field(2, description="inner gradient steps in training; the update takes one more")
+    inner_estimator: Annotated[
+        Literal["log_prob"], because("Reptile takes no Hessian, in which alone the others differ")
+    ] = Field("log_prob", description="inner objective: always the log-probability")
+    outer: Annotated[
+        Literal["sgd", "adam"],
+        because("Reptile goes where adaptation led, and has no surrogate to improve"),
+    ] = Field("sgd", description="what moves the meta-parameters")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="ε, the share of the way to go, or Adam's step size; null: 1, for Adam 0.001",
     )
-    inner_estimator: Literal["log_prob"] = Field(
-        "log_prob", description="inner objective; there is no Hessian in which others would differ"
-    )
-    outer: Literal["sgd", "adam"] = Field("sgd", description="what moves the meta-parameters")
-    lr: float = Field(1.0, gt=0, description="ε, the share of the way to go; or Adam's step size")
-
-    @field_validator("outer", mode="before")
-    @classmethod
-    def _no_surrogate(cls, value: Any) -> Any:
-        if value in ("trpo", "ppo"):
-            raise ValueError(
-                f"outer must be sgd or adam for reptile, not {value}: it follows where the "
-                f"adaptation led, and has no surrogate that {value} could improve"
-            )
-        return value
 
 
 class Reptile(GradientMetaLearner):
@@ -83,19 +81,16 @@ class Reptile(GradientMetaLearner):
         towards = flatten(mean_over_tasks(theta)) - x
         check_finite(step.loss, towards, batch.tasks)
         if self.config.outer == "adam":
-            x, self.adam = Adam().step(x, -towards, self.adam, self.config.lr)
+            x, self.adam = Adam().step(x, -towards, self.adam, self.config.lr or 1e-3)
         else:
-            x = x + self.config.lr * towards
+            x = x + (self.config.lr or 1.0) * towards
         self.params = unflatten(x, self.params)
         return {"gradient_norm": float(towards.norm())} | self._policy_metrics()
 
     def state_dict(self) -> dict[str, Any]:
-        """The meta-parameters and Adam's memory."""
-        moments = {"mean": self.adam.mean, "square": self.adam.square}
-        return super().state_dict() | {
-            "adam": to_device(moments, "cpu"),
-            "adam_step": self.adam.step,
-        }
+        """The meta-parameters, and Adam's memory where it is the optimiser."""
+        state = super().state_dict()
+        return state | self.adam.state_dict() if self.config.outer == "adam" else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, to the bit.
@@ -104,5 +99,5 @@ class Reptile(GradientMetaLearner):
             ValueError: if the parameters are not those of this policy.
         """
         super().load_state_dict(state)
-        moments = to_device(state["adam"], self.device)
-        self.adam = AdamState(int(state["adam_step"]), moments["mean"], moments["square"])
+        if self.config.outer == "adam":
+            self.adam = AdamState.from_state(state, self.device)

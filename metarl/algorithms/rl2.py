@@ -213,8 +213,7 @@ class RL2:
         """Parameters, Adam's memory, the statistics of inputs and returns."""
         return {
             "params": to_device(self.params, "cpu"),
-            "adam": to_device({"mean": self.adam.mean, "square": self.adam.square}, "cpu"),
-            "adam_step": self.adam.step,
+            **self.adam.state_dict(),
             "input_moments": self.input_moments.state_dict(),
             "return_moments": self.return_moments.state_dict(),
         }
@@ -227,8 +226,7 @@ class RL2:
         """
         check_shapes(state["params"], self.params)
         self.params = to_device(state["params"], self.device)
-        adam = to_device(state["adam"], self.device)
-        self.adam = AdamState(int(state["adam_step"]), adam["mean"], adam["square"])
+        self.adam = AdamState.from_state(state, self.device)
         self.input_moments = RunningMoments.from_state(state["input_moments"])
         self.return_moments = RunningMoments.from_state(state["return_moments"])
 

@@ -326,7 +326,7 @@ def _type_name(annotation: Any) -> str:
         return simple[annotation]
     origin = get_origin(annotation)
     if origin is Literal:
-        return "|".join(str(choice) for choice in get_args(annotation))
+        return "|".join(_default_text(choice) for choice in get_args(annotation))
     if origin in (Union, UnionType):
         return "|".join(dict.fromkeys(_type_name(part) for part in get_args(annotation)))
     if origin in (tuple, list) or annotation in (tuple, list):

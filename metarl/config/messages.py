@@ -35,7 +35,6 @@ _RULES = {
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
     "multiple_of": "be a multiple of {multiple_of}",
-    "literal_error": "be one of {expected}",
     "enum": "be one of {expected}",
     "string_too_short": "have at least {min_length} character(s)",
     "string_too_long": "have at most {max_length} characters",
@@ -198,13 +197,21 @@ def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:
 
 
 def _rule(error: Mapping[str, Any], value: object) -> str:
-    """The rule that an error broke, as the end of '... but must ...'."""
+    """The rule that an error broke, as the end of '... but must ...', and why there is one."""
+    reason = error.get("ctx", {}).get("because")  # an algorithm's config may give it
+    return _bare_rule(error, value) + (f": {reason}" if reason else "")
+
+
+def _bare_rule(error: Mapping[str, Any], value: object) -> str:
     kind = error["type"]
     if kind in ("tuple_type", "list_type") and isinstance(value, int | float | str):
         return f"be a list, such as [{value}]"
-    if kind == "literal_error" and isinstance(value, str):
-        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        near = nearest(value, choices)
+    if kind == "literal_error":
+        expected = error["ctx"]["expected"]
+        choices = re.findall(r"'([^']*)'", expected) or [expected.lower()]  # true and false
+        if len(choices) == 1:
+            return f"be {choices[0]}"
+        near = nearest(value, choices) if isinstance(value, str) else None
         return f"be one of {', '.join(choices)}" + (f" (the nearest is {near})" if near else "")
     if kind in _RULES:
         return _RULES[kind].format(**error.get("ctx", {}))

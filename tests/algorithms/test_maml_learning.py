@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from envs import TaskVectorEnv
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.algorithms import algorithm_class
 from metarl.inner_loop import Adaptation, InnerStep
 from metarl.random import Key
 from metarl.rollout import RolloutWorker
@@ -20,8 +21,8 @@ ITERATIONS = 30
 LEARNED = {"arms": 0.5, "line": 1.6}  # gain of one adaptation step, mean over the last iterations
 
 
-def gains(toy: str, seed: int, **changes: Any) -> list[float]:
-    """What one gradient step brings in every iteration of a meta-training: post − pre."""
+def gains(toy: str, seed: int, name: str = "maml", **changes: Any) -> list[float]:
+    """What adaptation brings in every iteration of a meta-training: post − pre."""
     if toy == "arms":
         make: Callable[[int], TaskVectorEnv] = Arms
         options: dict[str, Any] = {"tasks": 10, "episodes": 20, "inner_lr": (0.1,)}
@@ -30,15 +31,23 @@ def gains(toy: str, seed: int, **changes: Any) -> list[float]:
         options = {"tasks": 10, "episodes": 10, "inner_lr": (0.05,), "initial_std": 0.5}
     worker = RolloutWorker(make)
     env = worker.env(1)
-    options |= {"hidden_sizes": (8,), "max_kl": 0.02}
-    config = MAMLConfig(**(options | changes))
-    maml = MAML(config, env.single_observation_space, env.single_action_space, seed)
+    make_algorithm: Any = algorithm_class(name)
+    if make_algorithm.config_class(**changes).outer == "trpo":
+        options["max_kl"] = 0.02
+    config = make_algorithm.config_class(**(options | {"hidden_sizes": (8,)} | changes))
+    algorithm = make_algorithm(config, env.single_observation_space, env.single_action_space, seed)
     found = []
     for iteration in range(1, ITERATIONS + 1):
-        batch = maml.collect(worker, Key(seed, iteration))
-        maml.update(batch)
+        batch = algorithm.collect(worker, Key(seed, iteration))
+        algorithm.update(batch)
         found.append(batch.metrics["return/post"] - batch.metrics["return/pre"])
     return found
+
+
+@functools.cache
+def gains_at_seed_1(toy: str, name: str = "maml") -> list[float]:
+    """Of the code as it is: never with a trap set."""
+    return gains(toy, 1, name)
 
 
 def mean(x: list[float]) -> float:
@@ -46,10 +55,10 @@ def mean(x: list[float]) -> float:
 
 
 @pytest.mark.parametrize("toy", ["arms", "line"])
-@pytest.mark.parametrize("first_order", [False, True])
-def test_one_gradient_step_comes_to_matter(toy: str, first_order: bool) -> None:
+@pytest.mark.parametrize("name", ["maml", "fomaml"])
+def test_one_gradient_step_comes_to_matter(toy: str, name: str) -> None:
     """Without adaptation an arm pays 0.2 on average and no side of the line is better."""
-    gain = gains(toy, seed=1, first_order=first_order)
+    gain = gains_at_seed_1(toy, name)
     assert mean(gain[-10:]) > LEARNED[toy]
     assert mean(gain[:3]) < 0.8 * LEARNED[toy]  # it was meta-training that brought it
 
@@ -109,6 +118,6 @@ def test_the_threshold_tells_broken_code_apart(
 
 def test_every_step_counts() -> None:
     """Two inner steps, each on fresh episodes, bring more than one."""
-    one = mean(gains("line", seed=1)[-10:])
+    one = mean(gains_at_seed_1("line")[-10:])
     two = mean(gains("line", seed=1, adaptation_steps=2)[-10:])
     assert two > one + 0.2

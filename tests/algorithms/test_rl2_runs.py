@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import evaluate
 import train
-from metarl.checkpoint import load_checkpoint
 from metarl.config import load_config
-from tests.programs import ROOT, Forks, assert_same_run, lines, write_config
+from tests.programs import ROOT, Forks, assert_same_state, lines, write_config
 from tests.test_training import kill_ten_times
 
 RL2: dict[str, Any] = {
@@ -26,13 +23,6 @@ RL2: dict[str, Any] = {
     "width": 8,
     "minibatches": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    server = Forks(tmp_path_factory.mktemp("forks"))
-    yield server
-    server.close()
 
 
 def rl2_config(folder: Path, **changes: Any) -> Path:
@@ -52,23 +42,12 @@ def trained(folder: Path, **changes: Any) -> Path:
     return run
 
 
-def same_state(a: Path, b: Path) -> None:
-    """Parameters, Adam's memory and the normalisers, to the bit."""
-    assert_same_run(a, b)
-    first, second = (load_checkpoint(run).state["algorithm"] for run in (a, b))
-    assert first["adam_step"] == second["adam_step"]
-    for part in ("adam", "input_moments", "return_moments"):
-        for name, value in first[part].items():
-            same = torch.equal if isinstance(value, torch.Tensor) else lambda x, y: x == y
-            assert same(value, second[part][name]), (part, name)
-
-
 def test_ten_kills_leave_no_trace(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.test_training.write_config", rl2_config)
     kill_ten_times(forks, tmp_path, 30)
-    same_state(tmp_path / "alone", tmp_path / "killed")
+    assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
 @pytest.mark.slow
@@ -78,7 +57,7 @@ def test_ten_kills_leave_no_trace_on_half_cheetah(
     monkeypatch.setattr("tests.test_training.write_config", rl2_config)
     env = {"name": "half_cheetah_vel", "horizon": 10}
     kill_ten_times(forks, tmp_path, 30, env=env, algorithm={"width": 32})
-    same_state(tmp_path / "alone", tmp_path / "killed")
+    assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
 def test_physics_threads_change_nothing(tmp_path: Path) -> None:
@@ -87,7 +66,7 @@ def test_physics_threads_change_nothing(tmp_path: Path) -> None:
         trained(tmp_path / str(n), env=env, rollout={"physics_threads": n}, iterations=2)
         for n in (1, 2)
     ]
-    same_state(*runs)
+    assert_same_state(*runs)
 
 
 @pytest.mark.parametrize("name", ["Chooser", "Reach"])
@@ -103,7 +82,7 @@ def test_worker_processes_change_nothing(tmp_path: Path, name: str) -> None:
         run = folder / "run"
         assert train.main(["--config", str(config), "--run-dir", str(run)]) == 0
         runs.append(run)
-    same_state(*runs)
+    assert_same_state(*runs)
 
 
 def test_validation_changes_nothing_and_names_episodes(tmp_path: Path) -> None:
@@ -111,7 +90,7 @@ def test_validation_changes_nothing_and_names_episodes(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path / str(i), validation=v) for i, v in enumerate([{"enabled": False}, on])
     ]
-    same_state(*runs)
+    assert_same_state(*runs)
     record = lines(runs[1], "validation.jsonl")[0]
     assert [name for name in record if name.startswith("return/")] == [
         f"return/episode_{k}" for k in (1, 2, 3)

@@ -1,0 +1,115 @@
+"""Every algorithm of MAML's family learns to adapt, by what is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from metarl.algorithms.anil import ANIL, ANILConfig
+from metarl.algorithms.e_maml import EMAML
+from metarl.algorithms.promp import ProMP
+from metarl.algorithms.reptile import Reptile
+from metarl.inner_loop import RATE, InnerStep
+from metarl.random import Key
+from metarl.rollout import RolloutWorker
+from tests.algorithms.test_maml_learning import gains, mean
+from tests.toy_envs import Line
+
+
+class Lesson(NamedTuple):
+    """A toy, settings, and the gain of adaptation that is learned, mean of the last iterations."""
+
+    toy: str
+    learned: float
+    settings: dict[str, Any] = {}  # noqa: RUF012
+
+
+LESSONS = {
+    "anil": Lesson("arms", 0.5, {"inner_lr": (1.0,)}),
+    "e_maml": Lesson("arms", 0.4),
+    "meta_sgd": Lesson("arms", 0.25, {"inner_lr": (0.002,)}),  # too small for any arm
+    "promp": Lesson("line", 1.6, {"lr": 0.03}),
+    "reptile": Lesson("line", 1.8),
+    "maml": Lesson("line", 1.6, {"outer": "adam", "lr": 0.03}),
+}
+
+
+def learned(name: str) -> float:
+    lesson = LESSONS[name]
+    return mean(gains(lesson.toy, 1, name, **lesson.settings)[-10:])
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_it_learns_to_adapt(name: str) -> None:
+    assert learned(name) > LESSONS[name].learned
+
+
+def _everything_frozen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ANIL, "frozen", lambda self: frozenset(self.policy.parameter_names))
+
+
+def _exploring_badly_pays(patch: pytest.MonkeyPatch) -> None:
+    credit = EMAML._credit
+    patch.setattr(EMAML, "_credit", lambda self, returns: -credit(self, returns))
+
+
+def _rates_stay(patch: pytest.MonkeyPatch) -> None:
+    """MAML with that step size."""
+    pull_back = InnerStep.pull_back
+
+    def without_rates(self: InnerStep, c: Any) -> Any:
+        pulled = pull_back(self, c)
+        return {n: torch.zeros_like(p) if n.startswith(RATE) else p for n, p in pulled.items()}
+
+    patch.setattr(InnerStep, "pull_back", without_rates)
+
+
+def _no_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ProMP, "update", lambda self, batch: {})
+
+
+def _away_from_where_adaptation_led(patch: pytest.MonkeyPatch) -> None:
+    update = Reptile.update
+
+    def mirrored(self: Reptile, batch: Any) -> dict[str, float]:
+        before = self.params
+        metrics = update(self, batch)
+        self.params = {n: 2 * before[n] - p for n, p in self.params.items()}
+        return metrics
+
+    patch.setattr(Reptile, "update", mirrored)
+
+
+TRAPS = {
+    "anil": _everything_frozen,
+    "e_maml": _exploring_badly_pays,
+    "meta_sgd": _rates_stay,
+    "promp": _no_step,
+    "reptile": _away_from_where_adaptation_led,
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_the_threshold_tells_broken_code_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trap: Callable[[pytest.MonkeyPatch], None] = TRAPS[name]
+    trap(monkeypatch)
+    assert learned(name) < 0.7 * LESSONS[name].learned
+
+
+def test_anil_adapts_its_head_and_nothing_else() -> None:
+    """While the layers below learn in the outer loop."""
+    worker = RolloutWorker(Line)
+    env = worker.env(1)
+    config = ANILConfig(tasks=3, episodes=2, hidden_sizes=(4, 4))
+    anil = ANIL(config, env.single_observation_space, env.single_action_space, 1)
+    batch = anil.collect(worker, Key(1, 1))
+    before = anil.params
+    stacked = {n: p.expand(3, *p.shape) for n, p in before.items()}
+    adapted = anil.adaptation.step(stacked, batch.data[0], 0).adapted
+    moved = {n for n, p in adapted.items() if not torch.equal(p, stacked[n])}
+    assert moved == {"layer2.weight", "layer2.bias", "log_std"}
+    anil.update(batch)
+    assert all(not torch.equal(p, before[n]) for n, p in anil.params.items())

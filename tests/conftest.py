@@ -1,0 +1,24 @@
+"""Fixtures of several tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.programs import Forks
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The programs in processes of their own; it starts once, which takes some seconds."""
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their plots, which take most of a report's time and have their own tests."""
+    monkeypatch.setattr("metarl.evaluation.report._draw", lambda *args: [])
+    monkeypatch.setattr("metarl.evaluation.path_plots.plot_adaptation_picture", lambda *args: None)
