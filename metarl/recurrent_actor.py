@@ -29,7 +29,7 @@ class RecurrentActor:
     ) -> None:
         self.policy = policy
         self.params = {name: p.detach().clone() for name, p in params.items()}
-        self._normalize = moments and moments.normalizer(params["core.bias_ih"])
+        self._normalize = None if moments is None else moments.normalizer(params["core.bias_ih"])
         self._weight, self._bias = _joined(policy, self.params)
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

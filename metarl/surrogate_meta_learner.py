@@ -85,14 +85,16 @@ class SurrogateConfig(AdaptationConfig):
                 f"inner_estimator is {self.inner_estimator}, but must be log_prob with "
                 "first_order: that drops the Hessian, in which alone the estimators differ"
             )
-        for name in dict.fromkeys(name for names in _OF.values() for name in names):
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if name not in _OF[self.outer] and value != default:
-                users = " and ".join(outer for outer, names in _OF.items() if name in names)
-                raise ValueError(
-                    f"{name} is {value}, but is a setting of outer {users}, and outer is "
-                    f"{self.outer}: leave it out"
-                )
+        others = {name for names in _OF.values() for name in names} - set(_OF[self.outer])
+        defaults = {n: f.default for n, f in type(self).model_fields.items() if n in others}
+        idle = {n: x for n, x in defaults.items() if getattr(self, n) != x}
+        if idle:
+            given = " and ".join(f"{n} {getattr(self, n)}" for n in idle)
+            usual = ", ".join(map(str, idle.values()))
+            raise ValueError(
+                f"{given} would do nothing, since outer is {self.outer}: leave out what belongs to "
+                f"another outer optimiser, or give the default ({usual})"
+            )
         return self
 
     def objective_weights(self) -> list[float]:

@@ -38,6 +38,10 @@ class EMAMLConfig(SurrogateConfig):
     adaptation_steps: Annotated[
         int, Field(ge=1), because("without an adaptation step there is nothing to explore for")
     ] = Field(1, description="inner gradient steps in training, before each of which it explores")
+    inner_estimator: Annotated[
+        Literal["log_prob"],
+        because("the other Hessians count some of the exploring already, and it would count twice"),
+    ] = Field("log_prob", description="inner objective")
     exploration_weight: float = Field(
         1.0, gt=0, description="of exploring, beside the return after adaptation itself"
     )
