@@ -1,6 +1,6 @@
-"""A whole MAML meta-iteration, split into rollout, adapt and update, against its bare physics.
+"""A whole meta-iteration, split into rollout, adapt and update, against its bare physics.
 
-    python -m benchmarks.meta_iteration [--curvature-every 5] [--json FILE]
+    python -m benchmarks.meta_iteration [--curvature-every 5] [--algorithm promp] [--json FILE]
     python -m benchmarks.meta_iteration --env navigation
     python -m benchmarks.meta_iteration --device cuda
 
@@ -28,8 +28,7 @@ from benchmarks.measurement import (
     write_json,
 )
 from benchmarks.physics import Recorder, replay
-from benchmarks.setting import Setting, add_options, setting
-from metarl.algorithms.maml import MAML
+from benchmarks.setting import Setting, add_options, gradient_based, setting
 from metarl.params import stack, to_device
 from metarl.program import run_program
 from metarl.random import Key
@@ -41,20 +40,20 @@ class MetaIteration:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.worker: Recorder = setting.worker()
-        self.maml: MAML = setting.maml(self.worker)
-        self._initial = self.maml.state_dict()
+        self.algorithm = setting.meta_learner(self.worker)
+        self._initial = self.algorithm.state_dict()
 
     def parts(self) -> Seconds:
         """Seconds of rollout, adapt, update and all of them; with a GPU, of the transfers too."""
         device = self.setting.device
-        self.maml.load_state_dict(self._initial)
+        self.algorithm.load_state_dict(self._initial)
         self.worker.recordings.clear()
         self.worker.seconds = 0.0
         start = time.perf_counter()
-        batch = self.maml.collect(self.worker, Key(0))
+        batch = self.algorithm.collect(self.worker, Key(0))
         synchronize(device)
         collected = time.perf_counter()
-        self.maml.update(batch)
+        self.algorithm.update(batch)
         synchronize(device)
         end = time.perf_counter()
         seconds = {
@@ -74,11 +73,11 @@ class MetaIteration:
         """Seconds of a meta-iteration's ways to the GPU and back, taken apart."""
         start = time.perf_counter()
         for recording in self.worker.recordings:
-            recording.trajectory.to(self.maml.device)
+            recording.trajectory.to(self.algorithm.device)
         synchronize(self.setting.device)
         there = time.perf_counter()
         stacked = {
-            n: p.contiguous() for n, p in stack(self.maml.params, self.setting.tasks).items()
+            n: p.contiguous() for n, p in stack(self.algorithm.params, self.setting.tasks).items()
         }
         synchronize(self.setting.device)
         begin_back = time.perf_counter()
@@ -91,6 +90,7 @@ def run(argv: Sequence[str]) -> int:
     """Measure, print and write."""
     arguments = parser("meta_iteration", __doc__)
     add_options(arguments)
+    arguments.add_argument("--algorithm", choices=gradient_based(), default="maml")
     options = begin(arguments, argv)
     size = setting(options)
     benchmark = MetaIteration(size)

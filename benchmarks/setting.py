@@ -1,17 +1,19 @@
-"""What is measured: the environment, sizes, policy and device of one MAML meta-iteration."""
+"""What is measured: environment, algorithm, sizes, policy and device of one meta-iteration."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import envs
 from benchmarks.measurement import count
 from benchmarks.physics import Recorder
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.activations import Activation
+from metarl.algorithms import NAMES, algorithm_class
+from metarl.algorithms.maml import MAML
 from metarl.config import resolve_device
-from metarl.networks import Activation
+from metarl.gradient_meta_learner import GradientMetaLearner
 
 _SIZES: dict[str, dict[str, Any]] = {
     "half_cheetah": {
@@ -41,6 +43,7 @@ class Setting:
         curvature_every: The curvature is estimated from every n-th sample.
         threads: Of the physics.
         device: Where updates run.
+        algorithm: Of the gradient-based family.
     """
 
     env: Literal["half_cheetah", "navigation"]
@@ -53,6 +56,7 @@ class Setting:
     curvature_every: int
     threads: int
     device: str
+    algorithm: str = "maml"
 
     @property
     def env_steps(self) -> int:
@@ -63,21 +67,30 @@ class Setting:
         """The rollout worker of the environment."""
         return Recorder(self._make_env)
 
+    def meta_learner(self, worker: Recorder) -> GradientMetaLearner:
+        """An untrained one of the algorithm for it."""
+        env = worker.env(1)  # for its spaces
+        algorithm: Any = algorithm_class(self.algorithm)
+        settings: dict[str, Any] = {
+            "tasks": self.tasks,
+            "episodes": self.episodes,
+            "adaptation_steps": self.adaptation_steps,
+            "hidden_sizes": (self.width, self.width),
+            "activation": self.activation,
+        }
+        if algorithm.config_class().outer == "trpo":
+            settings["curvature_every"] = self.curvature_every
+        config = algorithm.config_class.model_validate(settings)
+        spaces = env.single_observation_space, env.single_action_space
+        found = algorithm(config, *spaces, seed=0, device=self.device)
+        assert isinstance(found, GradientMetaLearner)
+        return found
+
     def maml(self, worker: Recorder) -> MAML:
         """An untrained MAML for it."""
-        env = worker.env(1)  # for its spaces
-        config = MAMLConfig.model_validate(
-            {
-                "tasks": self.tasks,
-                "episodes": self.episodes,
-                "adaptation_steps": self.adaptation_steps,
-                "hidden_sizes": (self.width, self.width),
-                "activation": self.activation,
-                "curvature_every": self.curvature_every,
-            }
-        )
-        spaces = env.single_observation_space, env.single_action_space
-        return MAML(config, *spaces, seed=0, device=self.device)
+        found = replace(self, algorithm="maml").meta_learner(worker)
+        assert isinstance(found, MAML)
+        return found
 
     def _make_env(self, lanes: int) -> envs.TaskVectorEnv:
         if self.env == "navigation":
@@ -108,4 +121,10 @@ def setting(options: argparse.Namespace) -> Setting:
     for name, default in _SIZES[options.env].items():
         if getattr(options, name) is None:
             setattr(options, name, default)
-    return Setting(**{f.name: getattr(options, f.name) for f in fields(Setting)})
+    given = vars(options)
+    return Setting(**{f.name: given[f.name] for f in fields(Setting) if f.name in given})
+
+
+def gradient_based() -> list[str]:
+    """The names of the algorithms that adapt by gradient steps."""
+    return [name for name in NAMES if issubclass(algorithm_class(name), GradientMetaLearner)]

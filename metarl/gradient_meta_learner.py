@@ -149,6 +149,10 @@ class GradientMetaLearner:
         self.params = to_device(params, self.device)
         self.adaptation = self._adaptation(config.inner_lr)
 
+    def update(self, batch: GradientBatch) -> dict[str, float]:
+        """Move the meta-parameters; returns metrics."""
+        raise NotImplementedError
+
     def initial_params(self, policy_params: Params) -> Params:
         """The meta-parameters before training, from the policy's."""
         return policy_params

@@ -206,9 +206,13 @@ def test_update(env: str, tmp_path: Path) -> None:
     assert record["summary"]["update"]["ratio"] > 0
 
 
-@pytest.mark.parametrize("env", ["half_cheetah", "navigation"])
-def test_meta_iteration(env: str, tmp_path: Path) -> None:
-    record = measured(meta_iteration, tmp_path, "--env", env, "--repeats", "2")
+@pytest.mark.parametrize(
+    ("env", "algorithm"),
+    [("half_cheetah", "maml"), ("navigation", "maml"), ("navigation", "promp")],
+)
+def test_meta_iteration(env: str, algorithm: str, tmp_path: Path) -> None:
+    options = ["--env", env, "--algorithm", algorithm, "--repeats", "2"]
+    record = measured(meta_iteration, tmp_path, *options)
     summary = record["summary"]
     assert summary.keys() == PARTS | {"env_steps", "env_steps_per_s", "peak_memory_bytes"}
     assert summary["env_steps"] == 2 * 2 * 6 * 2
