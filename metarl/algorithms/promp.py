@@ -6,7 +6,8 @@ with PPO's clipped surrogate of the adapted policy, several gradient steps on th
 inner likelihood-ratio surrogate L_LR = −E[π_θ/π_θ,old Â], whose Hessian has low variance (LVC,
 section 5) and which stays right as θ moves away from what sampled the data. The KL penalty on the
 policies before each step keeps θ there; its coefficient halves or doubles after an iteration whose
-KL was below target/1.5 or above 1.5 · target (Schulman et al. 2017, section 4).
+KL was below target/1.5 or above 1.5 · target (Schulman et al. 2017, section 4), and stays above a
+thousandth of its start, from less it would take too long to come back.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class ProMP(SurrogateMetaLearner):
         found = objective.divergences(flatten(self.params))[:steps]
         for k, kl in enumerate(map(float, found)):
             if kl < self.config.kl_target / 1.5:
-                self.kl_coefficients[k] /= 2
+                floor = self.config.kl_coefficient / 1024
+                self.kl_coefficients[k] = max(self.kl_coefficients[k] / 2, floor)
             elif kl > self.config.kl_target * 1.5:
                 self.kl_coefficients[k] *= 2
             metrics[f"kl/before_step_{k + 1}"] = kl

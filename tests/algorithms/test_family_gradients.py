@@ -527,6 +527,15 @@ def test_promps_coefficients_halve_and_double_beyond_the_limits_and_stay_within(
             assert metrics[f"kl/coefficient_{k + 1}"] == pytest.approx(expected[k])
 
 
+def test_promps_coefficients_do_not_vanish() -> None:
+    promp = make(ProMP, kl_coefficient=0.5)
+    promp.kl_coefficients = [0.5]
+    still = SimpleNamespace(divergences=lambda x: [torch.tensor(0.0)])
+    for _ in range(20):
+        promp.conclude(still)
+    assert promp.kl_coefficients == [0.5 / 1024]
+
+
 def test_promps_update_reports_the_kl_of_the_policies_before_each_step() -> None:
     algorithm, batch, unrolled = make_case(CASES["promp-2-gaussian"])
     metrics = algorithm.update(batch)
