@@ -303,7 +303,6 @@ CASES = {
     "e_maml-weights": Case(EMAML, e_maml_objective, {"outer_weights": (1.0, 0.0, 3.0)}, 2),
     "promp-weights": Case(ProMP, promp_objective, {"outer_weights": (1.0, 2.0)}),
     "meta_sgd-first_order": Case(MetaSGD, maml_objective, {"first_order": True}, 2),
-    "meta_sgd-no_steps": Case(MetaSGD, maml_objective, {}, 0),
     "maml-ppo": Case(MAML, maml_objective, {"outer": "ppo"}),
     "anil-dice": Case(ANIL, maml_objective, {"inner_estimator": "dice"}, 2),
 }

@@ -135,6 +135,7 @@ def test_the_configs_are_sound(path: Path, tmp_path: Path) -> None:
     assert config.algorithm.name == "rl2"
     words = ["--config", str(path), "--run-dir", str(tmp_path / "run"), "--iterations", "1"]
     words += ["--env.horizon", "5", "--algorithm.tasks", "4", "--algorithm.lanes", "1"]
+    words += ["--algorithm.minibatches", "4"]
     words += ["--tracking.wandb", "disabled", "--evaluation.at_end", "false"]
     assert train.main([*words, "--validation.enabled", "false"]) == 0
 
