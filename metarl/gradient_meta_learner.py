@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -109,7 +110,7 @@ class GradientBatch:
     returns: tuple[Tensor, ...] = ()
 
 
-class GradientMetaLearner:
+class GradientMetaLearner(ABC):
     """Collects before and after every adaptation step; the update is each algorithm's own.
 
     Args:
@@ -149,9 +150,9 @@ class GradientMetaLearner:
         self.params = to_device(params, self.device)
         self.adaptation = self._adaptation(config.inner_lr)
 
+    @abstractmethod
     def update(self, batch: GradientBatch) -> dict[str, float]:
         """Move the meta-parameters; returns metrics."""
-        raise NotImplementedError
 
     def initial_params(self, policy_params: Params) -> Params:
         """The meta-parameters before training, from the policy's."""
