@@ -24,7 +24,7 @@ from metarl.program import run_program
 from metarl.tracking import Tracker
 from metarl.trainer import Trainer
 
-DEFAULT = Path(__file__).parent.parent / "configs/maml_half_cheetah_vel.yaml"
+DEFAULT = Path("configs/maml_half_cheetah_vel.yaml")
 
 
 class MemoryTracker(Tracker):
