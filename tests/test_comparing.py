@@ -63,6 +63,7 @@ def test_a_comparison_repeats_and_leaves_the_runs_alone(
         "report.md",
         "report.html",
         "adaptation_curves.png",
+        "returns_by_group.png",
         "return_by_task.png",
         "training_curves.png",
     }

@@ -1,4 +1,4 @@
-"""The plots of a comparison: adaptation curves of groups of seeds on one axis, return by task."""
+"""The plots of a comparison: groups of seeds against experience, side by side, and by task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.comparison import Comparison
 
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
 
 
 @styled
@@ -62,6 +62,50 @@ def plot_adaptation_curves(comparison: Comparison, path: Path) -> None:
     ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
     label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
+    save(figure, path)
+
+
+def on_one_axis(comparison: Comparison) -> bool:
+    """Whether several groups were all measured after the same adaptation."""
+    measured = {(group.first.x, *group.episodes_used) for group in comparison.groups}
+    return len(comparison.groups) > 1 and len(measured) == 1
+
+
+@styled
+def plot_returns_by_group(comparison: Comparison, path: Path) -> None:
+    """A panel a measurement: every group's mean return, its interval, and its seeds.
+
+    Each panel has its own axis, so that groups can be told apart where all have come close.
+
+    Raises:
+        ValueError: The groups were not measured after the same adaptation.
+    """
+    if not on_one_axis(comparison):
+        raise ValueError("The groups were not all measured after the same adaptation.")
+    groups = comparison.groups
+    names = [textwrap.fill(group.label.replace("_", " "), 22) for group in groups]
+    places = np.arange(len(groups))[::-1]  # the first on top
+    panels = len(groups[0].episodes_used)
+    columns = min(panels, 4)
+    rows = -(-panels // columns)
+    figure = new_figure(2.4 * columns + 1.6, rows * (0.38 * len(groups) + 1.3))
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).reshape(-1)
+    for ax in axes[panels:]:
+        ax.set_visible(False)
+    for k, ax in enumerate(axes[:panels]):
+        for place, group, color in zip(places, groups, series_colors(len(groups)), strict=True):
+            mode = group.headline
+            ax.plot(mode.ci95[k], [place, place], color=color, linewidth=4, alpha=0.35)
+            ax.plot(mode.mean[k], place, "o", color=color, zorder=3)
+            if len(group.runs) > 1:
+                means = mode.seed_means[k]
+                ax.plot(means, np.full(len(means), place - 0.28), "|", color=color, markersize=6)
+        ax.set_title(step_name(groups[0].first.x, k), fontsize=11)
+        ax.set_ylim(-0.6, len(groups) - 0.5)
+        ax.set_yticks(places, names)
+        ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=4)
+    figure.supxlabel("mean return over tasks", fontsize=11)
     save(figure, path)
 
 

@@ -111,6 +111,16 @@ def _draw(
             f"Return against experience. Lines: mean; bands: 95 % interval{points}.",
         ),
     )
+    if comparison_plots.on_one_axis(comparison):
+        strokes = "; strokes below: every seed" if _several_seeds(comparison) else ""
+        comparison_plots.plot_returns_by_group(
+            comparison,
+            picture(
+                "returns_by_group",
+                f"Return of every group. Points: mean; bars: 95 % interval{strokes}. "
+                "Each panel has an axis of its own.",
+            ),
+        )
     if len(comparison.first.task_columns) <= 2:
         comparison_plots.plot_returns_by_task(
             comparison, picture("return_by_task", "Return against the task, after adaptation.")

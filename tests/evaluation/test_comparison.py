@@ -16,9 +16,12 @@ from rich.console import Console
 
 from metarl.evaluation import Evaluation, ReportFiles
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
+from metarl.evaluation.comparison_plots import on_one_axis, plot_returns_by_group
 from metarl.evaluation.comparison_report import write_comparison
+from metarl.evaluation.figures import SERIES
 from metarl.evaluation.terminal import print_comparison, print_table
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from tests.evaluation.test_plots import pixels
 from tests.evaluation.test_report import Reader
 
 GOALS = navigation_evaluation().tasks
@@ -210,6 +213,24 @@ def test_other_tasks(dimensions: int, tmp_path: Path) -> None:
     )
     expected = {"adaptation_curves.png"} | ({"return_by_task.png"} if dimensions == 1 else set())
     assert {path.name for path in made.plots} == expected
+
+
+def test_groups_side_by_side(comparison: Comparison, tmp_path: Path) -> None:
+    """Seven groups, each in a colour of its own; where one is better, it stands further right."""
+    groups = {f"m{i}": [run("r", shift=4.0 * i, seed=s) for s in (1, 2)] for i in range(7)}
+    plot_returns_by_group(compare(groups), tmp_path / "plot.png")
+    colors = pixels(tmp_path / "plot.png")
+    assert len(set(SERIES)) == 7
+    places = []
+    for color in SERIES[:-1]:  # the last is black, as the text is
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        rows, columns = np.nonzero((colors == rgb).all(axis=-1))
+        assert len(rows) > 400
+        places.append((rows.mean(), columns.mean()))
+    assert np.all(np.diff(np.array(places), axis=0) > 0)  # downwards, and to the right
+    assert not on_one_axis(comparison)
+    with pytest.raises(ValueError, match="after the same adaptation"):
+        plot_returns_by_group(comparison, tmp_path / "none.png")
 
 
 def test_the_terminal_fits_80_columns(comparison: Comparison) -> None:
