@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.program import optional_output, run_program
+from metarl.cli.process import optional_output, run_program
 
 if TYPE_CHECKING:
-    from metarl.config.command_line import EvaluateArguments
+    from metarl.cli.command_line import EvaluateArguments
+    from metarl.cli.user_agent import UserAgent
     from metarl.evaluation.protocol import Split
-    from metarl.runs import TrainedRun
     from metarl.tracking import Tracker
+    from metarl.training.runs import TrainedRun
     from metarl.types import ActionMode
-    from metarl.user_agent import UserAgent
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,15 +26,15 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate(argv: Sequence[str]) -> int:
     """Evaluate one run and write its report, or compare several."""
-    from metarl.config.command_line import parse_evaluate_arguments
+    from metarl.cli.command_line import parse_evaluate_arguments
 
     arguments = parse_evaluate_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     import torch
 
-    from metarl.run_folder import prepare_output
-    from metarl.runs import load_run
-    from metarl.user_agent import load_agent
+    from metarl.cli.user_agent import load_agent
+    from metarl.storage.run_folder import prepare_output
+    from metarl.training.runs import load_run
 
     both: tuple[ActionMode, ...] = ("stochastic", "deterministic")
     modes = both if arguments.mode == "both" else (arguments.mode,)
@@ -72,8 +72,8 @@ def compare_and_report(arguments: EvaluateArguments, modes: tuple[ActionMode, ..
     """Measure all runs, write the comparison, and print its table."""
     import torch
 
-    from metarl.comparing import compare_runs
-    from metarl.evaluation.terminal import print_comparison
+    from metarl.cli.comparing import compare_runs
+    from metarl.report.terminal import print_comparison
 
     def say(line: str) -> None:
         with optional_output():
@@ -101,10 +101,10 @@ def evaluate_and_report(
     tracker: Tracker | None = None,
 ) -> None:
     """Measure, write the report, print the table, write the video, and copy all to W&B."""
-    from metarl.evaluation.task_file import folder_of
-    from metarl.evaluation.terminal import print_table
-    from metarl.publishing import publish
-    from metarl.runs import measure, report
+    from metarl.cli.publishing import publish
+    from metarl.evaluation.task_sets import folder_of
+    from metarl.report.terminal import print_table
+    from metarl.training.runs import measure, report
 
     name = (folder_of(task_file) if task_file else split) + ("_forget" if forget else "")
     output = output or run_dir / "evaluation" / name

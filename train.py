@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from metarl.program import run_program, stop_requests
+from metarl.cli.process import run_program, stop_requests
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,16 +18,16 @@ def main(argv: Sequence[str]) -> int:
 
 def train(argv: Sequence[str]) -> int:
     """Wire the parts and run them."""
-    from metarl.config.command_line import parse_train_arguments
+    from metarl.cli.command_line import parse_train_arguments
 
     arguments = parse_train_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     from evaluate import evaluate_and_report
     from metarl.config import config_to_yaml
-    from metarl.run_folder import prepare_run_dir, write_atomically
-    from metarl.runs import is_evaluated
+    from metarl.storage.run_folder import prepare_run_dir, write_atomically
     from metarl.tracking import metadata
-    from metarl.trainer import Interrupted, Trainer, make_tracker
+    from metarl.training.runs import is_evaluated
+    from metarl.training.trainer import Interrupted, Trainer, make_tracker
 
     config, run_dir = arguments.config, arguments.run_dir
     options, threads = config.evaluation, config.rollout

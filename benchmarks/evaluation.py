@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from metarl.envs.half_cheetah import HalfCheetahVel
 
 from benchmarks.measurement import (
     Seconds,
@@ -27,10 +28,9 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
-from envs.half_cheetah import HalfCheetahVel
+from metarl.cli.process import run_program
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.summary import summarize as intervals
-from metarl.program import run_program
 from metarl.random import Key
 
 
@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
         env.rounds.clear()
         start = time.perf_counter()
         evaluation = evaluate(
-            maml.learner("stochastic", Key(0, evaluation=True)),
+            maml.agent("stochastic", Key(0, evaluation=True)),
             env,
             tasks,
             adaptation_steps=size.adaptation_steps,

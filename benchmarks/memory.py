@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measurement import count, parse_some, parser, peak_memory, write_json
+from metarl.cli.process import run_program
 from metarl.config import Config, config_to_dict, load_config
-from metarl.program import run_program
 from metarl.tracking import Tracker
-from metarl.trainer import Trainer
+from metarl.training.trainer import Trainer
 
 DEFAULT = Path("configs/maml_half_cheetah_vel.yaml")
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from metarl.envs import TaskVectorEnv
+from metarl.envs.mujoco_vector import MujocoTaskVectorEnv, silence
 from numpy.typing import NDArray
 
-from envs import TaskVectorEnv
-from envs.mujoco_vector import MujocoTaskVectorEnv, silence
+from metarl.experience.rollout import RolloutWorker
+from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
-from metarl.threads import one_torch_thread
 from metarl.types import Actor, Trajectory, Trial
 
 

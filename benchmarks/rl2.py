@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-import envs
 from benchmarks.measurement import (
     Seconds,
     begin,
@@ -28,9 +27,10 @@ from benchmarks.measurement import (
     write_json,
 )
 from benchmarks.physics import Recorder, replay
+from metarl import envs
 from metarl.algorithms.rl2 import RL2, RL2Config
+from metarl.cli.process import run_program
 from metarl.config import resolve_device
-from metarl.program import run_program
 from metarl.random import Key
 
 _SETTINGS = ("tasks", "episodes", "width", "core", "epochs", "minibatches")

@@ -19,8 +19,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from metarl.envs.half_cheetah import HalfCheetahVel
+from metarl.envs.mujoco_vector import silence
 
-import envs
 from benchmarks.measurement import (
     begin,
     count,
@@ -33,11 +34,10 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds, env_seconds, replay
 from benchmarks.setting import Setting, add_options, setting
-from envs.half_cheetah import HalfCheetahVel
-from envs.mujoco_vector import silence
-from metarl.networks import PolicyActor
-from metarl.params import stack
-from metarl.program import run_program
+from metarl import envs
+from metarl.cli.process import run_program
+from metarl.maths.params import stack
+from metarl.networks.mlp import PolicyActor
 from metarl.random import Key
 
 RIVALS = {

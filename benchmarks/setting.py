@@ -6,14 +6,14 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-import envs
 from benchmarks.measurement import count
 from benchmarks.physics import Recorder
-from metarl.activations import Activation
+from metarl import envs
 from metarl.algorithms import NAMES, algorithm_class
+from metarl.algorithms.gradient_algorithm import GradientAlgorithm
 from metarl.algorithms.maml import MAML
 from metarl.config import resolve_device
-from metarl.gradient_meta_learner import GradientMetaLearner
+from metarl.networks.activations import Activation
 
 _SIZES: dict[str, dict[str, Any]] = {
     "half_cheetah": {
@@ -67,7 +67,7 @@ class Setting:
         """The rollout worker of the environment."""
         return Recorder(self._make_env)
 
-    def meta_learner(self, worker: Recorder) -> GradientMetaLearner:
+    def meta_learner(self, worker: Recorder) -> GradientAlgorithm:
         """An untrained one of the algorithm for it."""
         env = worker.env(1)  # for its spaces
         algorithm: Any = algorithm_class(self.algorithm)
@@ -83,7 +83,7 @@ class Setting:
         config = algorithm.config_class.model_validate(settings)
         spaces = env.single_observation_space, env.single_action_space
         found = algorithm(config, *spaces, seed=0, device=self.device)
-        assert isinstance(found, GradientMetaLearner)
+        assert isinstance(found, GradientAlgorithm)
         return found
 
     def maml(self, worker: Recorder) -> MAML:
@@ -127,4 +127,4 @@ def setting(options: argparse.Namespace) -> Setting:
 
 def gradient_based() -> list[str]:
     """The names of the algorithms that adapt by gradient steps."""
-    return [name for name in NAMES if issubclass(algorithm_class(name), GradientMetaLearner)]
+    return [name for name in NAMES if issubclass(algorithm_class(name), GradientAlgorithm)]

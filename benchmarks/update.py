@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 
 import torch
+from metarl.envs import TaskVectorEnv
+from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
 
 from benchmarks.measurement import (
     Seconds,
@@ -29,12 +31,10 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
-from envs import TaskVectorEnv
-from envs.mujoco_vector import MujocoTaskVectorEnv
+from metarl.algorithms.gradient_algorithm import GradientBatch
 from metarl.algorithms.maml import MAML
-from metarl.gradient_meta_learner import GradientBatch
-from metarl.params import flatten, stack, to_device
-from metarl.program import run_program
+from metarl.cli.process import run_program
+from metarl.maths.params import flatten, stack, to_device
 from metarl.random import Key
 from metarl.types import Trajectory
 

@@ -4,10 +4,10 @@ Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheeta
 `metarl/HalfCheetahDir-v0` with Gymnasium. It needs neither PyTorch nor the package metarl.
 """
 
-from envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
-from envs.single import TaskEnv, register
-from envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
-from envs.vector import EnvironmentFailure, TaskVectorEnv
+from metarl.envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
+from metarl.envs.single import TaskEnv, register
+from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
+from metarl.envs.vector import EnvironmentFailure, TaskVectorEnv
 
 __all__ = [
     "REQUIRED",

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-
-from envs import checks
-from envs.mujoco_vector import MujocoTaskVectorEnv
-from envs.tasks import FiniteTasks, TaskDistribution, Tasks, UniformInterval
-from envs.vector import Floats
+from metarl.envs import checks
+from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
+from metarl.envs.tasks import FiniteTasks, TaskDistribution, Tasks, UniformInterval
+from metarl.envs.vector import Floats
 
 CONTROL_COST = 0.05
 _RESET_NOISE = 0.1

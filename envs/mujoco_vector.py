@@ -14,14 +14,13 @@ from typing import Any
 import mujoco
 import numpy as np
 from gymnasium import spaces
+from metarl.envs import checks
+from metarl.envs.logs import silence
+from metarl.envs.rendering import Renderer
+from metarl.envs.tasks import TaskDistribution
+from metarl.envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
 from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
-
-from envs import checks
-from envs.logs import silence
-from envs.rendering import Renderer
-from envs.tasks import TaskDistribution
-from envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
 
 
 class MujocoTaskVectorEnv(TaskVectorEnv):

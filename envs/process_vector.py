@@ -1,6 +1,6 @@
 """Any Gymnasium environment as lanes on worker processes, each stepping its slice of them.
 
-A worker is a fresh interpreter that runs `envs.process_worker` and imports the environment's
+A worker is a fresh interpreter that runs `metarl.envs.process_worker` and imports the environment's
 class, nothing else: not the parent's program, so not PyTorch either. It is not a fork, since the
 parent has threads. Each lane is an environment of its own with seeds and tasks from the parent,
 so results do not depend on the number of workers.
@@ -21,17 +21,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from metarl.envs import checks
+from metarl.envs.process_worker import Description, Failed, Reset, Start, Step
+from metarl.envs.tasks import TaskDistribution
+from metarl.envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
 from numpy.typing import NDArray
-
-from envs import checks
-from envs.process_worker import Description, Failed, Reset, Start, Step
-from envs.tasks import TaskDistribution
-from envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
 
 # sys.path comes first, so that the worker finds what the parent finds.
 _BOOTSTRAP = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from envs.process_worker import main; main()"
+    "from metarl.envs.process_worker import main; main()"
 )
 _PATIENCE_S = 5.0
 

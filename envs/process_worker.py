@@ -20,10 +20,9 @@ from typing import Any, BinaryIO, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from metarl.envs.tasks import TaskDistribution, Tasks
+from metarl.envs.vector import Bools, Floats
 from numpy.typing import NDArray
-
-from envs.tasks import TaskDistribution, Tasks
-from envs.vector import Bools, Floats
 
 
 class Start(NamedTuple):

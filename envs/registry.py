@@ -13,14 +13,13 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import gymnasium
-
-from envs.tasks import TaskDistribution
-from envs.vector import TaskVectorEnv
+from metarl.envs.tasks import TaskDistribution
+from metarl.envs.vector import TaskVectorEnv
 
 NAMES: dict[str, str] = {
-    "point_navigation": "envs.navigation:PointNavigation",
-    "half_cheetah_vel": "envs.half_cheetah:HalfCheetahVel",
-    "half_cheetah_dir": "envs.half_cheetah:HalfCheetahDir",
+    "point_navigation": "metarl.envs.navigation:PointNavigation",
+    "half_cheetah_vel": "metarl.envs.half_cheetah:HalfCheetahVel",
+    "half_cheetah_dir": "metarl.envs.half_cheetah:HalfCheetahDir",
 }
 
 # Constructor parameters that say how an environment runs and not which one it is.
@@ -70,7 +69,9 @@ def make(
     check_params(cls, keywords)
     distribution = task_distribution(tasks) if isinstance(tasks, str) else tasks
     if not issubclass(cls, TaskVectorEnv):
-        from envs.process_vector import ProcessVectorEnv  # not needed by the native environments
+        from metarl.envs.process_vector import (
+            ProcessVectorEnv,  # not needed by the native environments
+        )
 
         return ProcessVectorEnv(
             cls, num_envs, keywords, num_workers=num_workers, task_distribution=distribution

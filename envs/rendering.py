@@ -17,9 +17,8 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from metarl.envs.logs import silence
 from numpy.typing import NDArray
-
-from envs.logs import silence
 
 _PROBE = "import mujoco.{0} as gl; c = gl.GLContext(16, 16); c.make_current(); c.free()"
 _PROBE_TIMEOUT_S = 60.0

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from metarl.envs.registry import make
+from metarl.envs.tasks import Tasks
+from metarl.envs.vector import Floats, TaskVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
-from envs.registry import make
-from envs.tasks import Tasks
-from envs.vector import Floats, TaskVectorEnv
-
 if TYPE_CHECKING:
-    from envs.rendering import Renderer
+    from metarl.envs.rendering import Renderer
 
 IDS = {
     "metarl/PointNavigation-v0": "point_navigation",
@@ -30,13 +29,13 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
     It is truncated at the environment's own horizon, so no TimeLimit belongs around it.
 
     Args:
-        env: The environment's name or import path, as for `envs.make`.
+        env: The environment's name or import path, as for `metarl.envs.make`.
         task: The task vector [d]; by default the first validation task.
         render_mode: rgb_array for pictures from `render`, uint8 [270, 480, 3]; None for none.
-        **kwargs: Passed to `envs.make`: a preset, parameters of the environment.
+        **kwargs: Passed to `metarl.envs.make`: a preset, parameters of the environment.
 
     Raises:
-        ValueError: as `envs.make`, and for a task that does not fit, or a render mode of an
+        ValueError: as `metarl.envs.make`, and for a task that does not fit, or a render mode of an
             environment that has no pictures.
     """
 
@@ -119,7 +118,7 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
 
 def make_task_vec(env: str, num_envs: int = 1, **kwargs: Any) -> TaskVectorEnv:
-    """`envs.make` under the signature of Gymnasium's vector entry points."""
+    """`metarl.envs.make` under the signature of Gymnasium's vector entry points."""
     return make(env, num_envs, **kwargs)
 
 
@@ -129,7 +128,7 @@ def register() -> None:
         if env_id not in gymnasium.registry:
             gymnasium.register(
                 env_id,
-                entry_point="envs.single:TaskEnv",
-                vector_entry_point="envs.single:make_task_vec",
+                entry_point="metarl.envs.single:TaskEnv",
+                vector_entry_point="metarl.envs.single:make_task_vec",
                 kwargs={"env": env},
             )

@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 import numpy as np
+from metarl.envs import checks
 from numpy.typing import ArrayLike, NDArray
-
-from envs import checks
 
 Tasks = NDArray[np.float64]
 Split = Literal["validation", "held_out", "out_of_range"]

@@ -1,4 +1,4 @@
-"""The vector environment that a meta-learner rolls out in: N lanes, each with its own task."""
+"""The vector environment that a algorithm rolls out in: N lanes, each with its own task."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from metarl.envs import checks
+from metarl.envs.tasks import TaskDistribution, Tasks
 from numpy.typing import ArrayLike, NDArray
 
-from envs import checks
-from envs.tasks import TaskDistribution, Tasks
-
 if TYPE_CHECKING:
-    from envs.rendering import Renderer
+    from metarl.envs.rendering import Renderer
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""The words shared by all parts: trajectories and the protocols of agents and learners.
+"""The words shared by all parts: trajectories and the protocols of agents and agents.
 
 Axes, everywhere and in this order: ``[M task, B lane, T time, feature]``.
 """
@@ -142,7 +142,7 @@ class Actor(Protocol):
 
 
 class EpisodeSource(Protocol):
-    """Where training data come from, see :class:`metarl.rollout.RolloutWorker`."""
+    """Where training data come from, see :class:`metarl.experience.rollout.RolloutWorker`."""
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]``."""
@@ -154,7 +154,7 @@ class EpisodeSource(Protocol):
 
 
 @runtime_checkable
-class Learner(Protocol):
+class Agent(Protocol):
     """An agent under evaluation or in deployment: it acts, sees what happens, and adapts.
 
     A class with these attributes and methods is evaluated by ``evaluate.py --agent module:Class``
@@ -233,7 +233,7 @@ class Learner(Protocol):
         """A round of episodes is over on every lane: learn from it."""
 
 
-class MetaLearner(Protocol):
+class Algorithm(Protocol):
     """An algorithm in training. Its state is tensors and builtins, so that it can be saved."""
 
     def collect(self, source: Any, key: Key) -> Any:
@@ -248,5 +248,5 @@ class MetaLearner(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, to the bit."""
 
-    def learner(self, mode: ActionMode, key: Key) -> Learner:
+    def agent(self, mode: ActionMode, key: Key) -> Agent:
         """The agent as it stands, to evaluate or deploy."""

@@ -25,7 +25,7 @@ import evaluate
 import train
 
 # What the programs import only when they come to it.
-for module in ("metarl.trainer", "metarl.algorithms.maml", "torch._dynamo"):
+for module in ("metarl.training.trainer", "metarl.algorithms.maml", "torch._dynamo"):
     importlib.import_module(module)
 
 DISK_OPERATIONS = ("replace", "rename", "fsync", "mkdir", "write")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from metarl.checkpoint import load_checkpoint
+from metarl.storage.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-import envs
 from benchmarks import (
     crossover,
     evaluation,
@@ -25,9 +24,10 @@ from benchmarks import (
     setting,
     update,
 )
+from metarl import envs
 from metarl.errors import UserError
-from metarl.networks import PolicyActor
-from metarl.params import stack
+from metarl.maths.params import stack
+from metarl.networks.mlp import PolicyActor
 from metarl.random import Key
 from tests.programs import write_config
 

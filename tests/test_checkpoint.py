@@ -22,16 +22,16 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import run_folder
-from metarl.checkpoint import (
+from metarl.errors import EnvironmentFailure, UserError
+from metarl.storage import run_folder
+from metarl.storage.checkpoint import (
     FORMAT,
     load_checkpoint,
     newest_checkpoint,
     plain_state,
     save_checkpoint,
 )
-from metarl.errors import EnvironmentFailure, UserError
-from metarl.run_folder import prepare_run_dir, truncate_metrics, write_atomically
+from metarl.storage.run_folder import prepare_run_dir, truncate_metrics, write_atomically
 
 FINGERPRINT = {"seed": 1, "algorithm.inner_lr": [0.1]}
 

@@ -10,7 +10,7 @@ import pytest
 
 import evaluate
 import train
-from metarl.comparing import RunFolder, default_output, group_runs
+from metarl.cli.comparing import RunFolder, default_output, group_runs
 from metarl.config import load_config
 from metarl.errors import UserError
 from tests.programs import files, write_config

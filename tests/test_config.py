@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
+from metarl.envs import TaskVectorEnv
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from envs import TaskVectorEnv
-from metarl.config.command_line import describe, parse_evaluate_arguments, parse_train_arguments
+from metarl.cli.command_line import describe, parse_evaluate_arguments, parse_train_arguments
 from metarl.config.loading import (
     config_to_yaml,
     differences,
@@ -50,7 +50,7 @@ class FakeAlgorithm:
 
     def collect(self) -> None: ...
     def update(self) -> None: ...
-    def learner(self) -> None: ...
+    def agent(self) -> None: ...
 
 
 class FakeEnv(TaskVectorEnv):

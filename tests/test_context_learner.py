@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import envs
+from metarl import envs
+from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.rl2 import RL2, RL2Config
-from metarl.context_learner import ContextLearner
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
-from metarl.types import Inputs, Learner, Trial
+from metarl.types import Agent, Inputs, Trial
 from tests.test_rollout import Stairs
 from tests.toy_envs import Arms, Line
 
@@ -35,7 +35,7 @@ def trained(make: Any, iterations: int = 2, **changes: Any) -> tuple[RL2, Rollou
     return rl2, worker
 
 
-class Recorder(ContextLearner):
+class Recorder(MemoryAgent):
     """Keeps its actions and what it was shown, a list a round."""
 
     def begin(self, *args: Any, **options: Any) -> None:
@@ -55,19 +55,19 @@ class Recorder(ContextLearner):
 
 
 def evaluated(rl2: RL2, worker: RolloutWorker, mode: Any, tasks: np.ndarray, **options: Any) -> Any:
-    learner = Recorder(rl2._actor(), mode, KEY)
+    agent = Recorder(rl2._actor(), mode, KEY)
     settings: dict[str, Any] = {
         "adaptation_steps": EPISODES - 1,
         "episodes": LANES,
         "seed": KEY.seed,
     }
     settings |= {"split": "x"} | options
-    return learner, evaluate(learner, worker.env(len(tasks) * LANES), tasks, **settings)
+    return agent, evaluate(agent, worker.env(len(tasks) * LANES), tasks, **settings)
 
 
-def played(learner: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.ndarray]]:
+def played(agent: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.ndarray]]:
     """Of one lane, the steps on which it was active."""
-    steps = [(i, a) for r in learner.rounds for i, a, active in r if active[m, b]]
+    steps = [(i, a) for r in agent.rounds for i, a, active in r if active[m, b]]
     return [Inputs(*(x[m, b] for x in i)) for i, _ in steps], [a[m, b] for _, a in steps]
 
 
@@ -83,7 +83,7 @@ def played(learner: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.nda
 def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, tasks: Any) -> None:
     """Driven by the evaluator, it plays the very trial that the rollout worker would collect."""
     rl2, worker = trained(make)
-    learner, evaluation = evaluated(rl2, worker, "stochastic", tasks)
+    agent, evaluation = evaluated(rl2, worker, "stochastic", tasks)
     trial: Trial = worker.collect(rl2._actor(), tasks, LANES, KEY, EPISODES)
     np.testing.assert_allclose(
         evaluation.returns, trial.episode_returns().permute(2, 0, 1).numpy(), rtol=1e-5
@@ -91,7 +91,7 @@ def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, t
     for m in range(TASKS):
         for b in range(LANES):
             valid = trial.valid[m, b]
-            inputs, actions = played(learner, m, b)
+            inputs, actions = played(agent, m, b)
             assert np.array_equal(np.array(actions), trial.actions[m, b][valid].numpy())
             for name in Inputs._fields:
                 seen = torch.stack([getattr(i, name) for i in inputs])
@@ -102,13 +102,13 @@ def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:
     rl2, worker = trained(Stairs)
     runs = [evaluated(rl2, worker, "deterministic", STAIRS)[1] for _ in range(2)]
     assert np.array_equal(runs[0].returns, runs[1].returns)
-    learner = rl2.learner("deterministic", KEY)
-    learner.begin(1, 2)
+    agent = rl2.agent("deterministic", KEY)
+    agent.begin(1, 2)
     observation, active = np.zeros((1, 2, 2)), np.ones((1, 2), dtype=bool)
     nothing = torch.zeros(1, 2, 2)
     inputs = Inputs(nothing, nothing, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
     distribution = rl2._actor().step(inputs, None).distribution
-    assert np.array_equal(learner.act(observation, active), distribution.mode().numpy())
+    assert np.array_equal(agent.act(observation, active), distribution.mode().numpy())
 
 
 def test_more_episodes_than_it_was_trained_on() -> None:
@@ -123,26 +123,26 @@ def test_more_episodes_than_it_was_trained_on() -> None:
 
 def test_forgetting_makes_every_episode_a_first_one() -> None:
     rl2, worker = trained(Stairs)
-    learner, evaluation = evaluated(rl2, worker, "deterministic", STAIRS, forget=True)
+    agent, evaluation = evaluated(rl2, worker, "deterministic", STAIRS, forget=True)
     assert evaluation.forgets
     assert not evaluated(rl2, worker, "deterministic", STAIRS)[1].forgets
-    assert len(learner.rounds) == 1  # begin() forgets the earlier ones
-    first = learner.rounds[0][0][0]
+    assert len(agent.rounds) == 1  # begin() forgets the earlier ones
+    first = agent.rounds[0][0][0]
     assert not first.previous_actions.any()
     assert not first.previous_rewards.any()
-    assert learner.episode == 0
+    assert agent.episode == 0
 
 
-def drive(learner: Learner, env: Any, seed: int = 0) -> list[np.ndarray]:
+def drive(agent: Agent, env: Any, seed: int = 0) -> list[np.ndarray]:
     """One round on all lanes; the actions."""
-    shape = learner._shape  # type: ignore[attr-defined]
+    shape = agent._shape  # type: ignore[attr-defined]
     observation, _ = env.reset(seed=seed)
     actions = []
     while not env.finished.all():
         active = ~env.finished.reshape(shape)
-        action = learner.act(observation.reshape(*shape, -1), active)
+        action = agent.act(observation.reshape(*shape, -1), active)
         observation, *outcome = env.step(action.reshape(env.num_envs, -1))[:4]
-        learner.observe(action, *(x.reshape(shape) for x in outcome), observation)
+        agent.observe(action, *(x.reshape(shape) for x in outcome), observation)
         actions.append(action)
     return actions
 
@@ -150,18 +150,18 @@ def drive(learner: Learner, env: Any, seed: int = 0) -> list[np.ndarray]:
 def test_what_it_has_become_can_be_saved() -> None:
     rl2, worker = trained(lambda n: Line(n, horizon=4))
     env = worker.env(4)
-    learner = rl2.learner("stochastic", KEY)
-    learner.begin(2, 2)
-    drive(learner, env)
-    learner.adapt()
+    agent = rl2.agent("stochastic", KEY)
+    agent.begin(2, 2)
+    drive(agent, env)
+    agent.adapt()
     file = io.BytesIO()
-    torch.save(learner.state_dict(), file)
-    expected = drive(learner, env)
+    torch.save(agent.state_dict(), file)
+    expected = drive(agent, env)
     file.seek(0)
-    again = rl2.learner("stochastic", KEY)
+    again = rl2.agent("stochastic", KEY)
     again.load_state_dict(torch.load(file, weights_only=True))
     assert np.array_equal(np.array(drive(again, env)), np.array(expected))
-    new = rl2.learner("stochastic", KEY)
+    new = rl2.agent("stochastic", KEY)
     new.begin(2, 2)
     assert not np.array_equal(np.array(drive(new, env)), np.array(expected))
 
@@ -169,41 +169,41 @@ def test_what_it_has_become_can_be_saved() -> None:
 def test_a_change_of_mode_starts_the_round_anew() -> None:
     rl2, worker = trained(lambda n: Line(n, horizon=4))
     env = worker.env(4)
-    learner = rl2.learner("deterministic", KEY)
-    learner.begin(2, 2)
-    expected = drive(learner, env)
-    learner.mode = "stochastic"
-    other = drive(learner, env)
-    learner.mode = "deterministic"
-    assert np.array_equal(np.array(drive(learner, env)), np.array(expected))
+    agent = rl2.agent("deterministic", KEY)
+    agent.begin(2, 2)
+    expected = drive(agent, env)
+    agent.mode = "stochastic"
+    other = drive(agent, env)
+    agent.mode = "deterministic"
+    assert np.array_equal(np.array(drive(agent, env)), np.array(expected))
     assert not np.array_equal(np.array(other), np.array(expected))
 
 
-def test_it_is_a_learner() -> None:
-    learner = trained(Stairs, 0)[0].learner("deterministic", KEY)
-    assert isinstance(learner, Learner)
-    assert learner.adaptation_axis == "episode"
-    assert learner.step_sizes == []
+def test_it_is_an_agent() -> None:
+    agent = trained(Stairs, 0)[0].agent("deterministic", KEY)
+    assert isinstance(agent, Agent)
+    assert agent.adaptation_axis == "episode"
+    assert agent.step_sizes == []
 
 
 def test_misuse_is_named() -> None:
-    learner = trained(lambda n: envs.make("point_navigation", n, horizon=3), 0)[0].learner(
+    agent = trained(lambda n: envs.make("point_navigation", n, horizon=3), 0)[0].agent(
         "stochastic", KEY
     )
     observation, active = np.zeros((2, 2, 2)), np.ones((2, 2), dtype=bool)
     with pytest.raises(ValueError, match="begin"):
-        learner.act(observation, active)
+        agent.act(observation, active)
     with pytest.raises(ValueError, match="begin"):
-        learner.adapt()
-    learner.begin(2, 2)
+        agent.adapt()
+    agent.begin(2, 2)
     with pytest.raises(ValueError, match=r"expected observations and active lanes of \[2, 2\]"):
-        learner.act(observation[:1], active)
+        agent.act(observation[:1], active)
     none = np.zeros((2, 2), dtype=bool)
     with pytest.raises(ValueError, match="must follow act"):
-        learner.observe(np.zeros((2, 2, 2)), np.zeros((2, 2)), none, none, observation)
-    action = learner.act(observation, active)
-    learner.observe(action, np.zeros((2, 2)), ~none, none, observation)
+        agent.observe(np.zeros((2, 2, 2)), np.zeros((2, 2)), none, none, observation)
+    action = agent.act(observation, active)
+    agent.observe(action, np.zeros((2, 2)), ~none, none, observation)
     with pytest.raises(ValueError, match="call adapt"):
-        learner.act(observation, active)
-    learner.adapt()
-    learner.act(observation, active)
+        agent.act(observation, active)
+    agent.adapt()
+    agent.act(observation, active)

@@ -338,7 +338,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "parts"), DAMAGES, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(("damage", "parts"), DAMAGES, ids=[p[0] for _, p in DAMAGES])
 def test_damaged_runs(
     damage: Callable[[Path], Any],
     parts: list[str],

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.distributions import Categorical, DiagonalGaussian
-from metarl.outer import TRPO
-from metarl.returns import discounted_sum, generalized_advantages, normalize
-from metarl.solvers import backtracking_line_search, conjugate_gradient
-from metarl.value import linear_baseline, time_features
+from metarl.maths.baseline import linear_baseline, time_features
+from metarl.maths.distributions import Categorical, DiagonalGaussian
+from metarl.maths.outer import TRPO
+from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.solvers import backtracking_line_search, conjugate_gradient
 
 F64 = torch.float64
 

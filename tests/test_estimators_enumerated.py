@@ -19,13 +19,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.adaptation.inner_loop import Adaptation
+from metarl.adaptation.meta_objective import MetaObjective, Term
 from metarl.algorithms.e_maml import EMAML, EMAMLConfig
-from metarl.gradient_meta_learner import GradientBatch
-from metarl.inner_loop import Adaptation
-from metarl.losses import Samples, flat_samples
-from metarl.meta_objective import MetaObjective, Term
-from metarl.networks import MLPPolicy
-from metarl.params import flatten, stack, unflatten
+from metarl.algorithms.gradient_algorithm import GradientBatch
+from metarl.maths.losses import Samples, flat_samples
+from metarl.maths.params import flatten, stack, unflatten
+from metarl.networks.mlp import MLPPolicy
 
 F64 = torch.float64
 POLICY = MLPPolicy(2, 2, discrete=True, hidden_sizes=())  # logits = onehot(s) W + b

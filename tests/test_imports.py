@@ -3,124 +3,208 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(
-    path.relative_to(ROOT)
-    for path in [*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py")]
+MODULES = sorted([*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py")])
+
+FLOORS = (
+    ("errors", "random", "envs"),
+    ("types",),
+    ("maths", "storage"),
+    ("networks", "experience"),
+    ("adaptation",),
+    ("agents",),
+    ("algorithms",),
+    ("config", "evaluation"),
+    ("tracking", "references", "report"),
+    ("training",),
+    ("cli",),
+    ("api",),
+    ("__init__", "__main__"),
 )
-MATHS = (
-    "params",
-    "random",
-    "distributions",
-    "returns",
-    "losses",
-    "solvers",
-    "networks",
-    "recurrent",
-    "recurrent_actor",
-    "running_moments",
-    "types",
-    "value",
-    "inner_loop",
-    "meta_objective",
-    "outer",
-)
+"""The rooms of metarl: each imports only from floors before its own."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+FORBIDDEN = {
+    "envs": "torch wandb pydantic stable_baselines3 rich",
+    "maths": "gymnasium mujoco wandb rich pydantic",
+    "storage": "gymnasium mujoco wandb rich stable_baselines3",
+    "networks": "mujoco wandb rich pydantic stable_baselines3",
+    "experience": "wandb rich pydantic stable_baselines3",
+    "adaptation": "gymnasium mujoco wandb rich stable_baselines3",
+    "agents": "mujoco wandb rich stable_baselines3",
+    "algorithms": "mujoco wandb rich stable_baselines3",
+    "evaluation": "wandb rich stable_baselines3",
+    "report": "wandb stable_baselines3",
+}
+"""What the modules of a room never import, besides what stands above them."""
 
 
-def imports(path: Path) -> set[str]:
-    """Modules that a module imports anywhere, names of a package as `package.name`."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+def name_of(path: Path) -> str:
+    """The dotted name under which a module is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("metarl", *parts) if parts[0] == "envs" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def imports(path: Path, *, at_run_time: bool = False) -> set[str]:
+    """Modules that a module imports anywhere, names of a package as `package.name`.
+
+    Args:
+        path: The module's file.
+        at_run_time: Leave out what only a type checker reads, and what functions import late.
+    """
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             assert node.module is not None
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+        late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        )
+        if not (at_run_time and late):
+            for child in ast.iter_child_nodes(node):
+                visit(child)
+
+    visit(tree)
     return found
 
 
-def within(module: str, packages: str) -> bool:
-    return any(module == p or module.startswith(f"{p}.") for p in packages.split())
-
-
-def offences(paths: list[Path], forbidden: str) -> list[str]:
-    assert paths
-    return [f"{p}: {m}" for p in paths for m in sorted(imports(p)) if within(m, forbidden)]
-
-
-def under(*parts: str) -> list[Path]:
-    return [path for path in MODULES if path.parts[: len(parts)] == parts]
+def room_of(module: str) -> str | None:
+    """The room in which a module of metarl stands; None for other packages."""
+    first, _, rest = module.partition(".")
+    if first != "metarl":
+        return None
+    room = rest.partition(".")[0]
+    return room if room in FLOOR else "__init__"
 
 
 def test_the_walk_sees_what_there_is() -> None:
     """Of a package by name, inside functions, and under TYPE_CHECKING."""
-    assert "metarl.algorithms.algorithm_class" in imports(Path("metarl/runs.py"))
-    assert "metarl.config.Config" in imports(Path("metarl/runs.py"))
-    assert "wandb" in imports(Path("metarl/tracking/wandb_run.py"))
-
-
-def test_environments_know_neither_torch_nor_metarl() -> None:
-    assert offences(under("envs"), "torch metarl wandb pydantic stable_baselines3") == []
-
-
-@pytest.mark.parametrize("name", MATHS)
-def test_maths_knows_no_environment_config_or_logger(name: str) -> None:
-    forbidden = (
-        "envs mujoco wandb rich yaml metarl.config metarl.tracking metarl.checkpoint "
-        "metarl.run_folder metarl.runs metarl.rollout metarl.trainer metarl.evaluation "
-        "metarl.algorithms"
+    trainer = imports(ROOT / "metarl/training/trainer.py")
+    assert {"metarl.envs", "metarl.random.Key", "metarl.config.Config"} <= trainer
+    assert "metarl.config.Config" not in imports(
+        ROOT / "metarl/training/trainer.py", at_run_time=True
     )
-    assert offences([Path(f"metarl/{name}.py")], forbidden) == []
+    assert "wandb" in imports(ROOT / "metarl/tracking/wandb_run.py")
 
 
-def test_algorithms_know_neither_each_other_nor_the_programs() -> None:
-    forbidden = (
-        "metarl.tracking metarl.checkpoint metarl.config metarl.run_folder metarl.runs "
-        "metarl.trainer metarl.evaluation wandb rich"
-    )
-    paths = under("metarl", "algorithms")
-    assert offences(paths, forbidden) == []
-    assert offences([p for p in paths if p.stem != "__init__"], "metarl.algorithms") == []
+def test_every_room_has_a_floor() -> None:
+    rooms = {
+        path.relative_to(ROOT / "metarl").parts[0]
+        for path in MODULES
+        if path.is_relative_to(ROOT / "metarl")
+    }
+    assert {room.removesuffix(".py") for room in rooms} - set(FLOOR) == set()
+
+
+def test_imports_point_down() -> None:
+    upward = []
+    for name, path in NAMES.items():
+        room = room_of(name)
+        assert room is not None
+        for module in imports(path):
+            other = room_of(module)
+            if other is None or other == room or module in ("metarl", "metarl.__version__"):
+                continue
+            if other == "__init__" and module.count(".") == 1:  # `from metarl import envs`
+                continue
+            if FLOOR[other] >= FLOOR[room]:
+                upward.append(f"{name} imports {module}")
+    assert sorted(upward) == []
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_knows_no_more_than_it_needs(room: str) -> None:
+    forbidden = FORBIDDEN[room].split()
+    offences = [
+        f"{name} imports {module}"
+        for name, path in NAMES.items()
+        if room_of(name) == room
+        for module in imports(path)
+        if module.partition(".")[0] in forbidden
+    ]
+    assert sorted(offences) == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {
+        name: {
+            known
+            for module in imports(path, at_run_time=True)
+            for known in (module, module.rpartition(".")[0])
+            if known in NAMES and known != name
+        }
+        for name, path in NAMES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " → ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_a_variant_imports_only_what_it_varies() -> None:
+    varied = {"anil": "maml", "meta_sgd": "maml", "e_maml": "maml", "promp": "maml"}
+    for path in (ROOT / "metarl/algorithms").glob("*.py"):
+        others = {
+            module.split(".")[2]
+            for module in imports(path)
+            if module.startswith("metarl.algorithms.") and module.split(".")[2] != path.stem
+        }
+        if path.stem != "__init__":
+            assert others - {"settings"} <= {varied.get(path.stem)}, path.stem
 
 
 def test_evaluation_never_asks_whom_it_drives() -> None:
-    agents = (
-        "metarl.algorithms metarl.gradient_learner metarl.context_learner metarl.inner_loop "
-        "metarl.recurrent metarl.trainer"
+    for name, path in NAMES.items():
+        if room_of(name) == "evaluation":
+            others = {room_of(module) for module in imports(path)}
+            assert not others & {"algorithms", "agents", "adaptation", "networks", "config"}, name
+
+
+def test_the_house_has_few_modules_outside_its_rooms() -> None:
+    outside = {path.stem for path in (ROOT / "metarl").glob("*.py")} - {"__init__", "__main__"}
+    assert len(outside) <= 5, sorted(outside)
+
+
+def test_no_module_and_no_function_is_too_long() -> None:
+    for path in MODULES:
+        text = path.read_text()
+        assert text.count("\n") <= 350, f"{path}: {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                length = node.end_lineno - node.lineno + 1
+                assert length <= 60, f"{path}: {node.name} has {length} lines"
+
+
+def test_importing_metarl_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, metarl\n"
+        "heavy = {'torch', 'mujoco', 'wandb', 'gymnasium', 'matplotlib', 'stable_baselines3'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
-    programs = "metarl.config metarl.runs metarl.tracking"
-    everything = under("metarl", "evaluation")
-    references = under("metarl", "evaluation", "references")
-    assert offences(everything, agents) == []
-    assert offences([p for p in everything if p not in references], "metarl.checkpoint") == []
-    # The command that trains references is a program of its own.
-    command = [p for p in references if p.stem in ("__main__", "command_line")]
-    assert offences([p for p in everything if p not in command], programs) == []
-
-
-def test_measuring_references_needs_no_stable_baselines3() -> None:
-    training = ("vec_env", "training", "per_task")
-    references = under("metarl", "evaluation", "references")
-    others = [path for path in MODULES if path not in references or path.stem not in training]
-    assert offences(others, "stable_baselines3") == []
-
-
-def test_rollouts_know_no_algorithm() -> None:
-    forbidden = "metarl.algorithms metarl.config metarl.tracking metarl.checkpoint metarl.networks"
-    forbidden += " metarl.recurrent metarl.recurrent_actor"
-    assert offences([Path("metarl/rollout.py")], forbidden) == []
-
-
-def test_only_tracking_imports_wandb() -> None:
-    others = [path for path in MODULES if path.parts[:2] != ("metarl", "tracking")]
-    assert offences(others, "wandb") == []
-
-
-def test_programs_are_thin() -> None:
-    for name in ("train.py", "evaluate.py"):
-        assert len((ROOT / name).read_text().splitlines()) <= 150
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "[]\n"

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from metarl.distributions import DiagonalGaussian
-from metarl.inner_loop import Adaptation
-from metarl.losses import Samples, log_prob_loss, mean_kl, ratio_loss
-from metarl.networks import MLPPolicy
-from metarl.returns import discounted_sum, generalized_advantages
+from metarl.adaptation.inner_loop import Adaptation
+from metarl.maths.baseline import linear_baseline
+from metarl.maths.distributions import DiagonalGaussian
+from metarl.maths.losses import Samples, log_prob_loss, mean_kl, ratio_loss
+from metarl.maths.returns import discounted_sum, generalized_advantages
+from metarl.networks.mlp import MLPPolicy
 from metarl.types import Trajectory
-from metarl.value import linear_baseline
 
 
 def make_trajectory() -> Trajectory:

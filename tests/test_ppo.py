@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.outer import PPO, Adam, AdamState, Evaluated, Rows
+from metarl.maths.outer import PPO, Adam, AdamState, Evaluated, Rows
 
 STEPS, LANES = 5, 8
 

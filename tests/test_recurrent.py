@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import recurrent
-from metarl.params import Params, flatten, unflatten
+from metarl.experience.rollout import RolloutWorker
+from metarl.maths.params import Params, flatten, unflatten
+from metarl.maths.running_moments import RunningMoments
+from metarl.networks import recurrent
+from metarl.networks.recurrent import RecurrentPolicy, normalized
+from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
-from metarl.recurrent import RecurrentPolicy, normalized
-from metarl.recurrent_actor import RecurrentActor
-from metarl.rollout import RolloutWorker
-from metarl.running_moments import RunningMoments
 from metarl.types import Inputs
 from tests.test_rollout import Stairs
 from tests.toy_envs import Arms

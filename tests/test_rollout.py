@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from metarl.envs import TaskVectorEnv, UniformInterval
 
-import envs
-from envs import TaskVectorEnv, UniformInterval
+from metarl import envs
 from metarl.algorithms.maml import MAML, MAMLConfig
-from metarl.networks import PolicyActor
-from metarl.params import stack
+from metarl.experience.rollout import RolloutWorker
+from metarl.maths.params import stack
+from metarl.networks.mlp import PolicyActor
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
 from metarl.types import Decision, Inputs
 from tests.toy_envs import Arms, Line
 
@@ -66,7 +66,7 @@ class Scripted:
         return Decision(3.0 * noise, inputs.observations.sum(-1), None, None)
 
 
-def learner_of(env: TaskVectorEnv) -> MAML:
+def agent_of(env: TaskVectorEnv) -> MAML:
     config = MAMLConfig(tasks=3, episodes=LANES, hidden_sizes=(5,), adaptation_steps=1)
     return MAML(config, env.single_observation_space, env.single_action_space, seed=0)
 
@@ -182,7 +182,7 @@ def test_tasks_come_from_the_keys_own_stream() -> None:
 def test_log_probs_are_those_of_the_stored_actions(make: Any) -> None:
     worker = RolloutWorker(make)
     env = worker.env(3 * LANES)
-    maml = learner_of(env)
+    maml = agent_of(env)
     theta = stack(maml.params, 3)
     tasks = TASKS if isinstance(env, Stairs) else np.array([[0.0], [1.0], [4.0]])
     trajectory = worker.collect(PolicyActor(maml.policy, theta), tasks, LANES, Key(1))
@@ -195,9 +195,9 @@ def test_log_probs_are_those_of_the_stored_actions(make: Any) -> None:
 def test_acting_shares_nothing_with_learning() -> None:
     """The worker changes no parameter, and a later change of one changes no trajectory."""
     worker = RolloutWorker(Stairs)
-    maml = learner_of(worker.env(3 * LANES))
+    maml = agent_of(worker.env(3 * LANES))
     before = {name: p.clone() for name, p in maml.params.items()}
-    learner = maml.learner("stochastic", Key(1))
+    agent = maml.agent("stochastic", Key(1))
     batch = maml.collect(worker, Key(1, 1))
     for name, p in maml.params.items():
         assert torch.equal(p, before[name]), name
@@ -213,13 +213,13 @@ def test_acting_shares_nothing_with_learning() -> None:
 
     assert maml.update(batch)["line_search/accepted"] == 1.0
     assert any(not torch.equal(p, before[name]) for name, p in maml.params.items())
-    for name, p in learner.meta_params.items():  # an agent taken before the update
+    for name, p in agent.meta_params.items():  # an agent taken before the update
         assert torch.equal(p, before[name]), name
 
 
 def test_the_batch_counts_valid_steps_only() -> None:
     worker = RolloutWorker(Stairs)
-    maml = learner_of(worker.env(3 * LANES))
+    maml = agent_of(worker.env(3 * LANES))
     batch = maml.collect(worker, Key(1, 1))
     valid = [int((samples.weights > 0).sum()) for samples in batch.data]
     assert batch.env_steps == sum(valid) < 2 * 3 * LANES * HORIZON

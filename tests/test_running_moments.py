@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metarl.running_moments import RunningMoments
+from metarl.maths.running_moments import RunningMoments
 
 ROWS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 3.0 + 1000.0
 

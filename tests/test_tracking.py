@@ -23,8 +23,8 @@ import yaml
 from rich.console import Console
 
 from metarl.errors import EnvironmentFailure
+from metarl.storage.provenance import _git_state
 from metarl.tracking import Tracker, connection, console, metadata, wandb_run
-from metarl.tracking.metadata import _git_state
 
 ROOT = Path(__file__).parent.parent
 KEY = "a" * 40

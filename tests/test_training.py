@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import train
-from metarl.checkpoint import load_checkpoint
+from metarl.storage.checkpoint import load_checkpoint
 from tests.programs import (
     Forks,
     assert_same_run,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
 from metarl.types import Decision, Inputs, Trial
 from tests.test_rollout import HORIZON, Scripted, Stairs
 from tests.toy_envs import Arms

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
-
-from envs import FiniteTasks, TaskVectorEnv, UniformInterval
+from metarl.envs import FiniteTasks, TaskVectorEnv, UniformInterval
 
 
 class Line(TaskVectorEnv):

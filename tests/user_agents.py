@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metarl.types import Learner
+from metarl.types import Agent
 
 
 class Scout:
@@ -98,7 +98,7 @@ class Deaf:
     def act(self, observation: Any, active: Any) -> None: ...
 
 
-class Heir(Learner):
+class Heir(Agent):
     """Inherits the protocol's empty methods, which is not to have them."""
 
     adaptation_axis, mode, privileged = "episode", "stochastic", False

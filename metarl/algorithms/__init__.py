@@ -1,13 +1,13 @@
 """The algorithms, one file each, found by name or by import path.
 
-An algorithm is a :class:`metarl.types.MetaLearner` class with a ``config_class``, a frozen
+An algorithm is a :class:`metarl.types.Algorithm` class with a ``config_class``, a frozen
 pydantic model of its settings. It is built as ``Algorithm(config, observation_space, action_space,
 seed, device)``.
 """
 
 from __future__ import annotations
 
-from envs.registry import import_class
+from metarl.envs.registry import import_class
 
 NAMES = {
     "anil": "metarl.algorithms.anil:ANIL",
@@ -28,7 +28,7 @@ def algorithm_class(name: str) -> type:
         ValueError: there is none, or it is no algorithm.
     """
     cls = import_class("algorithm", NAMES.get(name, name), NAMES)
-    missing = [a for a in ("config_class", "collect", "update", "learner") if not hasattr(cls, a)]
+    missing = [a for a in ("config_class", "collect", "update", "agent") if not hasattr(cls, a)]
     if missing:
         raise ValueError(f"The algorithm {name!r} lacks {', '.join(missing)}.")
     return cls

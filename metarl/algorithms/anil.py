@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import because
-from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+from metarl.algorithms.gradient_algorithm import because
+from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
 
 
 class ANILConfig(SurrogateConfig):
@@ -27,7 +27,7 @@ class ANILConfig(SurrogateConfig):
     ] = Field(1, description="inner gradient steps of the head in training")
 
 
-class ANIL(SurrogateMetaLearner):
+class ANIL(SurrogateAlgorithm):
     """ANIL for policies."""
 
     config_class: ClassVar[type[BaseModel]] = ANILConfig

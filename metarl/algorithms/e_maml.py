@@ -23,9 +23,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from metarl.gradient_meta_learner import GradientBatch, because
-from metarl.meta_objective import Term, surrogate
-from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+from metarl.adaptation.meta_objective import Term, surrogate
+from metarl.algorithms.gradient_algorithm import GradientBatch, because
+from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
 
 
 class EMAMLConfig(SurrogateConfig):
@@ -47,7 +47,7 @@ class EMAMLConfig(SurrogateConfig):
     )
 
 
-class EMAML(SurrogateMetaLearner):
+class EMAML(SurrogateAlgorithm):
     """E-MAML."""
 
     config_class: ClassVar[type[BaseModel]] = EMAMLConfig

@@ -5,7 +5,8 @@ Find parameters θ whose gradient steps on a new task's own episodes go far:
     min_θ  E_task [ L_task(θ_K) ],   θ_0 = θ,   θ_{k+1} = θ_k − α_k ∇L_task(θ_k; episodes of π_θk)
 
 The inner losses are policy gradients; the outer loss is the adapted policies' surrogate, with the
-exact second-order gradient ∇_θ = Π_k (I − α_k H_k) ∇L(θ_K), see :mod:`metarl.inner_loop`.
+exact second-order gradient ∇_θ = Π_k (I − α_k H_k) ∇L(θ_K), see
+:mod:`metarl.adaptation.inner_loop`.
 First-order MAML takes ∇L(θ_K) in its place (Finn et al. 2017, section 5.2).
 """
 
@@ -15,8 +16,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import because
-from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+from metarl.algorithms.gradient_algorithm import because
+from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
 
 
 class MAMLConfig(SurrogateConfig):
@@ -25,7 +26,7 @@ class MAMLConfig(SurrogateConfig):
     name: Literal["maml"] = "maml"
 
 
-class MAML(SurrogateMetaLearner):
+class MAML(SurrogateAlgorithm):
     """MAML-RL."""
 
     config_class: ClassVar[type[BaseModel]] = MAMLConfig
@@ -40,7 +41,7 @@ class FOMAMLConfig(SurrogateConfig):
     )
 
 
-class FOMAML(SurrogateMetaLearner):
+class FOMAML(SurrogateAlgorithm):
     """First-order MAML-RL."""
 
     config_class: ClassVar[type[BaseModel]] = FOMAMLConfig

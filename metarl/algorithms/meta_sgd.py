@@ -15,11 +15,11 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import because
-from metarl.inner_loop import RATE
-from metarl.meta_objective import MetaObjective
-from metarl.params import Params
-from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+from metarl.adaptation.inner_loop import RATE
+from metarl.adaptation.meta_objective import MetaObjective
+from metarl.algorithms.gradient_algorithm import because
+from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
+from metarl.maths.params import Params
 
 
 class MetaSGDConfig(SurrogateConfig):
@@ -31,7 +31,7 @@ class MetaSGDConfig(SurrogateConfig):
     ] = Field(1, description="inner gradient steps in training, which share the learned rates")
 
 
-class MetaSGD(SurrogateMetaLearner):
+class MetaSGD(SurrogateAlgorithm):
     """Meta-SGD for policies."""
 
     config_class: ClassVar[type[BaseModel]] = MetaSGDConfig

@@ -16,10 +16,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import GradientBatch, because
-from metarl.meta_objective import MetaObjective, Term, kl_penalty
-from metarl.params import flatten
-from metarl.surrogate_meta_learner import SurrogateConfig, SurrogateMetaLearner
+from metarl.adaptation.meta_objective import MetaObjective, Term, kl_penalty
+from metarl.algorithms.gradient_algorithm import GradientBatch, because
+from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
+from metarl.maths.params import flatten
 
 
 class ProMPConfig(SurrogateConfig):
@@ -49,7 +49,7 @@ class ProMPConfig(SurrogateConfig):
     )
 
 
-class ProMP(SurrogateMetaLearner):
+class ProMP(SurrogateAlgorithm):
     """ProMP."""
 
     config_class: ClassVar[type[BaseModel]] = ProMPConfig

@@ -19,15 +19,15 @@ import torch
 from gymnasium import spaces
 from pydantic import BaseModel, Field
 
-from metarl.gradient_meta_learner import (
+from metarl.algorithms.gradient_algorithm import (
     AdaptationConfig,
+    GradientAlgorithm,
     GradientBatch,
-    GradientMetaLearner,
     because,
     check_finite,
 )
-from metarl.outer import Adam, AdamState
-from metarl.params import flatten, mean_over_tasks, stack, unflatten
+from metarl.maths.outer import Adam, AdamState
+from metarl.maths.params import flatten, mean_over_tasks, stack, unflatten
 
 
 class ReptileConfig(AdaptationConfig):
@@ -51,7 +51,7 @@ class ReptileConfig(AdaptationConfig):
     )
 
 
-class Reptile(GradientMetaLearner):
+class Reptile(GradientAlgorithm):
     """Reptile."""
 
     config_class: ClassVar[type[BaseModel]] = ReptileConfig

@@ -20,14 +20,14 @@ from gymnasium import spaces
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from metarl.context_learner import ContextLearner
-from metarl.outer import PPO, AdamState, Evaluated, Rows
-from metarl.params import Params, check_shapes, flatten, to_device, unflatten
+from metarl.agents.memory_agent import MemoryAgent
+from metarl.maths.outer import PPO, AdamState, Evaluated, Rows
+from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
+from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.running_moments import RunningMoments
+from metarl.networks.recurrent import Core, RecurrentPolicy, normalized
+from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
-from metarl.recurrent import Core, RecurrentPolicy, normalized
-from metarl.recurrent_actor import RecurrentActor
-from metarl.returns import discounted_sum, generalized_advantages, normalize
-from metarl.running_moments import RunningMoments
 from metarl.types import ActionMode, EpisodeSource, Inputs, Trial
 
 
@@ -230,9 +230,9 @@ class RL2:
         self.input_moments = RunningMoments.from_state(state["input_moments"])
         self.return_moments = RunningMoments.from_state(state["return_moments"])
 
-    def learner(self, mode: ActionMode, key: Key) -> ContextLearner:
+    def agent(self, mode: ActionMode, key: Key) -> MemoryAgent:
         """The agent as it stands."""
-        return ContextLearner(self._actor(), mode, key)
+        return MemoryAgent(self._actor(), mode, key)
 
     def _actor(self) -> RecurrentActor:
         moments = self.input_moments if self.config.normalize_inputs else None

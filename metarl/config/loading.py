@@ -174,7 +174,7 @@ def check_environment(config: Config) -> None:
     Raises:
         UserError: A parameter that the environment refuses, in its own words.
     """
-    import envs
+    from metarl import envs
 
     if not issubclass(environment_class(config.env.name), envs.TaskVectorEnv):
         return  # its worker processes report it when they start

@@ -16,9 +16,9 @@ from metarl.errors import UserError
 
 def environment_names() -> list[str]:
     """The environments known by a short name."""
-    import envs.registry  # here, since it loads MuJoCo, which a wrong file need not wait for
+    import metarl.envs.registry  # here, since it loads MuJoCo, which a wrong file need not wait for
 
-    return sorted(envs.registry.NAMES)
+    return sorted(metarl.envs.registry.NAMES)
 
 
 def algorithm_names() -> list[str]:
@@ -29,7 +29,7 @@ def algorithm_names() -> list[str]:
 
 
 def environment_class(name: str) -> type:
-    import envs
+    from metarl import envs
 
     return envs.env_class(name)
 
@@ -78,7 +78,7 @@ def _plain_field(annotation: Any, default: Any) -> tuple[Any, Any] | None:
 @functools.cache
 def _env_model(env: type) -> type[EnvConfig]:
     """``EnvConfig`` with the parameters of an environment's constructor."""
-    import envs
+    from metarl import envs
 
     fields: dict[str, Any] = {}
     for name, (annotation, default, doc) in envs.constructor_fields(env).items():

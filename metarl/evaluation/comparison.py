@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
-from metarl.evaluation.references.settings import PER_TASK as LEARN_EACH_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict, normalized_score
 from metarl.evaluation.summary import FLOOR, ORACLE
+from metarl.references.settings import PER_TASK as LEARN_EACH_TASK
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")

@@ -1,4 +1,4 @@
-"""The evaluation protocol: drive any learner through K adaptation steps, record what it earns.
+"""The evaluation protocol: drive any agent through K adaptation steps, record what it earns.
 
 Nothing here knows which algorithm it drives. Every reset is seeded from the keyed streams of an
 evaluation, so two evaluations with one seed are identical and training is never disturbed.
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from gymnasium import spaces
 
+from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
-from metarl.threads import one_torch_thread
 
 if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
-    from envs.tasks import TaskDistribution
-    from envs.vector import TaskVectorEnv
-    from metarl.types import ActionMode, AdaptationAxis, Learner
+    from metarl.envs.tasks import TaskDistribution
+    from metarl.envs.vector import TaskVectorEnv
+    from metarl.types import ActionMode, AdaptationAxis, Agent
 
 Split = Literal["validation", "held_out", "out_of_range"]
 
@@ -118,7 +118,7 @@ def split_tasks(distribution: TaskDistribution, split: Split) -> tuple[np.ndarra
 
 
 def evaluate(
-    learner: Learner,
+    agent: Agent,
     env: TaskVectorEnv,
     tasks: np.ndarray,
     *,
@@ -129,7 +129,7 @@ def evaluate(
     forget: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure returns after 0..K adaptation steps, in the learner's own action mode.
+    """Measure returns after 0..K adaptation steps, in the agent's own action mode.
 
     A round lets every lane play one episode from a reset; the agent may adapt after each round but
     the last. So K gradient steps need K+1 rounds, and K+1 rounds are episodes 1..K+1 of a trial.
@@ -138,19 +138,19 @@ def evaluate(
     resets and noise of an evaluation in stochastic mode, so that both modes measure one agent.
 
     Args:
-        learner: The agent. It is told the tasks only if it is privileged.
+        agent: The agent. It is told the tasks only if it is privileged.
         env: An environment of n·B lanes; lane n = m·B + b plays task m.
         tasks: Task vectors [n, d].
         adaptation_steps: K >= 0.
         episodes: B >= 1, episodes of each task a round.
-        seed: Of the resets; the learner's own randomness comes with the learner.
+        seed: Of the resets; the agent's own randomness comes with the agent.
         split: Name of the set of tasks, for the record.
         forget: Let the agent begin anew where it would adapt. An ablation: a gain that is left
             then does not come from what the agent remembers or has learnt.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
-        BadAction: The learner returns actions of a wrong shape or kind.
+        BadAction: The agent returns actions of a wrong shape or kind.
         ValueError: The sizes do not fit together, or an episode outlives the environment's
             horizon.
         FloatingPointError: A reward or an action is not finite; names the task.
@@ -158,31 +158,31 @@ def evaluate(
     tasks = np.asarray(tasks, dtype=np.float64)
     _check_sizes(env, tasks, adaptation_steps, episodes)
     num_tasks, rounds = len(tasks), adaptation_steps + 1
-    pooled = learner.adaptation_axis == "gradient_step"
-    action_mode = learner.mode
+    pooled = agent.adaptation_axis == "gradient_step"
+    action_mode = agent.mode
     key = Key(seed, evaluation=True)
 
     env.set_tasks(np.repeat(tasks, episodes, axis=0))
-    learner.begin(num_tasks, episodes, tasks if learner.privileged else None)
+    agent.begin(num_tasks, episodes, tasks if agent.privileged else None)
     recorded: list[_Round] = []
     experience: list[_Round] = []  # what the agent adapted on
     for k in range(rounds):
-        recorded.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
+        recorded.append(_play_round(agent, env, tasks, episodes, key.at(k), k))
         if progress is not None:
             progress(k + 1, rounds)
         if k == adaptation_steps:
             break
         if forget:
             experience.append(recorded[-1])
-            learner.begin(num_tasks, episodes, tasks if learner.privileged else None)
+            agent.begin(num_tasks, episodes, tasks if agent.privileged else None)
         elif pooled and action_mode == "deterministic":
-            learner.mode = "stochastic"
-            experience.append(_play_round(learner, env, tasks, episodes, key.at(k), k))
-            learner.adapt()
-            learner.mode = action_mode
+            agent.mode = "stochastic"
+            experience.append(_play_round(agent, env, tasks, episodes, key.at(k), k))
+            agent.adapt()
+            agent.mode = action_mode
         else:
             experience.append(recorded[-1])
-            learner.adapt()
+            agent.adapt()
 
     agents = num_tasks if pooled else num_tasks * episodes
     steps = np.array([0 if forget else r.env_steps for r in experience], dtype=np.float64)
@@ -194,8 +194,8 @@ def evaluate(
         task_units=tuple(env.task_distribution.units),
         split=split,
         action_mode=action_mode,
-        adaptation_axis=learner.adaptation_axis,
-        step_sizes=_step_sizes(learner, adaptation_steps),
+        adaptation_axis=agent.adaptation_axis,
+        step_sizes=_step_sizes(agent, adaptation_steps),
         seed=seed,
         returns=np.stack([r.returns for r in recorded]),
         env_steps_used=np.concatenate([[0.0], np.cumsum(steps)]) / agents,
@@ -206,9 +206,9 @@ def evaluate(
     )
 
 
-def _step_sizes(learner: Learner, adaptation_steps: int) -> list[float]:
-    """Sizes of the K steps; the learner's last one repeats."""
-    sizes = [float(size) for size in learner.step_sizes[:adaptation_steps]]
+def _step_sizes(agent: Agent, adaptation_steps: int) -> list[float]:
+    """Sizes of the K steps; the agent's last one repeats."""
+    sizes = [float(size) for size in agent.step_sizes[:adaptation_steps]]
     return sizes + sizes[-1:] * (adaptation_steps - len(sizes))
 
 
@@ -224,15 +224,15 @@ class _Round:
 
 
 def _play_round(
-    learner: Learner, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
+    agent: Agent, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
 ) -> _Round:
     """Reset all lanes and act until every one is finished; only live lanes count."""
     with one_torch_thread():
-        return _play(learner, env, tasks, lanes, key, k)
+        return _play(agent, env, tasks, lanes, key, k)
 
 
 def _play(
-    learner: Learner, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
+    agent: Agent, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
 ) -> _Round:
     n = len(tasks)
     flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
@@ -250,7 +250,7 @@ def _play(
         record.states[:, 0] = state
 
     for t in range(env.horizon):
-        action = np.asarray(learner.act(observation, active.copy()))
+        action = np.asarray(agent.act(observation, active.copy()))
         _check_action(action, env, active, tasks, k, t)
         flat_observation, flat_reward, flat_terminated, flat_truncated, _ = env.step(
             action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]
@@ -271,7 +271,7 @@ def _play(
             record.path[active[:, 0], t + 1] = observation[active[:, 0], 0][:, list(columns)]
         if record.states is not None and (state := env.render_states(first_lanes)) is not None:
             record.states[active[:, 0], t + 1] = state[active[:, 0]]
-        learner.observe(action, reward, terminated, truncated, observation)
+        agent.observe(action, reward, terminated, truncated, observation)
         active &= ~(terminated | truncated)
         if not active.any():
             return record

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from metarl.storage.provenance import metadata
 from metarl.tracking.evaluation_copy import copy_evaluation
-from metarl.tracking.metadata import metadata
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Table, is_tracked
 

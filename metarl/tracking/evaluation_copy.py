@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-from metarl.tracking.jsonl import plain
+from metarl.storage.json_lines import plain
 from metarl.tracking.tracker import log_under
 from metarl.tracking.wandb_run import Table, WandbRun
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from rich.console import Console
 
+from metarl.storage.json_lines import JsonLines, plain
 from metarl.tracking.console import open_display
-from metarl.tracking.jsonl import JsonLines, plain
 from metarl.tracking.wandb_run import Table, WandbRun
 
 AXES = ("iteration", "env_steps")

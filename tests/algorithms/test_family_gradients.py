@@ -22,14 +22,14 @@ from torch import distributions as td
 
 from metarl.algorithms.anil import ANIL
 from metarl.algorithms.e_maml import EMAML
+from metarl.algorithms.gradient_algorithm import GradientBatch
 from metarl.algorithms.maml import FOMAML, MAML
 from metarl.algorithms.meta_sgd import MetaSGD
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.gradient_meta_learner import GradientBatch
-from metarl.losses import Samples, flat_samples
-from metarl.outer import AdamState
-from metarl.params import Params, flatten, unflatten
+from metarl.maths.losses import Samples, flat_samples
+from metarl.maths.outer import AdamState
+from metarl.maths.params import Params, flatten, unflatten
 
 F64 = torch.float64
 M, B, T, OBS = 3, 2, 6, 2
@@ -409,7 +409,7 @@ def test_blocks_of_tasks_change_nothing(case: Case, monkeypatch: pytest.MonkeyPa
     algorithm, batch, _ = make_case(case)
     x = flatten(algorithm.params)
     whole = algorithm.objective(batch)
-    monkeypatch.setattr("metarl.blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("metarl.maths.blocks.BLOCK_BYTES", 1)
     blocks = algorithm.objective(batch)
     assert relative_error(blocks.loss_and_gradient()[1], whole.loss_and_gradient()[1]) < 1e-12
     assert relative_error(blocks.curvature_product(x), whole.curvature_product(x)) < 1e-12

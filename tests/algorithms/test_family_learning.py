@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from metarl.adaptation.inner_loop import RATE, InnerStep
 from metarl.algorithms.anil import ANIL, ANILConfig
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.inner_loop import RATE, InnerStep
+from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
 from tests.algorithms.test_maml_learning import gains, mean
 from tests.toy_envs import Line
 

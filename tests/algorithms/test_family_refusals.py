@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train
-from metarl.config.command_line import describe
+from metarl.cli.command_line import describe
 from tests.programs import write_config
 from tests.test_end_to_end import refusal
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from metarl.adaptation.inner_loop import Adaptation
+from metarl.algorithms.gradient_algorithm import GradientBatch
 from metarl.algorithms.maml import MAML, MAMLConfig
-from metarl.gradient_meta_learner import GradientBatch
-from metarl.inner_loop import Adaptation
-from metarl.losses import (
+from metarl.maths.losses import (
     Samples,
     fisher_product,
     flat_samples,
@@ -22,9 +22,9 @@ from metarl.losses import (
     mean_kl,
     ratio_loss,
 )
-from metarl.networks import MLPPolicy
-from metarl.outer import TRPO
-from metarl.params import Params, flatten, stack, unflatten
+from metarl.maths.outer import TRPO
+from metarl.maths.params import Params, flatten, stack, unflatten
+from metarl.networks.mlp import MLPPolicy
 
 F64 = torch.float64
 M, N, OBS = 3, 12, 2

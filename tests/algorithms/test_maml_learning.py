@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from metarl.envs import TaskVectorEnv
 
-from envs import TaskVectorEnv
+from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.algorithms import algorithm_class
-from metarl.inner_loop import Adaptation, InnerStep
+from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
-from metarl.rollout import RolloutWorker
 from tests.toy_envs import Arms, Line
 
 ITERATIONS = 30

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from metarl.envs import TaskVectorEnv
 from pydantic import ValidationError
 
-from envs import TaskVectorEnv
 from metarl.algorithms.rl2 import RL2, RL2Batch, RL2Config
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.rollout import RolloutWorker
+from metarl.networks.recurrent import RecurrentPolicy
+from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
-from metarl.recurrent import RecurrentPolicy
-from metarl.recurrent_actor import RecurrentActor
-from metarl.rollout import RolloutWorker
 from metarl.types import Decision, Inputs, Trial
 from tests.test_rollout import Stairs
 from tests.toy_envs import Arms, Recall
@@ -24,7 +24,7 @@ from tests.toy_envs import Arms, Recall
 SMALL: dict[str, Any] = {"tasks": 3, "lanes": 2, "episodes": 3, "width": 8, "minibatches": 2}
 
 
-def agent(make: Any = Stairs, seed: int = 1, **changes: Any) -> tuple[RL2, RolloutWorker]:
+def make_rl2(make: Any = Stairs, seed: int = 1, **changes: Any) -> tuple[RL2, RolloutWorker]:
     worker = RolloutWorker(make)
     env: TaskVectorEnv = worker.env(1)
     config = RL2Config(**(SMALL | changes))
@@ -49,7 +49,7 @@ def advantages(rl2: RL2, trial: Trial) -> torch.Tensor:
 
 
 def test_the_pay_of_episode_two_is_credited_to_episode_one_of_the_same_trial_only() -> None:
-    rl2, worker = agent(normalize_rewards=False, normalize_advantages=False)
+    rl2, worker = make_rl2(normalize_rewards=False, normalize_advantages=False)
     trial = rl2.collect(worker, Key(1, 1)).trial
     episode = trial.episode_start.long().cumsum(-1)  # 1, 2, 3
     second = (episode == 2) & trial.valid
@@ -71,7 +71,7 @@ def test_the_pay_of_episode_two_is_credited_to_episode_one_of_the_same_trial_onl
 
 def test_the_end_of_the_trial_is_the_end_of_credit() -> None:
     """The last step's advantage is its reward less its value; padding has none."""
-    rl2, worker = agent(normalize_rewards=False, normalize_advantages=False)
+    rl2, worker = make_rl2(normalize_rewards=False, normalize_advantages=False)
     trial = rl2.collect(worker, Key(1, 1)).trial
     found = advantages(rl2, trial)
     last = trial.valid.sum(-1, keepdim=True) - 1
@@ -83,7 +83,7 @@ def test_the_end_of_the_trial_is_the_end_of_credit() -> None:
 
 
 def test_advantages_are_normalised_over_all_tasks_together() -> None:
-    rl2, worker = agent()
+    rl2, worker = make_rl2()
     trial = rl2.collect(worker, Key(1, 1)).trial
     found = advantages(rl2, trial)[trial.valid]
     assert float(found.mean()) == pytest.approx(0.0, abs=1e-6)
@@ -97,7 +97,7 @@ def test_advantages_are_normalised_over_all_tasks_together() -> None:
 @pytest.mark.parametrize("make", [Stairs, lambda n: Arms(n, horizon=2)], ids=["normal", "discrete"])
 def test_the_ratio_is_one_before_an_update(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every iteration, although the statistics of the inputs have moved on in between."""
-    rl2, worker = agent(make, epochs=1, minibatches=1)
+    rl2, worker = make_rl2(make, epochs=1, minibatches=1)
     first: list[dict[str, float]] = []
     loss = type(rl2.ppo).loss
 
@@ -115,7 +115,7 @@ def test_the_ratio_is_one_before_an_update(make: Any, monkeypatch: pytest.Monkey
 
 
 def test_statistics_move_once_an_iteration_and_over_valid_steps_only() -> None:
-    rl2, worker = agent()
+    rl2, worker = make_rl2()
     batch = rl2.collect(worker, Key(1, 1))
     rl2.update(batch)
     assert rl2.input_moments.count == rl2.return_moments.count == batch.env_steps
@@ -129,16 +129,16 @@ def test_statistics_move_once_an_iteration_and_over_valid_steps_only() -> None:
 
 def test_statistics_are_part_of_the_agent() -> None:
     """An agent with others acts differently: they must travel with the parameters."""
-    rl2, worker = agent()
+    rl2, worker = make_rl2()
     train(rl2, worker, 2)
-    other, _ = agent()
+    other, _ = make_rl2()
     state = rl2.state_dict()
     other.load_state_dict(state)
     key = Key(1, 3)
     assert torch.equal(
         other.collect(worker, key).trial.actions, rl2.collect(worker, key).trial.actions
     )
-    fresh, _ = agent()
+    fresh, _ = make_rl2()
     fresh.load_state_dict(state | {"input_moments": fresh.input_moments.state_dict()})
     assert not torch.equal(
         fresh.collect(worker, key).trial.actions, rl2.collect(worker, key).trial.actions
@@ -147,13 +147,13 @@ def test_statistics_are_part_of_the_agent() -> None:
 
 @pytest.mark.parametrize("core", ["lstm", "gru"])
 def test_a_restored_agent_goes_on_to_the_same_bits(core: Any) -> None:
-    rl2, worker = agent(core=core)
+    rl2, worker = make_rl2(core=core)
     train(rl2, worker, 2)
     file = io.BytesIO()
     torch.save(rl2.state_dict(), file)
     expected = train(rl2, worker, 2, first=3)
     file.seek(0)
-    again, worker = agent(core=core, seed=7)
+    again, worker = make_rl2(core=core, seed=7)
     again.load_state_dict(torch.load(file, weights_only=True))
     assert train(again, worker, 2, first=3) == expected
     for name, p in rl2.params.items():
@@ -162,25 +162,25 @@ def test_a_restored_agent_goes_on_to_the_same_bits(core: Any) -> None:
 
 
 def test_a_state_of_another_policy_is_refused() -> None:
-    rl2, _ = agent()
+    rl2, _ = make_rl2()
     with pytest.raises(ValueError, match="are not this policy's"):
-        rl2.load_state_dict(agent(width=9)[0].state_dict())
+        rl2.load_state_dict(make_rl2(width=9)[0].state_dict())
 
 
 def test_acting_and_learning_share_nothing() -> None:
-    rl2, worker = agent()
-    learner = rl2.learner("stochastic", Key(1))
-    before = {name: p.clone() for name, p in learner.actor.params.items()}
+    rl2, worker = make_rl2()
+    agent = rl2.agent("stochastic", Key(1))
+    before = {name: p.clone() for name, p in agent.actor.params.items()}
     train(rl2, worker, 1)
     assert not torch.equal(rl2.params["core.weight_hh"], before["core.weight_hh"])
-    for name, p in learner.actor.params.items():
+    for name, p in agent.actor.params.items():
         assert torch.equal(p, before[name]), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("core", ["lstm", "gru"])
 def test_an_update_on_a_gpu_is_that_on_the_cpu(core: Any) -> None:
-    rl2, worker = agent(core=core)
+    rl2, worker = make_rl2(core=core)
     env = worker.env(1)
     spaces = env.single_observation_space, env.single_action_space
     other = RL2(rl2.config, *spaces, 1, "cuda")
@@ -197,7 +197,7 @@ def test_an_update_on_a_gpu_is_that_on_the_cpu(core: Any) -> None:
 
 
 def test_metrics_of_an_iteration() -> None:
-    rl2, worker = agent(lr=0.01, lr_decay_iterations=4)
+    rl2, worker = make_rl2(lr=0.01, lr_decay_iterations=4)
     found = train(rl2, worker, 6)
     assert [row["lr"] for row in found] == pytest.approx([0.01, 0.0075, 0.005, 0.0025, 0.0, 0.0])
     names = {f"return/episode_{k}" for k in (1, 2, 3)}
@@ -208,7 +208,7 @@ def test_metrics_of_an_iteration() -> None:
 
 
 def test_a_step_size_of_zero_changes_no_parameter() -> None:
-    rl2, worker = agent(lr_decay_iterations=1)
+    rl2, worker = make_rl2(lr_decay_iterations=1)
     train(rl2, worker, 1)
     before = {name: p.clone() for name, p in rl2.params.items()}
     train(rl2, worker, 1, first=2)
@@ -247,9 +247,9 @@ RECALL: dict[str, Any] = {
 def recall_returns(rl2: RL2, worker: RolloutWorker) -> np.ndarray:
     """Mean returns of the three episodes of a trial, stochastic."""
     env = worker.env(2 * 100)
-    learner = rl2.learner("stochastic", Key(5, evaluation=True))
+    agent = rl2.agent("stochastic", Key(5, evaluation=True))
     found = evaluate(
-        learner,
+        agent,
         env,
         np.array([[1.0], [2.0]]),
         adaptation_steps=2,
@@ -280,7 +280,7 @@ def without_memory(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("core", ["lstm", "gru"])
 def test_it_learns_to_remember(core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The optimum is 0, 1, 1; who forgets has 0 in every episode at best."""
-    rl2, worker = agent(Recall, core=core, **RECALL)
+    rl2, worker = make_rl2(Recall, core=core, **RECALL)
     train(rl2, worker, 60)
     first, second, third = recall_returns(rl2, worker)
     assert abs(first) < 0.3
@@ -291,13 +291,13 @@ def test_it_learns_to_remember(core: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_memory_it_cannot_learn_that(monkeypatch: pytest.MonkeyPatch) -> None:
     without_memory(monkeypatch)
-    rl2, worker = agent(Recall, **RECALL)
+    rl2, worker = make_rl2(Recall, **RECALL)
     train(rl2, worker, 60)
     assert max(recall_returns(rl2, worker)) < 0.3
 
 
 def test_batches_count_valid_steps() -> None:
-    rl2, worker = agent()
+    rl2, worker = make_rl2()
     batch = rl2.collect(worker, Key(1, 1))
     assert isinstance(batch, RL2Batch)
     assert batch.env_steps == int(batch.trial.valid.sum()) < batch.trial.valid.numel()
@@ -316,7 +316,7 @@ class Tattler(RecurrentActor):
 
 def test_a_new_trial_knows_nothing_of_the_last_one() -> None:
     """And would be told apart if it did."""
-    rl2, worker = agent()
+    rl2, worker = make_rl2()
     first = rl2.collect(worker, Key(1, 1)).trial
     rl2.collect(worker, Key(1, 2))
     assert torch.equal(rl2.collect(worker, Key(1, 1)).trial.actions, first.actions)

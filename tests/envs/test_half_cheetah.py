@@ -10,11 +10,10 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from metarl.envs import EnvironmentFailure, make
+from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from metarl.envs.logs import silence
 from mujoco.batch import SimulationError
-
-from envs import EnvironmentFailure, make
-from envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
-from envs.logs import silence
 
 LANES = 4
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from envs import make
-from envs.navigation import PointNavigation
+from metarl.envs import make
+from metarl.envs.navigation import PointNavigation
 
 
 def one_lane(goal: list[float], **params: Any) -> PointNavigation:

@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from metarl.envs import REQUIRED, constructor_fields, env_class, make
+from metarl.envs.half_cheetah import HalfCheetahVel
+from metarl.envs.navigation import PointNavigation
+from metarl.envs.tasks import UniformInterval
 
-from envs import REQUIRED, constructor_fields, env_class, make
-from envs.half_cheetah import HalfCheetahVel
-from envs.navigation import PointNavigation
-from envs.tasks import UniformInterval
 from tests.envs.user_envs import Reach
 
 
 def test_names_and_import_paths() -> None:
     assert env_class("point_navigation") is PointNavigation
-    assert env_class("envs.half_cheetah:HalfCheetahVel") is HalfCheetahVel
+    assert env_class("metarl.envs.half_cheetah:HalfCheetahVel") is HalfCheetahVel
     assert env_class("tests.envs.user_envs:Reach") is Reach
-    env = make("envs.navigation:PointNavigation", 3, horizon=7)
+    env = make("metarl.envs.navigation:PointNavigation", 3, horizon=7)
     assert (env.num_envs, env.horizon) == (3, 7)
 
 
@@ -49,7 +49,7 @@ def test_a_class_in_the_working_directory_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_navigation.py").write_text(
-        "from envs.navigation import PointNavigation\n"
+        "from metarl.envs.navigation import PointNavigation\n"
         "class Mine(PointNavigation):\n    presets = {}\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -72,10 +72,13 @@ def test_a_class_in_the_working_directory_is_found(
             "environment 'no.such:Thing' cannot be imported: .*No module named 'no'",
         ),
         (
-            {"name": "envs.navigation:PointNavigaton"},
+            {"name": "metarl.envs.navigation:PointNavigaton"},
             r"Unknown class 'PointNavigaton': did you mean 'PointNavigation'\? the module",
         ),
-        ({"name": "envs.tasks:GoalRegion"}, "neither a TaskVectorEnv nor a gymnasium.Env with a m"),
+        (
+            {"name": "metarl.envs.tasks:GoalRegion"},
+            "neither a TaskVectorEnv nor a gymnasium.Env with a m",
+        ),
         ({"name": "tests.envs.user_envs:NotMeta"}, "neither a TaskVectorEnv nor"),
         ({"preset": "varibat"}, r"Unknown preset 'varibat': did you mean 'varibad'\? Point.* has"),
         ({"name": "half_cheetah_dir", "preset": "promp"}, "HalfCheetahDir has none"),
@@ -83,8 +86,8 @@ def test_a_class_in_the_working_directory_is_found(
         ({"num_lanes": 1}, "Unknown parameter 'num_lanes'"),
         ({"tasks": "Velocities"}, 'task distribution .*Velocities.* import path "package.modu'),
         ({"tasks": "tests.envs.user_envs:Reach"}, "not a subclass of TaskDistribution"),
-        ({"tasks": "envs.tasks:UniformInterval"}, "cannot be built: .*missing 2 required"),
-        ({"tasks": "envs.tasks:TaskDistribution"}, "cannot be built: .*abstract"),
+        ({"tasks": "metarl.envs.tasks:UniformInterval"}, "cannot be built: .*missing 2 required"),
+        ({"tasks": "metarl.envs.tasks:TaskDistribution"}, "cannot be built: .*abstract"),
     ],
 )
 def test_wrong_names_get_one_sentence(arguments: dict[str, Any], sentence: str) -> None:

@@ -9,9 +9,8 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
-
-from envs import EnvironmentFailure, UniformInterval, make
-from envs.vector import TaskVectorEnv
+from metarl.envs import EnvironmentFailure, UniformInterval, make
+from metarl.envs.vector import TaskVectorEnv
 
 MAKERS: list[dict[str, Any]] = [
     {"name": "point_navigation", "start": "random", "horizon": 6},

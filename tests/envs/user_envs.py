@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-
-from envs import FiniteTasks, GoalRegion, UniformInterval
+from metarl.envs import FiniteTasks, GoalRegion, UniformInterval
 
 
 class Velocities(UniformInterval):

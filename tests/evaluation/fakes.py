@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from metarl.envs.tasks import TaskDistribution
 
-from envs.tasks import TaskDistribution
-from metarl.evaluation import Evaluation, EvaluationResult, summarize
+from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.result import EvaluationResult
+from metarl.evaluation.summary import summarize
 from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0
@@ -78,7 +80,7 @@ class StairEnv:
         return np.stack([self.steps, self.drawn], axis=1)
 
 
-class CountingLearner:
+class CountingAgent:
     """Acts with the number of its adaptations, and logs every call."""
 
     privileged = False

@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from metarl.evaluation import Evaluation, ReportFiles
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
-from metarl.evaluation.comparison_plots import on_one_axis, plot_returns_by_group
-from metarl.evaluation.comparison_report import write_comparison
-from metarl.evaluation.figures import SERIES
-from metarl.evaluation.terminal import print_comparison, print_table
+from metarl.evaluation.protocol import Evaluation
+from metarl.report.comparison_plots import on_one_axis, plot_returns_by_group
+from metarl.report.comparison_report import write_comparison
+from metarl.report.evaluation_report import ReportFiles
+from metarl.report.figures import SERIES
+from metarl.report.terminal import print_comparison, print_table
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 from tests.evaluation.test_plots import pixels
 from tests.evaluation.test_report import Reader

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.evaluation import Evaluation, path_plots, plots, task_plots, training_plots
-from metarl.evaluation.figures import AFTER, BEFORE, step_name
+from metarl.evaluation.protocol import Evaluation
+from metarl.report import adaptation_plots, path_plots, task_plots, training_plots
+from metarl.report.figures import AFTER, BEFORE, step_name
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 
@@ -68,7 +69,7 @@ def test_adaptation_curve_shows_modes_and_references(tmp_path: Path) -> None:
             replace(evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1))
         ),
     }.items():
-        plots.plot_adaptation_curve(each, tmp_path / f"{name}.png")
+        adaptation_plots.plot_adaptation_curve(each, tmp_path / f"{name}.png")
         colors = pixels(tmp_path / f"{name}.png")
         assert share_of(colors, AFTER) > 1e-4
         drawn.append(colors)
@@ -97,7 +98,7 @@ def test_return_by_task_in_three_dimensions_is_refused(tmp_path: Path) -> None:
 
 
 def test_reward_within_episode(tmp_path: Path) -> None:
-    plots.plot_reward_within_episode(navigation_evaluation(), tmp_path / "plot.png")
+    adaptation_plots.plot_reward_within_episode(navigation_evaluation(), tmp_path / "plot.png")
     colors = pixels(tmp_path / "plot.png")
     assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
@@ -173,9 +174,10 @@ def test_plotting_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
         "keys = [key for key in matplotlib.rcParams if not key.startswith('backend')]\n"
         "before = {key: matplotlib.rcParams[key] for key in keys}\n"
         "from pathlib import Path\n"
-        "from metarl.evaluation import plots\n"
+        "from metarl.report import task_plots, adaptation_plots\n"
         "from tests.evaluation.fakes import navigation_evaluation\n"
-        f"plots.plot_reward_within_episode(navigation_evaluation(), Path({str(tmp_path)!r}, 'p'))\n"
+        "adaptation_plots.plot_reward_within_episode(\n"
+        f"    navigation_evaluation(), Path({str(tmp_path)!r}, 'p'))\n"
         "print(all(matplotlib.rcParams[key] == before[key] for key in keys))\n"
         "print('matplotlib.pyplot' in sys.modules)\n"
     )

@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from metarl.envs.navigation import PointNavigation
+from metarl.envs.tasks import FiniteTasks
 
-from envs.navigation import PointNavigation
-from envs.tasks import FiniteTasks
 from metarl.algorithms.maml import MAML, MAMLConfig
-from metarl.evaluation import Evaluation, evaluate, split_tasks
+from metarl.evaluation.protocol import Evaluation, evaluate, split_tasks
 from metarl.evaluation.statistics import adaptation_verdict
 from metarl.random import Key
-from tests.evaluation.fakes import CountingLearner, StairEnv, StairTasks, Surveyor
+from tests.evaluation.fakes import CountingAgent, StairEnv, StairTasks, Surveyor
 
 TASKS = StairTasks().held_out()  # lengths 2, 3, 9 at a horizon of 4; pay 1, -0.5, 2
 
 
-def run(learner: Any, env: Any, **changes: Any) -> Evaluation:
+def run(agent: Any, env: Any, **changes: Any) -> Evaluation:
     settings = {"adaptation_steps": 2, "episodes": 2, "seed": 5, "split": "held_out"}
-    return evaluate(learner, env, TASKS, **{**settings, **changes})
+    return evaluate(agent, env, TASKS, **{**settings, **changes})
 
 
 def test_returns_are_sums_of_valid_rewards() -> None:
-    evaluation = run(CountingLearner(), StairEnv(6))
+    evaluation = run(CountingAgent(), StairEnv(6))
     # Task by task: steps × (pay + k); the frozen lanes' fortune is not in it.
     by_hand = [[2 * (1 + k), 3 * (-0.5 + k), 4 * (2 + k)] for k in range(3)]
     assert evaluation.returns.shape == (3, 3, 2)
@@ -39,13 +39,13 @@ def test_returns_are_sums_of_valid_rewards() -> None:
 
 
 def test_experience_is_counted_per_adapting_agent() -> None:
-    pooled = run(CountingLearner(), StairEnv(6))
+    pooled = run(CountingAgent(), StairEnv(6))
     assert pooled.episodes_used == [0, 2, 4]
     # 2 lanes × (2 + 3 + 4) steps a round over 3 tasks
     np.testing.assert_array_equal(pooled.env_steps_used, [0, 6, 12])
     assert pooled.step_sizes == [0.5, 0.25]
 
-    in_context = run(CountingLearner("episode"), StairEnv(6))
+    in_context = run(CountingAgent("episode"), StairEnv(6))
     assert in_context.episodes_used == [0, 1, 2]
     np.testing.assert_array_equal(in_context.env_steps_used, [0, 3, 6])
     assert in_context.step_sizes == []
@@ -56,15 +56,15 @@ def test_experience_is_counted_per_adapting_agent() -> None:
 
 @pytest.mark.parametrize("axis", ["gradient_step", "episode"])
 def test_forgetting_begins_anew_where_the_agent_would_adapt(axis: str) -> None:
-    learner = CountingLearner(axis)
-    evaluation = run(learner, StairEnv(6), forget=True)
+    agent = CountingAgent(axis)
+    evaluation = run(agent, StairEnv(6), forget=True)
     assert evaluation.forgets
-    assert learner.log.count("begin") == 3
-    assert "adapt" not in learner.log
+    assert agent.log.count("begin") == 3
+    assert "adapt" not in agent.log
     np.testing.assert_array_equal(evaluation.task_returns, [[2.0, -1.5, 8.0]] * 3)
     assert evaluation.episodes_used == [0, 0, 0]
     np.testing.assert_array_equal(evaluation.env_steps_used, [0.0, 0.0, 0.0])
-    assert not run(CountingLearner(axis), StairEnv(6)).forgets
+    assert not run(CountingAgent(axis), StairEnv(6)).forgets
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_forgetting_begins_anew_where_the_agent_would_adapt(axis: str) -> None:
     ],
 )
 def test_measurements_are_named_by_what_adapts(axis: str, names: list[str]) -> None:
-    assert run(CountingLearner(axis), StairEnv(6)).measurement_keys == names
+    assert run(CountingAgent(axis), StairEnv(6)).measurement_keys == names
 
 
 def test_order_of_calls_and_early_stop() -> None:
     log: list[str] = []
-    learner, env = CountingLearner(log=log), StairEnv(4, log=log)
+    agent, env = CountingAgent(log=log), StairEnv(4, log=log)
     progress: list[tuple[int, int]] = []
     evaluate(
-        learner,
+        agent,
         env,
         TASKS[:2],  # lengths 2 and 3: nothing is left to do at step 4
         adaptation_steps=1,
@@ -97,19 +97,19 @@ def test_order_of_calls_and_early_stop() -> None:
     assert progress == [(1, 2), (2, 2)]
 
 
-def test_learner_sees_lanes_task_by_task() -> None:
-    learner, env = CountingLearner(), StairEnv(6)
-    run(learner, env, adaptation_steps=0)
+def test_agent_sees_lanes_task_by_task() -> None:
+    agent, env = CountingAgent(), StairEnv(6)
+    run(agent, env, adaptation_steps=0)
     np.testing.assert_array_equal(env.tasks, np.repeat(TASKS, 2, axis=0))
-    observation, _ = learner.seen[2]  # after two steps: both lanes of task 0 are frozen at 2
+    observation, _ = agent.seen[2]  # after two steps: both lanes of task 0 are frozen at 2
     assert observation.shape == (3, 2, 2)
     np.testing.assert_array_equal(observation[:, :, 0], [[2, 2], [2, 2], [2, 2]])
-    observation, _ = learner.seen[3]
+    observation, _ = agent.seen[3]
     np.testing.assert_array_equal(observation[:, :, 0], [[2, 2], [3, 3], [3, 3]])
 
 
 def test_active_marks_live_lanes() -> None:
-    class Watcher(CountingLearner):
+    class Watcher(CountingAgent):
         def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
             marks.append(active.copy())
             return super().act(observation, active)
@@ -125,16 +125,16 @@ def test_active_marks_live_lanes() -> None:
 
 
 def test_only_privileged_references_are_told_the_tasks() -> None:
-    learner = CountingLearner()
-    run(learner, StairEnv(6))
-    assert learner.tasks is None
-    learner.privileged = True
-    run(learner, StairEnv(6))
-    np.testing.assert_array_equal(learner.tasks, TASKS)
+    agent = CountingAgent()
+    run(agent, StairEnv(6))
+    assert agent.tasks is None
+    agent.privileged = True
+    run(agent, StairEnv(6))
+    np.testing.assert_array_equal(agent.tasks, TASKS)
 
 
 def test_paths_end_with_the_episode() -> None:
-    evaluation = run(CountingLearner(), StairEnv(6), adaptation_steps=0)
+    evaluation = run(CountingAgent(), StairEnv(6), adaptation_steps=0)
     assert evaluation.paths is not None
     assert evaluation.paths.shape == (1, 3, 5, 2)
     np.testing.assert_array_equal(
@@ -143,14 +143,14 @@ def test_paths_end_with_the_episode() -> None:
     )
     env = StairEnv(6)
     env.position_columns = None
-    assert run(CountingLearner(), env).paths is None
+    assert run(CountingAgent(), env).paths is None
 
 
 def test_seeds_are_each_lanes_and_rounds_own() -> None:
     env, again, other = StairEnv(6), StairEnv(6), StairEnv(6)
-    run(CountingLearner(), env)
-    run(CountingLearner("episode"), again)  # the same resets whoever is evaluated
-    run(CountingLearner(), other, seed=6)
+    run(CountingAgent(), env)
+    run(CountingAgent("episode"), again)  # the same resets whoever is evaluated
+    run(CountingAgent(), other, seed=6)
     assert len(np.unique(np.concatenate(env.seeds))) == 18
     np.testing.assert_array_equal(env.seeds, again.seeds)
     assert not np.isin(np.concatenate(env.seeds), np.concatenate(other.seeds)).any()
@@ -160,7 +160,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
     state = random.getstate()
     np.random.seed(1)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    first, _ = _navigate(seed=2), run(CountingLearner(), StairEnv(6))
+    first, _ = _navigate(seed=2), run(CountingAgent(), StairEnv(6))
     assert random.getstate() == state
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.random.seed(2)  # noqa: NPY002
@@ -171,7 +171,7 @@ def test_training_generator_is_never_asked_for_tasks() -> None:
     # StairTasks.sample raises: neither the split nor the evaluation may call it.
     tasks, name = split_tasks(StairTasks(), "held_out")
     assert name == "held_out"
-    evaluation = run(CountingLearner(), StairEnv(6), split=name)
+    evaluation = run(CountingAgent(), StairEnv(6), split=name)
     np.testing.assert_array_equal(evaluation.tasks, tasks)
     assert evaluation.split == "held_out"
 
@@ -195,7 +195,7 @@ def test_a_finite_distribution_owns_up_to_training_tasks() -> None:
 )
 def test_sizes_that_do_not_fit(changes: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        run(CountingLearner(), StairEnv(6), **changes)
+        run(CountingAgent(), StairEnv(6), **changes)
 
 
 def test_a_return_that_is_not_finite_names_the_task() -> None:
@@ -207,17 +207,17 @@ def test_a_return_that_is_not_finite_names_the_task() -> None:
 
     words = r"Task 1 \(length = 3 steps, pay = -0.5\), episode 0, after 0 .* time step 2 is nan"
     with pytest.raises(FloatingPointError, match=words):
-        run(CountingLearner(), Broken(6))
+        run(CountingAgent(), Broken(6))
 
 
 def test_actions_are_checked_where_they_count() -> None:
-    class Careless(CountingLearner):
+    class Careless(CountingAgent):
         def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
             action = np.where(active[..., None], 0.0, np.nan)  # frozen lanes may hold anything
             action[2, 1, 0] = np.inf if self.adaptations else 0.0
             return action
 
-    class Misshapen(CountingLearner):
+    class Misshapen(CountingAgent):
         def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
             return np.zeros(active.shape)
 
@@ -231,7 +231,7 @@ def test_an_episode_that_outlives_the_horizon() -> None:
     env = StairEnv(6)
     env.truncates = False
     with pytest.raises(ValueError, match=r"2 episodes were still running .* horizon of 4 steps"):
-        run(CountingLearner(), env)
+        run(CountingAgent(), env)
 
 
 def _navigate(seed: int) -> Evaluation:
@@ -281,12 +281,12 @@ def test_measuring_imports_neither_torch_nor_matplotlib() -> None:
         ("episode", "deterministic", "deterministic adapt deterministic"),
     ],
 )
-def test_a_gradient_learner_adapts_on_stochastic_rounds_in_either_mode(
+def test_a_gradient_agent_adapts_on_stochastic_rounds_in_either_mode(
     axis: str, mode: Any, rounds: str
 ) -> None:
     log: list[str] = []
 
-    class Logging(CountingLearner):
+    class Logging(CountingAgent):
         def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
             log.append(self.mode)
             return super().act(observation, active)
@@ -309,12 +309,12 @@ def test_both_modes_measure_the_same_adapted_agent() -> None:
         env = PointNavigation(6, horizon=12)
         config = MAMLConfig(hidden_sizes=(8,), inner_lr=(0.5, 0.25))
         maml = MAML(config, env.single_observation_space, env.single_action_space, seed=0)
-        learner = maml.learner(mode, Key(3, evaluation=True))  # type: ignore[arg-type]
+        agent = maml.agent(mode, Key(3, evaluation=True))  # type: ignore[arg-type]
         tasks = env.task_distribution.held_out()[:2]
         evaluation = evaluate(
-            learner, env, tasks, adaptation_steps=2, episodes=3, seed=3, split="held_out"
+            agent, env, tasks, adaptation_steps=2, episodes=3, seed=3, split="held_out"
         )
-        adapted.append(learner.params)
+        adapted.append(agent.params)
         assert evaluation.step_sizes == [0.5, 0.25]
     for name, p in adapted[0].items():
         assert (p == adapted[1][name]).all()
@@ -322,7 +322,7 @@ def test_both_modes_measure_the_same_adapted_agent() -> None:
 
 
 def test_the_last_step_size_repeats() -> None:
-    assert run(CountingLearner(), StairEnv(6), adaptation_steps=5).step_sizes == [
+    assert run(CountingAgent(), StairEnv(6), adaptation_steps=5).step_sizes == [
         0.5,
         0.25,
         0.125,

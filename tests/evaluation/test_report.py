@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metarl.evaluation import Evaluation, EvaluationResult, ReportFiles, print_table, write_report
+from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.result import EvaluationResult
+from metarl.report.evaluation_report import ReportFiles, write_report
+from metarl.report.terminal import print_table
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 COMMAND = "python evaluate.py --run runs/navigation --seed 7"

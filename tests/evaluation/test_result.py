@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation import EvaluationResult, summarize
+from metarl.evaluation.result import EvaluationResult
+from metarl.evaluation.summary import summarize
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 PROVENANCE = [

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 
-from envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from metarl.errors import UserError
-from metarl.evaluation.task_file import folder_of, read_tasks, split_of
+from metarl.evaluation.task_sets import folder_of, read_tasks, split_of
 
 GOALS = GoalRegion()
 TASKS = np.array([[0.25, -0.5], [0.1, 0.2]])

@@ -8,14 +8,14 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from metarl.envs.tasks import UniformInterval
 from PIL import Image
 
-from envs.tasks import UniformInterval
 from metarl.errors import EnvironmentFailure
-from metarl.evaluation import Evaluation, evaluate
-from metarl.evaluation.movie_files import write_movie
-from metarl.evaluation.video import NoPictures, shown_tasks, speed, write_video
-from tests.evaluation.fakes import CountingLearner, StairEnv, navigation_evaluation
+from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.report.movie_files import write_movie
+from metarl.report.video import NoPictures, shown_tasks, speed, write_video
+from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
 
 STEPS = 11  # of an episode below
 
@@ -160,7 +160,7 @@ def test_navigation_is_shown_as_moving_points(tmp_path: Path) -> None:
 
 def test_an_environment_without_pictures_is_named(tmp_path: Path) -> None:
     evaluation = evaluate(
-        CountingLearner(),
+        CountingAgent(),
         Blind(3),  # type: ignore[arg-type]
         Blind(3).task_distribution.held_out(),
         adaptation_steps=0,
@@ -187,7 +187,7 @@ class Visible(StairEnv):
 @pytest.mark.parametrize("mode", ["stochastic", "deterministic"])
 def test_states_are_those_of_the_first_lanes_in_the_measured_rounds(mode: Any) -> None:
     states = evaluate(
-        CountingLearner(mode=mode),
+        CountingAgent(mode=mode),
         Visible(6),  # type: ignore[arg-type]
         Visible(6).task_distribution.held_out(),
         adaptation_steps=1,

@@ -10,8 +10,8 @@ import pytest
 
 import evaluate
 import train
-from metarl.evaluation.references.__main__ import main
-from metarl.runs import load_run, measure
+from metarl.cli.references import main
+from metarl.training.runs import load_run, measure
 from tests.programs import start, write_config
 
 
@@ -47,7 +47,7 @@ def test_from_the_command_to_the_normalised_score(
     assert list(commands) == ["oracle", "multitask", "from_scratch", "fine_tuned"]
     for kind in ("oracle", "fine_tuned", "from_scratch"):  # the second makes the multitask too
         words = commands[kind].split()
-        assert words[:3] == ["python", "-m", "metarl.evaluation.references"]
+        assert words[:3] == ["python", "-m", "metarl.references"]
         assert main([*words[3:], "--env-steps", "1280"]) == 0
     assert "fine_tuned after 0 to 1 rounds: " in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_what_is_there_is_not_trained_again_unless_asked(
     assert run_command(config, tmp_path, "oracle", "--again", "--seed", "1") == 0
     told = json.loads(weights.with_name("reference.json").read_text())
     assert told["seed"] == 1
-    assert told["command"].startswith("python -m metarl.evaluation.references --config ")
+    assert told["command"].startswith("python -m metarl.references --config ")
     assert {"stable_baselines3", "torch", "mujoco"} <= set(told["versions"])
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_reference_is_named_by_the_evaluation(config: Path, tmp_path: 
 
 
 def test_a_signal_leaves_nothing_half(config: Path, tmp_path: Path) -> None:
-    words = ["-m", "metarl.evaluation.references", "--config", str(config), "--folder"]
+    words = ["-m", "metarl.references", "--config", str(config), "--folder"]
     process = start("-u", *words, tmp_path, "--env-steps", "2000000000", "--kind", "oracle")
     assert process.stdout is not None
     process.stdout.readline()  # after the first rollouts

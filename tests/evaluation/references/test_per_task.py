@@ -13,12 +13,12 @@ import torch
 
 from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
-from metarl.evaluation.references import per_task_results, storage
-from metarl.evaluation.references.measurement import measure_references
-from metarl.evaluation.references.per_task import PerTaskLearner
-from metarl.evaluation.references.per_task_results import Experience
-from metarl.evaluation.references.settings import PerTaskSettings
 from metarl.random import Key
+from metarl.references import per_task_results, storage
+from metarl.references.measurement import measure_references
+from metarl.references.per_task import PerTaskAgent
+from metarl.references.per_task_results import Experience
+from metarl.references.settings import PerTaskSettings
 from tests.evaluation.references.test_references import LINE, Recorder, train
 from tests.toy_envs import Arms, Line
 
@@ -29,9 +29,9 @@ KEY = Key(2, evaluation=True)
 TASKS = np.array([[-0.8], [0.8]])
 
 
-def learner(env: Any, axis: Any = "gradient_step", key: Key = KEY, **changes: Any) -> Any:
+def make_agent(env: Any, axis: Any = "gradient_step", key: Key = KEY, **changes: Any) -> Any:
     spaces = (env.single_observation_space, env.single_action_space)
-    return PerTaskLearner(replace(SETTINGS, **changes), *spaces, axis, "stochastic", key)
+    return PerTaskAgent(replace(SETTINGS, **changes), *spaces, axis, "stochastic", key)
 
 
 class _Counting(Line):
@@ -47,7 +47,7 @@ class _Counting(Line):
 
 def test_it_learns_from_the_experience_of_the_rounds_and_nothing_else() -> None:
     env = _Counting(12)
-    agent = learner(env)
+    agent = make_agent(env)
     result = evaluate(agent, env, TASKS, adaptation_steps=3, episodes=6, seed=2, split="held_out")
     # The protocol's own count, of both tasks; the fourth round is measured and not learned from.
     assert agent.samples == (np.diff(result.env_steps_used) * 2).astype(int).tolist()
@@ -61,14 +61,14 @@ def test_each_agent_learns_its_own_task(env_class: Any) -> None:
     env = env_class(80)
     tasks = TASKS if env_class is Line else np.array([[1.0], [4.0]])
     result = evaluate(
-        learner(env), env, tasks, adaptation_steps=4, episodes=40, seed=2, split="held_out"
+        make_agent(env), env, tasks, adaptation_steps=4, episodes=40, seed=2, split="held_out"
     )
     assert (result.task_returns[-1] > result.task_returns[0] + 0.3).all()
 
 
 def test_agents_of_lanes_learn_apart() -> None:
     env = Line(6)
-    agent = learner(env, "episode")
+    agent = make_agent(env, "episode")
     evaluate(agent, env, TASKS, adaptation_steps=1, episodes=3, seed=2, split="held_out")
     assert agent.samples == [30]
     observation = np.zeros((2, 3, 2))
@@ -87,14 +87,14 @@ def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -
         torch.manual_seed(5)
         env = Line(8)
         options: dict[str, Any] = {"adaptation_steps": 2, "episodes": 4, "seed": 2, "split": "x"}
-        results.append(evaluate(learner(env, key=key), env, TASKS, **options).returns)
+        results.append(evaluate(make_agent(env, key=key), env, TASKS, **options).returns)
         assert (np.random.rand(), torch.rand(1)) == expected  # noqa: NPY002
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])
 
 
 def test_deterministic_rounds_teach_nothing() -> None:
-    agent = learner(Line(2))
+    agent = make_agent(Line(2))
     agent.mode = "deterministic"
     agent.begin(2, 1)
     agent.act(np.zeros((2, 1, 2)), np.ones((2, 1), dtype=bool))
@@ -143,7 +143,7 @@ def test_what_is_there_is_measured_and_what_is_missing_is_named(folder: Path) ->
     assert list(found.returns) == ["oracle", "multitask", "random"]
     assert all(returns.shape == (2,) for returns in found.returns.values())
     assert found.missing == {
-        kind: f"python -m metarl.evaluation.references --config configs/line.yaml --kind {kind} "
+        kind: f"python -m metarl.references --config configs/line.yaml --kind {kind} "
         f"--split held_out --axis gradient_step --adaptation-steps 2 --episodes 3 --seed 0 "
         f"--folder {folder}"
         for kind in ("from_scratch", "fine_tuned")

@@ -16,18 +16,18 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
-from metarl.evaluation.references import storage
-from metarl.evaluation.references.learner import MultitaskLearner, OracleLearner, RandomLearner
-from metarl.evaluation.references.policy import ReferencePolicy
-from metarl.evaluation.references.settings import TrainingSettings
-from metarl.evaluation.references.training import (
+from metarl.random import Key
+from metarl.references import storage
+from metarl.references.agents import MultitaskAgent, OracleAgent, RandomAgent
+from metarl.references.policy import ReferencePolicy
+from metarl.references.settings import TrainingSettings
+from metarl.references.training import (
     make_ppo,
     policy_state,
     thin,
     train_reference,
 )
-from metarl.evaluation.references.vec_env import TaskVecEnv
-from metarl.random import Key
+from metarl.references.vec_env import TaskVecEnv
 from tests.toy_envs import Arms, Line
 
 LINE = {"name": "tests.toy_envs:Line", "tasks": None, "horizon": 5}
@@ -245,17 +245,17 @@ def test_the_evaluator_tells_only_the_oracle(oracle: Path) -> None:
     policy = ReferencePolicy.from_state(storage.load(oracle, "oracle", LINE).state)
     tasks = np.array([[-0.9], [0.9]])
     observation = np.zeros((2, 1, 2))
-    learner = OracleLearner(policy, "deterministic", Key(0, evaluation=True))
-    learner.begin(2, 1, tasks)
-    action = learner.act(observation, np.ones((2, 1), dtype=bool))
+    agent = OracleAgent(policy, "deterministic", Key(0, evaluation=True))
+    agent.begin(2, 1, tasks)
+    action = agent.act(observation, np.ones((2, 1), dtype=bool))
     assert action[0] != action[1]
     with pytest.raises(ValueError, match="task vectors"):
-        learner.begin(2, 1)
-    assert OracleLearner.privileged
-    assert not MultitaskLearner.privileged
-    assert not RandomLearner.privileged
+        agent.begin(2, 1)
+    assert OracleAgent.privileged
+    assert not MultitaskAgent.privileged
+    assert not RandomAgent.privileged
     blind = replace_observed(policy)
-    other = MultitaskLearner(blind, "deterministic", Key(0, evaluation=True))
+    other = MultitaskAgent(blind, "deterministic", Key(0, evaluation=True))
     other.begin(2, 1)
     action = other.act(observation, np.ones((2, 1), dtype=bool))
     assert action[0] == action[1]
@@ -271,16 +271,16 @@ def replace_observed(policy: ReferencePolicy) -> ReferencePolicy:
 def test_random_actions_are_uniform_and_repeat() -> None:
     env = Line(200)
     key = Key(0, evaluation=True)
-    learner = RandomLearner(env.single_action_space, key)  # type: ignore[arg-type]
-    learner.begin(10, 20)
+    agent = RandomAgent(env.single_action_space, key)  # type: ignore[arg-type]
+    agent.begin(10, 20)
     active = np.ones((10, 20), dtype=bool)
-    actions = np.stack([learner.act(np.zeros((10, 20, 2)), active) for _ in range(50)])
+    actions = np.stack([agent.act(np.zeros((10, 20, 2)), active) for _ in range(50)])
     assert abs(actions.mean()) < 0.02
     assert abs(actions.var() - 1 / 3) < 0.01
     assert np.ptp(actions[:, 0].mean(axis=(0, 1))) < 1.0
-    learner.begin(10, 20)
-    np.testing.assert_array_equal(learner.act(np.zeros((10, 20, 2)), active), actions[0])
-    arms = RandomLearner(Arms(1).single_action_space, key)  # type: ignore[arg-type]
+    agent.begin(10, 20)
+    np.testing.assert_array_equal(agent.act(np.zeros((10, 20, 2)), active), actions[0])
+    arms = RandomAgent(Arms(1).single_action_space, key)  # type: ignore[arg-type]
     result = evaluate(
         arms,
         Arms(500),

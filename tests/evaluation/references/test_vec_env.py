@@ -10,9 +10,9 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
-import envs
-from metarl.evaluation.references.vec_env import TaskVecEnv
+from metarl import envs
 from metarl.random import Key
+from metarl.references.vec_env import TaskVecEnv
 from tests.toy_envs import Arms, Line
 
 

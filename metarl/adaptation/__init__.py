@@ -1,0 +1,1 @@
+"""Adaptation by gradient steps, and the objective that is seen through it."""

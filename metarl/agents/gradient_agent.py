@@ -1,0 +1,164 @@
+"""The agent of every gradient-based algorithm: it plays, and adapts by the training's own step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.adaptation.inner_loop import Adaptation
+from metarl.maths.params import Params, stack, to_device
+from metarl.random import Key
+from metarl.types import ActionMode, AdaptationAxis, Trajectory
+
+
+class GradientAgent:
+    """A :class:`metarl.types.Agent` whose :meth:`adapt` is one gradient step a task.
+
+    Args:
+        adaptation: The gradient step.
+        params: The meta-parameters, not stacked, on the CPU.
+        mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
+            :attr:`mode` starts the round of episodes anew.
+        key: Names the action noise.
+        device: Where adaptation steps run; actions are chosen on the CPU.
+    """
+
+    adaptation_axis: AdaptationAxis = "gradient_step"
+    privileged = False
+
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        params: Params,
+        mode: ActionMode,
+        key: Key,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.adaptation = adaptation
+        self.device = torch.device(device)
+        self.meta_params = params
+        self.params: Params = {}
+        self.adaptation_step = 0
+        self._mode = mode
+        self._key = key
+        self._steps: list[dict[str, torch.Tensor]] = []
+
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self.params:
+            self._begin_round()
+
+    @property
+    def step_sizes(self) -> list[float]:
+        """Sizes of the first adaptation steps; the last repeats."""
+        return list(self.adaptation.step_sizes)
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Start every one of the M tasks from the meta-parameters, with B lanes each."""
+        self.params = stack(self.meta_params, num_tasks)
+        self.adaptation_step = 0
+        self._shape = (num_tasks, lanes)
+        self._begin_round()
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
+
+        Raises:
+            ValueError: before :meth:`begin`, on other sizes than it was given, or when a lane whose
+                episode is over is called active: adapt (or begin) before a new round.
+        """
+        if not self.params:
+            raise ValueError("call begin(num_tasks, lanes) before act()")
+        active = np.asarray(active, dtype=bool)
+        if observation.shape[:2] != self._shape or active.shape != self._shape:
+            raise ValueError(
+                f"expected observations and active lanes of {list(self._shape)} [tasks, lanes], "
+                f"got {list(observation.shape[:2])} and {list(active.shape)}"
+            )
+        if (active & self._finished).any():
+            raise ValueError("a lane's episode is over: call adapt() before it starts another")
+        obs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
+        with torch.no_grad():
+            distribution = self.adaptation.policy(self.params, obs)
+            if self._mode == "deterministic":
+                action = distribution.mode()
+            else:
+                action = distribution.sample(self._noise())
+            log_prob = distribution.log_prob(action)
+        step = {"observations": obs, "actions": action, "log_probs": log_prob}
+        self._steps.append(step | {"valid": torch.from_numpy(active.copy())})
+        return action.numpy().copy()  # an environment may write into it
+
+    def observe(
+        self,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        next_observation: np.ndarray,
+    ) -> None:
+        """Record what the last action brought, all ``[M, B]``."""
+        if not self._steps or "rewards" in self._steps[-1]:
+            raise ValueError("observe() must follow act(), once")
+        step = self._steps[-1]
+        valid = step["valid"]
+        rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
+        step["rewards"] = torch.where(valid, rewards, 0.0)
+        step["terminated"] = torch.from_numpy(np.array(terminated, dtype=bool)) & valid
+        step["truncated"] = torch.from_numpy(np.array(truncated, dtype=bool)) & valid
+        self._finished |= np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
+
+    def adapt(self) -> None:
+        """One gradient step on the round that was just played.
+
+        Raises:
+            ValueError: if there is none, or its actions were deterministic: without noise a
+                policy gradient has nothing to learn from.
+        """
+        if self._mode == "deterministic":
+            raise ValueError("adapt() needs a round of stochastic actions: set mode first")
+        if not self._steps or "rewards" not in self._steps[-1]:
+            raise ValueError("adapt() needs a round of episodes: act() and observe() first")
+        # [M, B] a step → [M, B, T]
+        fields = {
+            name: torch.stack([s[name] for s in self._steps], dim=2) for name in self._steps[0]
+        }
+        samples = self.adaptation.samples(Trajectory(**fields).to(self.device))
+        theta = to_device(self.params, self.device)
+        step = self.adaptation.step(theta, samples, self.adaptation_step)
+        self.params = to_device(step.adapted, "cpu")
+        self.adaptation_step += 1
+        self._begin_round()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the agent has become: the parameters of every task, and the steps it has taken."""
+        params = {name: p.clone() for name, p in self.params.items()}
+        return {"params": params, "adaptation_step": self.adaptation_step, "shape": self._shape}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what :meth:`state_dict` described, at the start of a round."""
+        num_tasks, lanes = state["shape"]
+        self.begin(num_tasks, lanes)
+        self.params = dict(state["params"])
+        self.adaptation_step = int(state["adaptation_step"])
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._steps = []
+        self._finished = np.zeros(self._shape, dtype=bool)
+        key = self._key.at(self.adaptation_step)
+        self._streams = [key.generator("action", m) for m in range(self._shape[0])]
+
+    def _noise(self) -> torch.Tensor:
+        """This time step's noise ``[M, B, a]``: the next block of every task's own stream."""
+        family, dim = self.adaptation.policy.family, self.adaptation.policy.action_dim
+        blocks = [family.noise(rng, (self._shape[1], dim)) for rng in self._streams]
+        return torch.from_numpy(np.stack(blocks))

@@ -1,0 +1,169 @@
+"""The agent that adapts by remembering: one memory a lane, carried from episode to episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.networks.recurrent import Memory
+from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.random import Key
+from metarl.types import ActionMode, AdaptationAxis, Inputs
+
+
+class MemoryAgent:
+    """A :class:`metarl.types.Agent` whose lanes are independent agents, each with its memory.
+
+    It is shown what it was shown in training: the last action as the environment took it, the last
+    reward, and whether an episode starts. A lane whose episode is over waits, memory and all, for
+    :meth:`adapt`, which says that the next episode begins.
+
+    Args:
+        actor: The recurrent policy.
+        mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
+            :attr:`mode` starts the round of episodes anew, with the memory of its beginning.
+        key: Names the action noise; it is that of a training trial with this key.
+    """
+
+    adaptation_axis: AdaptationAxis = "episode"
+    privileged = False
+
+    def __init__(self, actor: RecurrentActor, mode: ActionMode, key: Key) -> None:
+        self.actor = actor
+        self.episode = 0
+        self._mode = mode
+        self._key = key
+        self._shape: tuple[int, int] | None = None
+        self._acted = False
+        self._memory: Memory
+        self._action: Tensor  # the last one, and what it brought
+        self._reward: Tensor
+        self._start: Tensor
+        self._finished: np.ndarray
+
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self._shape is not None:
+            self._begin_round(*self._at_start)
+
+    @property
+    def step_sizes(self) -> list[float]:
+        """There are none."""
+        return []
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Empty the memories of M tasks × B lanes: each begins a trial."""
+        policy = self.actor.policy
+        self._shape = (num_tasks, lanes)
+        self.episode = 0
+        none = -1 if policy.discrete else 0.0
+        action = torch.full(
+            self._shape if policy.discrete else (*self._shape, policy.action_dim), none
+        )
+        memory = policy.initial_memory(num_tasks * lanes, self.actor.params["core.bias_ih"])
+        self._begin_round(memory, action, torch.zeros(self._shape))
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
+
+        The memories of lanes that are not active stay as they are.
+
+        Raises:
+            ValueError: before :meth:`begin`, on other sizes than it was given, or when a lane whose
+                episode is over is called active: adapt (or begin) before a new round.
+        """
+        if self._shape is None:
+            raise ValueError("call begin(num_tasks, lanes) before act()")
+        active = np.array(active, dtype=bool)
+        if observation.shape[:2] != self._shape or active.shape != self._shape:
+            raise ValueError(
+                f"expected observations and active lanes of {list(self._shape)} [tasks, lanes], "
+                f"got {list(observation.shape[:2])} and {list(active.shape)}"
+            )
+        if (active & self._finished).any():
+            raise ValueError("a lane's episode is over: call adapt() before it starts another")
+        obs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
+        inputs = Inputs(obs, self._action, self._reward, self._start)
+        distribution, _, memory = self.actor.step(inputs, self._memory)
+        if self._mode == "deterministic":
+            action = distribution.mode()
+        else:
+            action = distribution.sample(self._noise())
+        self._active = torch.from_numpy(active)
+        lanes = self._active.view(-1, 1)
+        self._memory = tuple(
+            torch.where(lanes, new, old) for new, old in zip(memory, self._memory, strict=True)
+        )
+        self._start = self._start & ~self._active
+        self._acted = True
+        return action.numpy().copy()  # an environment may write into it
+
+    def observe(
+        self,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        next_observation: np.ndarray,
+    ) -> None:
+        """Remember the action taken, clipped to [−1, 1], and the reward, all ``[M, B]``."""
+        if not self._acted:
+            raise ValueError("observe() must follow act(), once")
+        self._acted = False
+        taken = torch.from_numpy(np.array(action))
+        if not self.actor.policy.discrete:
+            taken = taken.to(torch.float32).clamp(-1.0, 1.0)
+        lanes = self._active.view(*self._active.shape, *(1,) * (taken.ndim - 2))
+        self._action = torch.where(lanes, taken, self._action)
+        rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
+        self._reward = torch.where(self._active, rewards, self._reward)
+        over = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
+        self._finished |= over & self._active.numpy()
+
+    def adapt(self) -> None:
+        """The next episode of the trial begins on every lane, with the memory as it is."""
+        self._need_begin()
+        self.episode += 1
+        self._begin_round(self._memory, self._action, self._reward)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the agent has become by the beginning of this round: all that it remembers."""
+        self._need_begin()
+        memory, action, reward = self._at_start
+        state = {"memory": [m.clone() for m in memory], "action": action, "reward": reward}
+        return state | {"episode": self.episode, "shape": self._shape}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what :meth:`state_dict` described, at the start of a round."""
+        self.begin(*state["shape"])
+        self.episode = int(state["episode"])
+        self._begin_round(tuple(state["memory"]), state["action"], state["reward"])
+
+    def _begin_round(self, memory: Memory, action: Tensor, reward: Tensor) -> None:
+        assert self._shape is not None
+        self._at_start = (memory, action, reward)  # tensors are replaced, never written to
+        self._memory, self._action, self._reward = memory, action, reward
+        self._start = torch.ones(self._shape, dtype=torch.bool)
+        self._finished = np.zeros(self._shape, dtype=bool)
+        self._acted = False
+        key = self._key.at(self._key.adaptation_step + self.episode)
+        self._streams = [key.generator("action", m) for m in range(self._shape[0])]
+
+    def _noise(self) -> Tensor:
+        """This time step's noise ``[M, B, a]``: the next block of every task's own stream."""
+        assert self._shape is not None
+        blocks = [self.actor.draw_noise(rng, (self._shape[1],)) for rng in self._streams]
+        return torch.from_numpy(np.stack(blocks))
+
+    def _need_begin(self) -> None:
+        if self._shape is None:
+            raise ValueError("call begin(num_tasks, lanes) first")

@@ -1,0 +1,153 @@
+"""What follows a report: the video, and copies of tables, plots and video in Weights & Biases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl.cli.process import optional_output
+from metarl.config import config_to_dict
+from metarl.errors import EnvironmentFailure, UserError
+from metarl.report.video import NoPictures, write_video
+from metarl.tracking import copy_evaluation, is_tracked
+
+if TYPE_CHECKING:
+    from metarl.cli.user_agent import UserAgent
+    from metarl.evaluation.protocol import Evaluation
+    from metarl.evaluation.result import EvaluationResult
+    from metarl.report.evaluation_report import ReportFiles
+    from metarl.tracking import Table, Tracker
+    from metarl.training.runs import TrainedRun
+
+
+def publish(
+    run: TrainedRun | UserAgent,
+    run_dir: Path,
+    result: EvaluationResult,
+    evaluation: Evaluation,
+    files: ReportFiles,
+    *,
+    video: bool = False,
+    tracker: Tracker | None = None,
+) -> None:
+    """Write the video beside the report, and copy everything to the W&B run that it belongs to.
+
+    A video that cannot be made keeps nothing else from being copied.
+
+    Args:
+        run: What was evaluated.
+        run_dir: Its folder.
+        result: The result.
+        evaluation: The measurements of its headline mode.
+        files: The report.
+        video: Whether to write one.
+        tracker: Of a run that still trains; otherwise the run's own W&B run is gone on with, if
+            it has one.
+
+    Raises:
+        UserError: the environment cannot be shown.
+        EnvironmentFailure: this machine cannot draw it, or the video cannot be written.
+    """
+    videos: dict[str, Path] = {}
+    failure: UserError | EnvironmentFailure | None = None
+    if video:
+        try:
+            videos = _make_video(run, evaluation, files.evaluation.parent)
+        except (UserError, EnvironmentFailure) as error:
+            failure = error
+    split = re.sub(r"\W+", "_", result.split)
+    names = result.measurement_keys
+    record, tables = _numbers(result, names), _tables(result, names)
+    figures = {path.stem: path for path in files.plots}
+    if tracker is not None:
+        steps = run.env_steps
+        tracker.log_evaluation(split, record, figures, tables, videos, env_steps=steps)
+    elif is_tracked(run_dir):
+        options = run.config.tracking
+        copy_evaluation(
+            run_dir,
+            files.evaluation.parent,
+            config_to_dict(run.config),
+            split,
+            record,
+            env_steps=run.env_steps,
+            mode=options.wandb,
+            project=options.project,
+            entity=options.entity,
+            group=options.group,
+            tags=options.tags,
+            name=run.config.name,
+            say=_say,
+            figures=figures,
+            tables=tables,
+            videos=videos,
+        )
+    if failure is not None:
+        raise failure
+
+
+def _make_video(
+    run: TrainedRun | UserAgent, evaluation: Evaluation, folder: Path
+) -> dict[str, Path]:
+    """The video's files by the name that W&B gives them; the smaller one is enough there."""
+    from metarl.envs.rendering import (
+        RendererMissing,  # loads MuJoCo, which no other evaluation needs
+    )
+
+    env = run.worker.env(len(evaluation.tasks) * evaluation.episodes)
+    try:
+        gif, mp4 = write_video(evaluation, env, folder)
+    except NoPictures as error:
+        raise UserError(f"The evaluation is complete, but {error}") from error
+    except RendererMissing as error:
+        raise EnvironmentFailure(f"The evaluation is complete, but {error}") from error
+    _say(f"Video: {gif} and {mp4.name}")
+    return {mp4.stem: mp4}
+
+
+def _say(text: str) -> None:
+    with optional_output():
+        print(text)
+
+
+def _numbers(result: EvaluationResult, names: list[str]) -> dict[str, float]:
+    means = zip(names, result.headline.mean, strict=True)
+    numbers = {f"return/{name}": mean for name, mean in means}
+    if result.headline.adaptation_helps is not None:
+        numbers["delta"] = result.headline.adaptation_helps.delta
+    return numbers
+
+
+def _tables(result: EvaluationResult, names: list[str]) -> dict[str, Table]:
+    """The report's tables: by step, by task, and the references."""
+    mode = result.headline
+    columns = ["measurement", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
+    columns += ["iqm", "iqm_ci95_low", "iqm_ci95_high"]
+    summary: list[list[Any]] = [
+        [name, used, steps_used, mean, *ci95, iqm, *iqm_ci95]
+        for name, used, steps_used, mean, ci95, iqm, iqm_ci95 in zip(
+            names,
+            result.episodes_used,
+            mode.env_steps_used,
+            mode.mean,
+            mode.ci95,
+            mode.iqm,
+            mode.iqm_ci95,
+            strict=True,
+        )
+    ]
+    by_task = [
+        [*task, *returns]
+        for task, returns in zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
+    ]
+    tables: dict[str, Table] = {
+        "summary": (columns, summary),
+        "returns": ([*result.task_columns, *names], by_task),
+    }
+    if result.references:
+        tables["references"] = (
+            ["reference", "mean", "ci95_low", "ci95_high"],
+            [[name, ref.mean, *ref.ci95] for name, ref in result.references.items()],
+        )
+    return tables

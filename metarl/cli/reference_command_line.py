@@ -1,0 +1,103 @@
+"""The command line of ``python -m metarl.references``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from metarl.cli.command_line import field_lines
+from metarl.config import Config
+from metarl.config.fields import Section, SplitName
+from metarl.config.loading import check_environment, load_options, resolve
+from metarl.config.messages import (
+    Origins,
+    check_keys,
+    check_values,
+    names_there_are,
+    validation_error,
+)
+from metarl.config.overrides import apply_option, split_options
+from metarl.errors import UserError
+from metarl.references.settings import PER_TASK, TRAINED
+
+_USAGE = """\
+Train the references of an environment that are missing: what an evaluation stands beside.
+
+  python -m metarl.references --config FILE [--kind LIST] [--again] [...]
+
+  --config FILE   a run's config, of which the environment, the threads and the evaluation count;
+                  its fields can be given too: --env.velocity-high 2.0, --rollout.torch-threads 1
+  --again         train anew what is there, and what was interrupted
+  --help          this text
+"""
+
+
+KINDS = (*TRAINED, *PER_TASK)
+
+
+class ReferenceArguments(Section):
+    """What is to be trained."""
+
+    kind: tuple[str, ...] = Field(TRAINED, min_length=1, description=f"which: {', '.join(KINDS)}")
+    env_steps: int | None = Field(
+        None, ge=1, description="budget of oracle and multitask; null: the environment's own"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of the training; of the evaluation, for those a task"
+    )
+    folder: str = Field("references", min_length=1, description="where references are kept")
+    split: SplitName | None = Field(
+        None, description="tasks of from_scratch and fine_tuned; null: as the config evaluates"
+    )
+    episodes: int | None = Field(
+        None, ge=1, description="their episodes a round; null: as the config evaluates"
+    )
+    adaptation_steps: int | None = Field(
+        None, ge=1, description="their rounds of learning; null: as the config evaluates"
+    )
+    axis: Literal["gradient_step", "episode"] = Field(
+        "gradient_step",
+        description="whose experience they have: episodes of all lanes a step (MAML), or one "
+        "episode of one lane (RL²)",
+    )
+
+
+def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config, bool]:
+    """The arguments, the config, and whether to train anew; ``--help`` prints and exits.
+
+    Raises:
+        UserError: anything wrong with them or the config.
+    """
+    options = split_options(argv, switches=("again", "help"))
+    names = {option.name for option in options}
+    if "help" in names:
+        print("\n".join([_USAGE, *field_lines(ReferenceArguments)]))
+        sys.exit(0)
+    files = [option.text for option in options if option.name == "config"]
+    if not files or not files[-1]:
+        raise UserError("Give --config FILE, the config of a run; --help lists the options.")
+    of_config = [option for option in options if "." in option.name]
+    data: dict[str, object] = {}
+    own = [o for o in options if "." not in o.name and o.name not in ("config", "again")]
+    for option in own:
+        apply_option(ReferenceArguments, data, option)
+    origins: Origins = {option.path: "command line" for option in own}
+    check_keys(ReferenceArguments, data, origins)
+    check_values(data, origins)
+    try:
+        arguments = ReferenceArguments.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        raise validation_error(error, data, origins) from None
+    for kind in arguments.kind:
+        if kind not in KINDS:
+            raise UserError(
+                f"command line: there is no kind {kind!r}: {names_there_are(kind, KINDS)}."
+            )
+    config = resolve(load_options(Path(files[-1]), of_config))
+    check_environment(config)
+    return arguments, config, "again" in names

@@ -1,0 +1,206 @@
+"""Rollout workers: an actor, tasks and a key in, a trial out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.envs.tasks import TaskDistribution
+from metarl.envs.vector import TaskVectorEnv
+from metarl.experience.threads import one_torch_thread
+from metarl.random import Key
+from metarl.types import Actor, Decision, Inputs, Trial, as_played
+
+
+class RolloutWorker:
+    """Plays trials of M tasks × B lanes at once in a vector environment.
+
+    Environments are made on first use, one for every number of lanes, and kept.
+
+    Args:
+        make_env: Number of lanes ↦ environment.
+
+    Attributes:
+        seconds: Spent in :meth:`collect` so far.
+    """
+
+    def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
+        self.seconds = 0.0
+        self._make_env = make_env
+        self._envs: dict[int, TaskVectorEnv] = {}
+
+    @property
+    def task_distribution(self) -> TaskDistribution:
+        """The distribution of the environment's tasks."""
+        env = next(iter(self._envs.values()), None) or self.env(1)
+        return env.task_distribution
+
+    def env(self, num_lanes: int) -> TaskVectorEnv:
+        """The environment of that many lanes."""
+        if num_lanes not in self._envs:
+            self._envs[num_lanes] = self._make_env(num_lanes)
+        return self._envs[num_lanes]
+
+    def sample_tasks(self, n: int, key: Key) -> np.ndarray:
+        """n training tasks ``[n, d]`` from the key's own stream."""
+        return self.task_distribution.sample(key.generator("tasks"), n)
+
+    def close(self) -> None:
+        """End every environment, and the threads or processes behind it."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+    def collect(
+        self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key, episodes: int = 1
+    ) -> Trial:
+        """A trial of E episodes on every lane, from a reset.
+
+        A lane whose episode is over starts its next one at once; after its E-th it is frozen until
+        the longest trial ends: reward 0, not valid.
+
+        Args:
+            actor: Chooses the actions; on the CPU.
+            tasks: ``[M, d]``.
+            lanes: B, trials a task.
+            key: Names the streams of resets and action noise, which are each task's own. Those of
+                a trial's later episodes have the key's following adaptation steps.
+            episodes: E, of a trial.
+
+        Returns:
+            A trial ``[M, B, S, ·]`` on the CPU, S the longest one of the batch.
+
+        Raises:
+            FloatingPointError: a tensor of the rollout is not finite; names it and the tasks.
+        """
+        start = time.perf_counter()
+        env = self.env(len(tasks) * lanes)
+        env.set_tasks(np.repeat(tasks, lanes, axis=0))
+        keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
+        with one_torch_thread():
+            trial = _play(env, actor, tasks, lanes, keys)
+        _check_finite("rewards", trial.rewards, tasks)
+        _check_finite("log-probabilities", trial.log_probs, tasks)
+        if trial.values is not None:
+            _check_finite("values", trial.values, tasks)
+        self.seconds += time.perf_counter() - start
+        return trial
+
+
+def _play(
+    env: TaskVectorEnv, actor: Actor, tasks: np.ndarray, lanes: int, keys: list[Key]
+) -> Trial:
+    """One trial on every lane; the e-th key is that of its e-th episode."""
+    num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
+    noise = _draw_noise(actor, keys, num_tasks, lanes, env.horizon)  # rows [E, M, T, B]
+    first_row = np.add.outer(np.arange(num_tasks) * env.horizon * lanes, np.arange(lanes)).ravel()
+    seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
+    every = np.arange(num_lanes)
+    episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
+    observation, _ = env.reset(seed=seeds[0])
+    previous_action, previous_reward = _no_action(env, shape), torch.zeros(shape)
+    carry = None
+    steps: list[dict[str, Tensor]] = []
+    while not (finished := env.finished).all():
+        inputs = Inputs(
+            torch.from_numpy(observation.astype(np.float32)).view(*shape, -1),
+            previous_action,
+            previous_reward,
+            torch.from_numpy(t == 0).view(shape),
+        )
+        _check_finite("observations", inputs.observations, tasks)
+        rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
+        drawn = torch.from_numpy(noise.take(rows, axis=0))
+        decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
+        carry = decision.carry
+        _check_finite("actions", decision.action, tasks)
+        played = decision.action.numpy().reshape(num_lanes, *decision.action.shape[2:])
+        # A copy: an environment may clip in place, and the raw sample is what is learned.
+        observation, reward, terminated, truncated, _ = env.step(played.copy())
+        previous_action = as_played(decision.action)
+        previous_reward = torch.from_numpy(reward.astype(np.float32)).view(shape)
+        steps.append(_step(inputs, decision, previous_reward, terminated, truncated, ~finished))
+
+        t += 1
+        over = terminated | truncated
+        if over.any():
+            t[over] = 0
+            again = over & ~finished & (episode < len(keys) - 1)
+            if again.any():
+                episode[again] += 1
+                options = {"reset_mask": again}
+                observation, _ = env.reset(seed=seeds[episode, every], options=options)
+    return _trial(steps)
+
+
+def _step(
+    inputs: Inputs,
+    decision: Decision,
+    rewards: Tensor,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    valid: np.ndarray,
+) -> dict[str, Tensor]:
+    """What a trial keeps of one time step, ``[M, B, ...]``; the flags are given ``[M·B]``."""
+    shape = rewards.shape
+    step = {
+        "observations": inputs.observations,
+        "actions": decision.action,
+        "log_probs": decision.log_prob,
+        "rewards": rewards,
+        "terminated": torch.from_numpy(terminated.copy()).view(shape),
+        "truncated": torch.from_numpy(truncated.copy()).view(shape),
+        "valid": torch.from_numpy(valid).view(shape),
+        "episode_start": inputs.episode_start,
+    }
+    return step if decision.value is None else step | {"values": decision.value}
+
+
+def _trial(steps: list[dict[str, Tensor]]) -> Trial:
+    """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
+    rows = {
+        name: torch.stack([step[name] for step in steps]).movedim(0, 2).contiguous()
+        for name in steps[0]
+    }
+    flags = ("terminated", "truncated", "episode_start")
+    rows |= {name: rows[name] & rows["valid"] for name in flags}
+    return Trial(**{"values": None} | rows)  # type: ignore[arg-type]
+
+
+def _no_action(env: TaskVectorEnv, shape: tuple[int, int]) -> Tensor:
+    """The previous action at the first step of a trial, see :class:`metarl.types.Inputs`."""
+    space = env.single_action_space
+    if isinstance(space, spaces.Discrete):
+        return torch.full(shape, -1)
+    return torch.zeros(*shape, *(space.shape or ()))
+
+
+def _draw_noise(
+    actor: Actor, keys: list[Key], num_tasks: int, lanes: int, horizon: int
+) -> np.ndarray:
+    """The noise of E episodes ``[E·M·T·B, ...]``: an episode of a task is a block of its stream."""
+    blocks = [
+        actor.draw_noise(key.generator("action", m), (horizon, lanes))
+        for key in keys
+        for m in range(num_tasks)
+    ]
+    return np.stack(blocks).reshape(-1, *blocks[0].shape[2:])
+
+
+def _check_finite(name: str, x: Tensor, tasks: np.ndarray) -> None:
+    """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
+    if not x.is_floating_point() or math.isfinite(x.sum().item()):  # a sum keeps inf and NaN
+        return
+    bad = ~torch.isfinite(x).flatten(1).all(1)
+    if not bad.any():  # only the sum was too large
+        return
+    which = np.asarray(tasks)[bad.numpy()].tolist()
+    more = f" and {len(which) - 3} more" if len(which) > 3 else ""
+    listed = ", ".join(map(str, which[:3]))
+    raise FloatingPointError(f"{name} of the rollout are not finite for the tasks {listed}{more}")

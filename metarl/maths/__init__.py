@@ -1,0 +1,1 @@
+"""Maths: tensors in, tensors out. Nothing here knows of environments, configs or logging."""

@@ -1,0 +1,243 @@
+"""Recurrent policies: one memory over a sequence of inputs, an actor head and a critic head.
+
+:meth:`RecurrentPolicy.sequence` is one fused call over time, for the update; the rollout's way
+through the same parameters, step by step, is :mod:`metarl.networks.recurrent_actor`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.maths.params import Params
+from metarl.networks.mlp import space_sizes
+from metarl.types import Inputs
+
+Core = Literal["lstm", "gru"]
+Memory = tuple[Tensor, ...]
+"""The hidden state ``[N, H]``, and for an LSTM the cell state ``[N, H]`` after it."""
+
+GATES = {"lstm": 4, "gru": 3}
+_BLOCK_BYTES = 8 * 2**20
+
+
+class Outputs(NamedTuple):
+    """What a sequence gives: π over ``[S, N]`` actions, values ``[S, N]``, its last memory."""
+
+    distribution: Distribution
+    values: Tensor
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class RecurrentPolicy:
+    """(observation, previous action, previous reward, start of episode) → memory → π and V.
+
+    Each input is embedded by a layer of its own (linear, ReLU) or taken as it is; discrete actions
+    are one-hot. The heads are linear, or have hidden tanh layers of their own. The Gaussian's log σ
+    is a parameter, free of the inputs. Nothing resets the memory but the caller.
+
+    Attributes:
+        observation_dim: o.
+        action_dim: a; the number of actions where ``discrete``.
+        discrete: Categorical instead of Gaussian.
+        core: Long short-term memory (Hochreiter and Schmidhuber 1997) or gated recurrent unit
+            (Cho et al. 2014), with the equations of ``torch.nn.LSTM`` and ``torch.nn.GRU``.
+        width: H, units of the memory.
+        embeddings: Widths for the observation, the action, the reward; 0: as it is.
+        head_sizes: Widths of the heads' hidden layers.
+        initial_std: σ before training, in units of the action's [−1, 1].
+        min_std: A floor under σ; below it log σ is clamped.
+    """
+
+    observation_dim: int
+    action_dim: int
+    discrete: bool = False
+    core: Core = "lstm"
+    width: int = 128
+    embeddings: tuple[int, int, int] = (0, 0, 0)
+    head_sizes: tuple[int, ...] = ()
+    initial_std: float = 1.0
+    min_std: float = 1e-6
+
+    @property
+    def family(self) -> type[DiagonalGaussian] | type[Categorical]:
+        """The kind of distribution over actions."""
+        return Categorical if self.discrete else DiagonalGaussian
+
+    @property
+    def input_sizes(self) -> dict[str, int]:
+        """Widths of the inputs before embedding; the start of an episode is never embedded."""
+        return {"observation": self.observation_dim, "action": self.action_dim, "reward": 1}
+
+    @property
+    def core_input_size(self) -> int:
+        """Width of what the memory is fed: the inputs after embedding, and the start flag."""
+        sizes = zip(self.embeddings, self.input_sizes.values(), strict=True)
+        return sum(embedded or plain for embedded, plain in sizes) + 1
+
+    @classmethod
+    def for_spaces(
+        cls, observation_space: spaces.Space, action_space: spaces.Space, **options: object
+    ) -> RecurrentPolicy:
+        """The policy for an environment's single spaces; see :func:`space_sizes` for errors."""
+        return cls(*space_sizes(observation_space, action_space), **options)  # type: ignore[arg-type]
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Fresh parameters: orthogonal weights (Saxe et al. 2014), zero biases, log σ.
+
+        Gains: √2 before a ReLU, 1 for the memory (each gate's block is orthogonal by itself) and
+        the critic, 0.01 for the last layer of the actor, so that all actions are near 0 at first
+        (Andrychowicz et al. 2021). The LSTM's forget gates start open, with a bias of 1 (Jozefowicz
+        et al. 2015). Drawn with numpy, so that every device starts from the same numbers.
+        """
+        params: Params = {}
+
+        def layer(name: str, n_in: int, n_out: int, gain: float) -> None:
+            params[f"{name}.weight"] = _orthogonal(rng, n_in, n_out, gain)  # [in, out]
+            params[f"{name}.bias"] = torch.zeros(n_out)
+
+        for (name, n_in), width in zip(self.input_sizes.items(), self.embeddings, strict=True):
+            if width:
+                layer(f"embed_{name}", n_in, width, math.sqrt(2.0))
+        for name, n_in in (("weight_ih", self.core_input_size), ("weight_hh", self.width)):
+            gates = [_orthogonal(rng, n_in, self.width, 1.0).T for _ in range(GATES[self.core])]
+            params[f"core.{name}"] = torch.cat(gates).contiguous()  # [G·H, in], as torch.nn has it
+        for name in ("bias_ih", "bias_hh"):
+            params[f"core.{name}"] = torch.zeros(GATES[self.core] * self.width)
+        if self.core == "lstm":
+            params["core.bias_ih"][self.width : 2 * self.width] = 1.0
+        for head, n_out, gain in (("actor", self.action_dim, 0.01), ("critic", 1, 1.0)):
+            sizes = (self.width, *self.head_sizes, n_out)
+            for i, (n_in, n) in enumerate(itertools.pairwise(sizes)):
+                layer(f"{head}{i}", n_in, n, gain if i == len(self.head_sizes) else math.sqrt(2.0))
+        if not self.discrete:
+            params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
+        return params
+
+    def initial_memory(self, lanes: int, like: Tensor) -> Memory:
+        """The memory at the start of a trial: zeros, on the device and in the dtype of ``like``."""
+        zeros = torch.zeros(lanes, self.width, device=like.device, dtype=like.dtype)
+        return (zeros, zeros) if self.core == "lstm" else (zeros,)
+
+    def sequence(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Inputs,
+        memory: Memory | None = None,
+        truncate_every: int | None = None,
+    ) -> Outputs:
+        """π and V at every step of N lanes, differentiable through all of time.
+
+        On the CPU time goes by blocks whose tensors are small enough for the allocator to keep:
+        larger ones are mapped and zeroed by the kernel on every use. Gradients cross blocks.
+
+        Args:
+            params: See :meth:`init`.
+            inputs: ``[S, N, ...]``, padding at the tail; they are not normalised here.
+            memory: Before the first step; None: that of a trial's start.
+            truncate_every: Cut the gradient, and only it, after every so many steps: the memory
+                goes on, and each step is credited to at most so many steps before it (truncated
+                backpropagation, Williams and Peng 1990). None: never.
+        """
+        steps, lanes = inputs.observations.shape[:2]
+        memory = memory or self.initial_memory(lanes, inputs.observations)
+        heads, values = [], []
+        for begin, end in _blocks(steps, self._block_steps(inputs), truncate_every):
+            if truncate_every and begin % truncate_every == 0:
+                memory = tuple(m.detach() for m in memory)
+            x = self.features(params, Inputs(*(x[begin:end] for x in inputs)))
+            hidden, memory = self._run_core(params, x, memory)
+            heads.append(self.head(params, "actor", hidden))
+            values.append(self.head(params, "critic", hidden).squeeze(-1))
+        return Outputs(self.distribution(params, torch.cat(heads)), torch.cat(values), memory)
+
+    def features(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+        """What the memory is fed at every step ``[..., core_input_size]``."""
+        observation, action, reward, start = inputs
+        if self.discrete:  # −1, no action, becomes all zeros
+            action = F.one_hot(action + 1, self.action_dim + 1)[..., 1:]
+        parts = []
+        plain = (observation, action.to(observation.dtype), reward.unsqueeze(-1))
+        for name, x, width in zip(self.input_sizes, plain, self.embeddings, strict=True):
+            parts.append(torch.relu(_linear(params, f"embed_{name}", x)) if width else x)
+        return torch.cat([*parts, start.unsqueeze(-1).to(observation.dtype)], dim=-1)
+
+    def distribution(self, params: Mapping[str, Tensor], head: Tensor) -> Distribution:
+        """π from the actor head's output ``[..., a]``."""
+        if self.discrete:
+            return Categorical(head)
+        return DiagonalGaussian(head, params["log_std"].clamp(min=math.log(self.min_std)))
+
+    def head(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """The output of the "actor" head or the "critic" head for hidden states ``[..., H]``."""
+        for i in range(len(self.head_sizes)):
+            x = torch.tanh(_linear(params, f"{name}{i}", x))
+        return _linear(params, f"{name}{len(self.head_sizes)}", x)
+
+    def _run_core(
+        self, params: Mapping[str, Tensor], x: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Features ``[S, N, ·]`` → hidden states ``[S, N, H]`` and the last memory, fused."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [params[f"core.{name}"] for name in names]
+        state = [m.unsqueeze(0) for m in memory]  # one layer
+        options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        if self.core == "lstm":
+            hidden, h, c = torch.lstm(x, state, weights, *options)
+            return hidden, (h.squeeze(0), c.squeeze(0))
+        hidden, h = torch.gru(x, state[0], weights, *options)
+        return hidden, (h.squeeze(0),)
+
+    def _block_steps(self, inputs: Inputs) -> int:
+        """Steps of a block whose largest tensor, the gates, stays within bounds; all on a GPU."""
+        steps, lanes = inputs.observations.shape[:2]
+        if inputs.observations.is_cuda:
+            return steps
+        step_bytes = lanes * GATES[self.core] * self.width * inputs.observations.element_size()
+        return max(1, _BLOCK_BYTES // step_bytes)
+
+
+def normalized(inputs: Inputs, normalize: Callable[[Tensor], Tensor]) -> Inputs:
+    """Observations and previous rewards by their running mean and deviation, the reward's last.
+
+    Args:
+        inputs: ``[..., ·]``.
+        normalize: See :meth:`metarl.maths.running_moments.RunningMoments.normalize`.
+    """
+    seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
+    seen = normalize(seen)
+    return inputs._replace(observations=seen[..., :-1], previous_rewards=seen[..., -1])
+
+
+def _linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """x W + b for W ``[in, out]``."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    return torch.addmm(bias, x.flatten(0, -2), weight).view(*x.shape[:-1], -1)
+
+
+def _blocks(steps: int, longest: int, cut_every: int | None) -> list[tuple[int, int]]:
+    """Bounds of consecutive blocks of [0, steps), with one at every multiple of ``cut_every``."""
+    bounds = set(range(0, steps, cut_every or steps))
+    for begin in sorted(bounds):
+        bounds |= set(range(begin, min(begin + (cut_every or steps), steps), longest))
+    return list(itertools.pairwise([*sorted(bounds), steps]))
+
+
+def _orthogonal(rng: np.random.Generator, n_in: int, n_out: int, gain: float) -> Tensor:
+    """A weight ``[in, out]`` whose rows or columns, whichever are fewer, are orthonormal · gain."""
+    tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))  # uniform over the orthogonal matrices (Mezzadri 2007)
+    weight = q if n_in >= n_out else q.T
+    return torch.from_numpy((gain * weight).astype(np.float32))

@@ -1,0 +1,150 @@
+"""What the references earn on the very tasks, episodes and resets of an evaluation."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.envs.tasks import SPLITS
+from metarl.envs.vector import TaskVectorEnv
+from metarl.errors import UserError
+from metarl.evaluation.protocol import evaluate
+from metarl.random import Key
+from metarl.references import per_task_results, storage
+from metarl.references.agents import MultitaskAgent, OracleAgent, RandomAgent
+from metarl.references.per_task_results import Experience
+from metarl.references.policy import ReferencePolicy
+from metarl.references.settings import PER_TASK, TRAINED
+from metarl.types import Agent
+
+
+@dataclass(frozen=True)
+class References:
+    """The references of an evaluation.
+
+    Attributes:
+        returns: Name ↦ mean return on each task, float64 [n].
+        missing: Name ↦ the command that makes it.
+    """
+
+    returns: dict[str, np.ndarray]
+    missing: dict[str, str]
+
+
+def measure_references(
+    env: TaskVectorEnv,
+    tasks: np.ndarray,
+    env_config: Mapping[str, Any],
+    *,
+    experience: Experience,
+    config: Path,
+    folder: Path | None = None,
+) -> References:
+    """Measure the stored references, and random actions, by the protocol of the evaluation.
+
+    The oracle and the multitask policy act deterministically, whatever the mode of the agent beside
+    them: they have nothing left to explore. They and random actions face the tasks and the reset
+    seeds of the agent's first round. Those that learn each task were measured before, with
+    stochastic actions, and stand here as they were after as many rounds as the agent adapted.
+
+    Args:
+        env: n·B lanes.
+        tasks: [n, d].
+        env_config: The section ``env`` of the resolved config.
+        experience: The evaluation's.
+        config: A config file of the run, for the commands.
+        folder: Searched first, instead of ``references``.
+
+    Raises:
+        UserError: a stored reference is damaged, or does not fit the environment.
+    """
+    definition = storage.definition_of(env_config)
+    folders = storage.search_path(folder)
+    key = Key(experience.seed, evaluation=True)
+    agents: dict[str, Agent] = {"random": RandomAgent(env.single_action_space, key)}  # type: ignore[arg-type]
+    missing: dict[str, str] = {}
+    for kind in TRAINED:
+        place = storage.find(kind, definition, folders)
+        if place is None:
+            missing[kind] = _command([kind], config, folder)
+        else:
+            policy = load_policy(place, kind, definition, env)
+            cls = OracleAgent if kind == "oracle" else MultitaskAgent
+            agents[kind] = cls(policy, "deterministic", key)
+    returns = {
+        name: evaluate(
+            agent,
+            env,
+            tasks,
+            adaptation_steps=0,
+            episodes=experience.episodes,
+            seed=experience.seed,
+            split=experience.split,
+        ).task_returns[0]
+        for name, agent in agents.items()
+    }
+    multitask = find_multitask(definition, folders)
+    # A user's own list of tasks has none of those that learn each task.
+    for per_task in PER_TASK if experience.split in SPLITS else ():
+        start = multitask if per_task == "fine_tuned" else None
+        made_with = per_task_results.identity(per_task, definition, experience, tasks, start)
+        kept = per_task_results.read(made_with, folders)
+        if kept is not None:
+            returns[per_task] = kept[0][-1]
+        else:
+            needed = ["multitask"] if per_task == "fine_tuned" and multitask is None else []
+            missing[per_task] = _command([*needed, per_task], config, folder, experience)
+    order = (*TRAINED, *PER_TASK, "random")
+    return References({name: returns[name] for name in order if name in returns}, missing)
+
+
+def find_multitask(
+    definition: storage.Definition, folders: list[Path]
+) -> storage.StoredReference | None:
+    """The stored multitask policy, which fine-tuning starts from; None if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    place = storage.find("multitask", definition, folders)
+    return None if place is None else storage.load(place, "multitask", definition)
+
+
+def load_policy(
+    place: Path, kind: str, definition: storage.Definition, env: TaskVectorEnv
+) -> ReferencePolicy:
+    """The policy of a stored reference.
+
+    Raises:
+        UserError: it is damaged, or does not fit the environment.
+    """
+    stored = storage.load(place, kind, definition)
+    try:
+        policy = ReferencePolicy.from_state(stored.state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"The reference {place} holds no policy: {error}.") from None
+    (observed,) = env.single_observation_space.shape or (0,)
+    wanted = observed + (env.task_distribution.dim if kind == "oracle" else 0)
+    if policy.observed != wanted:
+        raise UserError(
+            f"The reference {place} observes {policy.observed} numbers, and the environment has "
+            f"{wanted}."
+        )
+    return policy
+
+
+def _command(
+    kinds: list[str], config: Path, folder: Path | None, experience: Experience | None = None
+) -> str:
+    """The command that makes references of these kinds."""
+    words = ["python", "-m", "metarl.references", "--config", str(config)]
+    words += ["--kind", ",".join(kinds)]
+    if experience is not None:
+        for name, value in asdict(experience).items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words + (["--folder", str(folder)] if folder else []))

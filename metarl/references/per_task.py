@@ -1,0 +1,293 @@
+"""PPO on each evaluated task with a algorithm's own experience: from scratch, or fine-tuned."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv
+
+from metarl.random import Key
+from metarl.references.policy import ReferencePolicy
+from metarl.references.settings import PerTaskSettings
+from metarl.types import ActionMode, AdaptationAxis
+
+_UNNORMALISED = {"clip_obs": float("inf"), "clip_reward": 10.0, "epsilon": 1e-8}
+
+
+class PerTaskAgent:
+    """A :class:`metarl.types.Agent` whose :meth:`adapt` is stable-baselines3's PPO update.
+
+    It holds no environment: a round's own episodes are put into PPO's rollout buffer, so it learns
+    from what a algorithm would have, to the sample, and from nothing else. Where the agents are
+    tasks, each learns from the B episodes of its task; where they are lanes, each from its own.
+
+    Rewards are divided by the running standard deviation of the discounted return, as VecNormalize
+    does. Observations are normalised by the multitask policy's statistics where it is fine-tuned,
+    and not at all from scratch: statistics that change after an update would change the policy.
+
+    Args:
+        settings: PPO's.
+        observation_space: Of one lane.
+        action_space: Of one lane.
+        axis: "gradient_step": one agent a task; "episode": one agent a lane.
+        mode: "stochastic", or "deterministic" where nothing is learned from it.
+        key: Names all streams.
+        start: A stored multitask policy to fine-tune; None: random weights, other ones a task.
+
+    Attributes:
+        samples: Env steps learned from in each :meth:`adapt`, of all agents together.
+    """
+
+    privileged = False
+    step_sizes: list[float] = []  # noqa: RUF012
+
+    def __init__(
+        self,
+        settings: PerTaskSettings,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        axis: AdaptationAxis,
+        mode: ActionMode,
+        key: Key,
+        start: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.adaptation_axis = axis
+        self.samples: list[int] = []
+        self._settings, self._key, self._start, self._mode = settings, key, start, mode
+        self._discrete = isinstance(action_space, spaces.Discrete)
+        shape = observation_space.shape
+        box = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self._spaces = _Spaces(1, box, action_space)
+        self._agents: list[_Agent] = []
+
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen; setting it starts the round of episodes anew."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self._agents:
+            self._begin_round()
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Start every agent anew, for M tasks × B lanes."""
+        self._shape = (num_tasks, lanes)
+        pooled = self.adaptation_axis == "gradient_step"
+        self._grouped = (num_tasks, lanes) if pooled else (num_tasks * lanes, 1)
+        self._round = 0
+        self.samples = []
+        self._agents = []
+        for agent in range(self._grouped[0]):
+            with _global_generators(self._key.generator("init", agent)):
+                self._agents.append(_Agent(self._spaces, self._settings, self._start))
+        self._begin_round()
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Actions [M, B, a], or int [M, B], for observations [M, B, o]."""
+        num_tasks, lanes = self._shape
+        noise = None
+        if self._mode == "stochastic":
+            blocks = [self._policy.draw_noise(rng, lanes) for rng in self._streams]
+            noise = torch.from_numpy(np.stack(blocks)).view(*self._grouped, -1)
+        # [M, B, o] -> [agents, own lanes, o]
+        grouped = observation.reshape(*self._grouped, -1).astype(np.float32)
+        action = self._policy.act(grouped, noise).numpy()
+        self._steps.append({"observations": grouped, "actions": action, "valid": active.copy()})
+        played = action.reshape(num_tasks, lanes, *action.shape[2:])
+        return played if self._discrete else np.clip(played, -1.0, 1.0)
+
+    def observe(
+        self,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        next_observation: np.ndarray,
+    ) -> None:
+        """Record what the last action brought, all [M, B]."""
+        self._steps[-1]["rewards"] = np.array(reward, dtype=np.float32)
+
+    def adapt(self) -> None:
+        """PPO's update of every agent on the episodes that it just played.
+
+        Raises:
+            ValueError: the actions were deterministic.
+        """
+        if self._mode == "deterministic":
+            raise ValueError("adapt() needs a round of stochastic actions: set mode first")
+        # [agents, own lanes, ...] a step → [agents, own lanes, T, ...]
+        fields = {
+            name: np.stack([s[name].reshape(*self._grouped, *s[name].shape[2:]) for s in steps], 2)
+            for steps in [self._steps]
+            for name in steps[0]
+        }
+        key = self._key.at(self._round)
+        samples = 0
+        for index, agent in enumerate(self._agents):
+            own = {name: field[index] for name, field in fields.items()}
+            with _global_generators(key.generator("minibatch", index)):
+                samples += agent.learn(own)
+        self.samples.append(samples)
+        self._round += 1
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._steps: list[dict[str, np.ndarray]] = []
+        self._policy = ReferencePolicy.stack([agent.policy() for agent in self._agents])
+        key = self._key.at(self._round)
+        self._streams = [key.generator("action", m) for m in range(self._shape[0])]
+
+
+class _Agent:
+    """One PPO that is given its rollouts."""
+
+    def __init__(
+        self, env: _Spaces, settings: PerTaskSettings, start: Mapping[str, Any] | None
+    ) -> None:
+        self._architecture: Mapping[str, Any] = {
+            "hidden_sizes": settings.hidden_sizes,
+            "activation": settings.activation,
+        }
+        if start is not None:
+            self._architecture = start["architecture"]
+        activation = self._architecture["activation"]
+        self._ppo = PPO(
+            "MlpPolicy",
+            env,
+            learning_rate=settings.learning_rate,
+            n_steps=settings.batch_size,  # of its own rollouts, which it never makes
+            batch_size=settings.batch_size,
+            n_epochs=settings.epochs,
+            gamma=settings.gamma,
+            gae_lambda=settings.gae_lambda,
+            clip_range=settings.clip_range,
+            policy_kwargs={
+                "net_arch": list(self._architecture["hidden_sizes"]),
+                "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation],
+                "log_std_init": settings.log_std_init,
+            },
+            device="cpu",
+        )
+        self._ppo.set_logger(Logger(None, []))
+        (observed,) = env.observation_space.shape or (0,)
+        self._returns = RunningMeanStd(shape=())
+        self._normaliser: dict[str, Any] = {
+            **_UNNORMALISED,
+            "obs_mean": torch.zeros(observed, dtype=torch.float64),
+            "obs_var": torch.ones(observed, dtype=torch.float64),
+        }
+        if start is not None:
+            self._normaliser = start["normaliser"]
+            self._ppo.policy.load_state_dict(start["policy"])
+            self._returns.mean = self._normaliser["return_mean"].numpy().copy()
+            self._returns.var = self._normaliser["return_var"].numpy().copy()
+            self._returns.count = float(self._normaliser["return_count"])
+
+    def policy(self) -> ReferencePolicy:
+        """What it plays now."""
+        return ReferencePolicy.from_state(
+            {
+                "policy": self._ppo.policy.state_dict(),
+                "normaliser": self._normaliser,
+                "architecture": self._architecture,
+            }
+        )
+
+    def learn(self, episodes: Mapping[str, np.ndarray]) -> int:
+        """One update on B episodes, [B, T, ...] a field; returns the number of its samples."""
+        valid = episodes["valid"]
+        samples = int(valid.sum())
+        settings = self._ppo
+        buffer = RolloutBuffer(
+            samples,
+            settings.observation_space,
+            settings.action_space,
+            "cpu",
+            gae_lambda=settings.gae_lambda,
+            gamma=settings.gamma,
+        )
+        # Lane after lane, [B, T, ...] → [samples, ...]; every lane is one whole episode.
+        starts = np.zeros(valid.shape, dtype=np.float32)
+        starts[:, 0] = 1.0
+        observations = self.policy().normalise(episodes["observations"][valid])
+        actions = episodes["actions"][valid]
+        with torch.no_grad():
+            values, log_probs, _ = self._ppo.policy.evaluate_actions(
+                torch.from_numpy(observations), torch.from_numpy(actions)
+            )
+        buffer.observations[:, 0] = observations
+        buffer.actions[:, 0] = actions.reshape(samples, -1)
+        buffer.rewards[:, 0] = self._scaled_rewards(episodes["rewards"], valid)[valid]
+        buffer.episode_starts[:, 0] = starts[valid]
+        buffer.values[:, 0] = values.flatten().numpy()
+        buffer.log_probs[:, 0] = log_probs.numpy()
+        buffer.pos, buffer.full = samples, True
+        # The last episode is over as all are: no bootstrap past the horizon.
+        buffer.compute_returns_and_advantage(torch.zeros(1), np.ones(1, dtype=bool))
+        self._ppo.rollout_buffer = buffer
+        self._ppo.train()
+        return samples
+
+    def _scaled_rewards(self, rewards: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Rewards [B, T] over the running deviation of the discounted return, clipped."""
+        discounted = np.zeros(rewards.shape)
+        running = np.zeros(len(rewards))
+        for t in range(rewards.shape[1]):
+            running = running * self._ppo.gamma + rewards[:, t]
+            discounted[:, t] = running
+        self._returns.update(discounted[valid])
+        scale = np.sqrt(self._returns.var + self._normaliser["epsilon"])
+        bound = self._normaliser["clip_reward"]
+        return np.clip(rewards / scale, -bound, bound)
+
+
+class _Spaces(VecEnv):
+    """What PPO must know of an environment that it never steps."""
+
+    def reset(self) -> Any:
+        raise NotImplementedError
+
+    def step_async(self, actions: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def step_wait(self) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [None]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        return [False]
+
+
+@contextlib.contextmanager
+def _global_generators(rng: np.random.Generator) -> Iterator[None]:
+    """Seeds the global generators, which stable-baselines3 draws from, and puts them back."""
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+        torch.manual_seed(int(rng.integers(2**32)))
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002

@@ -1,0 +1,118 @@
+"""A stored policy's forward pass, without stable-baselines3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+
+
+@dataclass(frozen=True)
+class ReferencePolicy:
+    """A normaliser and an MLP; one for all tasks, or stacked, one for each of M tasks.
+
+    Attributes:
+        layers: Weight [o, h] and bias [h] of every layer, or [M, o, h] and [M, 1, h] stacked. The
+            last gives means of actions, or logits.
+        activation: "tanh" or "relu".
+        log_std: Log standard deviation of the actions, [a] or [M, 1, a]; None for discrete ones.
+        mean: Of the observations, float64 [o].
+        scale: √(variance + ε) of the observations, float64 [o].
+        clip: Bound of a normalised observation.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    activation: str
+    log_std: Tensor | None
+    mean: np.ndarray
+    scale: np.ndarray
+    clip: float
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ReferencePolicy:
+        """The policy in a stored state, see :func:`metarl.references.storage.save`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such state.
+        """
+        weights, normaliser = state["policy"], state["normaliser"]
+        depth = len(state["architecture"]["hidden_sizes"])
+        # In torch.nn.Sequential an activation follows every layer: layers have even places.
+        names = [f"mlp_extractor.policy_net.{2 * i}" for i in range(depth)] + ["action_net"]
+        variance = normaliser["obs_var"].double().numpy()
+        activation = state["architecture"]["activation"]
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}")
+        return cls(
+            layers=tuple((weights[f"{n}.weight"].float().T, weights[f"{n}.bias"]) for n in names),
+            activation=activation,
+            log_std=weights.get("log_std"),
+            mean=normaliser["obs_mean"].double().numpy(),
+            scale=np.sqrt(variance + float(normaliser["epsilon"])),
+            clip=float(normaliser["clip_obs"]),
+        )
+
+    @classmethod
+    def stack(cls, policies: Sequence[ReferencePolicy]) -> ReferencePolicy:
+        """M policies of one shape and one normaliser as one."""
+        first = policies[0]
+        layers = []
+        for own in zip(*(policy.layers for policy in policies), strict=True):
+            weights, biases = zip(*own, strict=True)
+            layers.append((torch.stack(weights), torch.stack(biases)[:, None]))
+        log_std = None
+        if first.log_std is not None:
+            log_std = torch.stack([p.log_std for p in policies])[:, None]  # type: ignore[misc]
+        return cls(tuple(layers), first.activation, log_std, first.mean, first.scale, first.clip)
+
+    @property
+    def observed(self) -> int:
+        """Length of the observation, the task vector included where it is seen."""
+        return len(self.mean)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are categories."""
+        return self.log_std is None
+
+    def normalise(self, observation: np.ndarray) -> np.ndarray:
+        """Observations [..., o] as the network takes them, float32."""
+        scaled = (observation.astype(np.float32) - self.mean) / self.scale
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    def forward(self, observation: np.ndarray) -> Tensor:
+        """Mean actions, or logits, [..., a], for observations [..., o] ([M, B, o] if stacked)."""
+        x = torch.from_numpy(self.normalise(observation))
+        activate = ACTIVATIONS[self.activation]
+        *hidden, (weight, bias) = self.layers
+        for inner_weight, inner_bias in hidden:
+            x = activate(x @ inner_weight + inner_bias)
+        return x @ weight + bias
+
+    def act(self, observation: np.ndarray, noise: Tensor | None) -> Tensor:
+        """Actions: the mode without noise, else a sample; not clipped.
+
+        Args:
+            observation: [..., o].
+            noise: Standard normal [..., a]; for discrete actions standard Gumbel [..., number].
+
+        Returns:
+            float32 [..., a], or int64 [...].
+        """
+        with torch.no_grad():
+            out = self.forward(observation)
+            if self.log_std is None:
+                return (out if noise is None else out + noise).argmax(-1)
+            return out if noise is None else out + self.log_std.exp() * noise
+
+    def draw_noise(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
+        """Noise for :meth:`act` on B lanes, float32 [B, a]."""
+        size = (lanes, self.layers[-1][1].shape[-1])
+        noise = rng.gumbel(size=size) if self.discrete else rng.standard_normal(size)
+        return noise.astype(np.float32)

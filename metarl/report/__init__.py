@@ -1,0 +1,1 @@
+"""Reports: pages, plots, pictures and tables of what was measured."""

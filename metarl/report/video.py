@@ -1,0 +1,216 @@
+"""Seeing the agent: one episode of a few tasks, before and after adaptation, side by side.
+
+What is shown was recorded while it was measured, so a video changes no number and shows the very
+episodes that the numbers are about.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from metarl.report.evaluation_report import GOAL_COLUMNS
+from metarl.report.figures import SERIES, step_name
+from metarl.report.movie_files import write_movie
+from metarl.report.path_plots import spread_tasks
+
+if TYPE_CHECKING:
+    from metarl.envs.vector import TaskVectorEnv
+    from metarl.evaluation.protocol import Evaluation
+
+NAME = "adaptation"
+SHOWN_TASKS = 3
+_PANEL = (320, 180)  # pixels, width and height
+_PATH_PANEL = 300
+_GAP, _HEADER, _FOOTER = 8, 30, 26
+_INK, _PAPER = (25, 25, 25), (255, 255, 255)
+_FPS = 20.0
+_SPEED_WINDOW_S = 0.5
+
+Panels = Callable[[int], list[list[Image.Image]]]
+"""Time step -> rows of two pictures, before and after."""
+
+
+class NoPictures(ValueError):
+    """The environment cannot be shown; one sentence says what it would need."""
+
+
+def write_video(evaluation: Evaluation, env: TaskVectorEnv, folder: Path) -> list[Path]:
+    """Write `adaptation.gif` and `adaptation.mp4` of an evaluation.
+
+    A MuJoCo environment is drawn as it looks, for a low, a middle and a high task; an agent with a
+    position in the plane as a moving point, for a few tasks at once.
+
+    Args:
+        evaluation: The measurements, with what was recorded of them.
+        env: The environment that they were made in, of any number of lanes.
+        folder: Which exists.
+
+    Returns:
+        The two files.
+
+    Raises:
+        NoPictures: the environment has neither pictures nor a position.
+        RendererMissing: this machine cannot draw MuJoCo's pictures.
+        EnvironmentFailure: the files cannot be written.
+    """
+    if evaluation.states is not None:
+        return _write_scenes(evaluation, evaluation.states, env, folder)
+    if evaluation.paths is not None:
+        return _write_paths(evaluation, evaluation.paths, folder)
+    raise NoPictures(
+        f"{type(env).__name__} cannot be shown: --video needs a MuJoCo environment (a subclass of "
+        "metarl.envs.mujoco_vector.MujocoTaskVectorEnv) or one with position_columns."
+    )
+
+
+def shown_tasks(tasks: np.ndarray, count: int = SHOWN_TASKS) -> list[int]:
+    """Indices of the tasks [n, d] that a video shows, chosen by the tasks alone.
+
+    The lowest, the middle and the highest where a task is one number, else some that lie far apart.
+    """
+    if tasks.shape[1] > 1:
+        return [int(i) for i in spread_tasks(tasks, count)]
+    order = np.argsort(tasks[:, 0], kind="stable")
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+    return [int(order[place]) for place in places]
+
+
+def speed(x: np.ndarray, t: int, fps: float) -> float:
+    """Mean speed up to time step t over the last half second, from positions x [T+1]."""
+    since = max(0, t - max(1, round(_SPEED_WINDOW_S * fps)))
+    return float((x[t] - x[since]) * fps / (t - since)) if t > 0 else 0.0
+
+
+# ---------------------------------------------------------------------------------------------
+# MuJoCo
+
+
+def _write_scenes(
+    evaluation: Evaluation, states: np.ndarray, env: TaskVectorEnv, folder: Path
+) -> list[Path]:
+    """Rows of tasks; states float32 [K+1, n, T+1, q]."""
+    env_fps = env.render_fps or _FPS
+    stride = max(1, round(env_fps / _FPS))
+    renderer = env.renderer(*_PANEL)
+
+    def panels(t: int) -> list[list[Image.Image]]:
+        return [
+            [panel(states[k, task], task, t) for k in (0, evaluation.adaptation_steps)]
+            for task in shown_tasks(evaluation.tasks)
+        ]
+
+    def panel(episode: np.ndarray, task: int, t: int) -> Image.Image:
+        t = min(t, _last_step(episode))
+        picture = Image.fromarray(renderer.draw(episode[t]))
+        draw = ImageDraw.Draw(picture)
+        draw.text((8, 5), env.task_caption(evaluation.tasks[task]), _INK, _font(15))
+        actual = f"actual speed {speed(episode[:, 0], t, env_fps):.2f} m/s".replace("-", "−")
+        draw.text((8, 25), actual, _INK, _font(15))
+        return picture
+
+    def footer(t: int) -> str:
+        return f"{t / env_fps:.1f} s; speed: mean of the last {_SPEED_WINDOW_S:g} s"
+
+    steps = range(0, states.shape[2], stride)
+    try:
+        frames = _frames(evaluation, panels, footer, steps)
+        return write_movie(frames, env_fps / stride, folder, NAME, gif_every=2)
+    finally:
+        renderer.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# Points in the plane
+
+
+def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> list[Path]:
+    """All tasks in one picture; paths [K+1, n, T+1, 2]."""
+    shown = shown_tasks(evaluation.tasks, len(SERIES))
+    goals = evaluation.tasks[shown] if evaluation.task_columns == GOAL_COLUMNS else None
+    steps = sorted({0, evaluation.adaptation_steps})
+    points = paths[np.ix_(steps, shown)].reshape(-1, 2)
+    points = points if goals is None else np.concatenate([points, goals])
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.12
+    scale = 2  # drawn larger and reduced, which smooths the lines
+
+    def pixel(position: np.ndarray) -> tuple[float, float]:
+        x, y = (position - middle) / half
+        return (1 + x) / 2 * _PATH_PANEL * scale, (1 - y) / 2 * _PATH_PANEL * scale
+
+    def panel(k: int, t: int) -> Image.Image:
+        picture = Image.new("RGB", (_PATH_PANEL * scale,) * 2, (243, 243, 243))
+        draw = ImageDraw.Draw(picture)
+        for i, (task, colour) in enumerate(zip(shown, SERIES, strict=False)):
+            if goals is not None:
+                draw.polygon(_star(pixel(goals[i]), 9 * scale), colour, _INK)
+            episode = paths[k, task]
+            visited = [pixel(p) for p in episode[: min(t, _last_step(episode)) + 1]]
+            if len(visited) > 1:
+                draw.line(visited, colour, 2 * scale, joint="curve")
+            draw.circle(visited[-1], 5 * scale, colour, _INK, scale)
+        return picture.reduce(scale)
+
+    def panels(t: int) -> list[list[Image.Image]]:
+        return [[panel(k, t) for k in (0, evaluation.adaptation_steps)]]
+
+    def footer(t: int) -> str:
+        return f"step {t}" + ("" if goals is None else "; stars: the goals, never observed")
+
+    frames = _frames(evaluation, panels, footer, range(paths.shape[2]))
+    return write_movie(frames, _FPS, folder, NAME, gif_every=2)
+
+
+def _star(centre: tuple[float, float], radius: float) -> list[tuple[float, float]]:
+    """The ten corners of a star."""
+    corners = []
+    for corner in range(10):
+        angle = math.pi * (corner / 5 - 0.5)
+        r = radius if corner % 2 == 0 else 0.45 * radius
+        corners.append((centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)))
+    return corners
+
+
+# ---------------------------------------------------------------------------------------------
+# Composition
+
+
+def _frames(
+    evaluation: Evaluation, panels: Panels, footer: Callable[[int], str], steps: range
+) -> Iterator[np.ndarray]:
+    """Whole frames uint8 [H, W, RGB], H and W even: headings, rows of panels, a line below."""
+    headings = [step_name(evaluation.adaptation_axis, k) for k in (0, evaluation.adaptation_steps)]
+    for t in steps:
+        rows = panels(t)
+        width, height = rows[0][0].size
+        total = (2 * width + 3 * _GAP, _HEADER + len(rows) * (height + _GAP) + _FOOTER)
+        frame = Image.new("RGB", (total[0] + total[0] % 2, total[1] + total[1] % 2), _PAPER)
+        draw = ImageDraw.Draw(frame)
+        for column, heading in enumerate(headings):
+            left = _GAP + column * (width + _GAP)
+            draw.text((left + width / 2, _HEADER / 2), heading, _INK, _font(17), anchor="mm")
+            for row, pictures in enumerate(rows):
+                frame.paste(pictures[column], (left, _HEADER + row * (height + _GAP)))
+        draw.text((_GAP, total[1] - _FOOTER / 2 - 2), footer(t), _INK, _font(13), anchor="lm")
+        yield np.asarray(frame)
+
+
+def _last_step(episode: np.ndarray) -> int:
+    """The last time step of an episode [T+1, ·] that was reached; NaN follows."""
+    return int(np.isfinite(episode).all(axis=1).sum()) - 1
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's own font, which every installation has."""
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)

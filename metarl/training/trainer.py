@@ -1,0 +1,237 @@
+"""The training loop, written once for every algorithm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from metarl import envs
+from metarl.config import config_to_dict, fingerprint
+from metarl.errors import EnvironmentFailure
+from metarl.evaluation.protocol import evaluate
+from metarl.random import Key
+from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
+from metarl.storage.run_folder import sync_file, truncate_metrics
+from metarl.tracking import Tracker
+from metarl.training.runs import (
+    HEADLINE_MODE,
+    TrainedRun,
+    make_algorithm,
+    make_worker,
+    restore,
+    tasks_of,
+)
+
+if TYPE_CHECKING:
+    from metarl.config import Config
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything up to the last iteration is saved."""
+
+
+class Diverged(EnvironmentFailure):
+    """Training met a number that is not finite; the last checkpoint is from before."""
+
+
+class Trainer:
+    """Meta-trains: collect, update, log, checkpoint, validate, until the budget is spent.
+
+    Args:
+        config: Resolved.
+        run_dir: The prepared run folder.
+        resume: Go on from the newest checkpoint in it.
+
+    Raises:
+        UserError: the environment or the algorithm refuses its config, or there is no good
+            checkpoint to resume.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, resume: bool) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.iteration = 0
+        self.env_steps = 0
+        self._seconds_before = 0.0  # of the run's earlier segments
+        self._started = time.perf_counter()
+        torch.set_num_threads(config.rollout.torch_threads)
+        self.worker = make_worker(config)
+        self.algorithm = make_algorithm(config, self.worker)
+        if config.evaluation.at_end:
+            tasks_of(self.worker, config.evaluation.split)  # better refused now than at the end
+        if resume and _has_begun(run_dir):
+            self._restore()
+        truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
+        self._validated = truncate_metrics(run_dir / "validation.jsonl", self.iteration)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent and all that belongs to it is recorded."""
+        return self._budget_spent() and not self._validation_due()
+
+    def run(self, tracker: Tracker, stop: Sequence[int] = ()) -> TrainedRun:
+        """Train to the end of the budget.
+
+        Args:
+            tracker: Told of everything.
+            stop: No longer empty when the user has asked to stop, see
+                :func:`metarl.cli.process.stop_requests`.
+
+        Raises:
+            Interrupted: The user asked to stop; the finished iterations are saved.
+            Diverged: A tensor of the rollout, a loss or the gradient is not finite.
+            EnvironmentFailure: The run folder cannot be written, or the environment failed.
+        """
+        if self.iteration == 0:
+            self._checkpoint(tracker)
+        if not stop and self._validation_due():  # a kill came between checkpoint and validation
+            self._validate(tracker)
+        while not stop and not self._budget_spent():
+            self._iterate(tracker)
+            if self.iteration % self.config.checkpoint.interval == 0 or self._budget_spent():
+                self._checkpoint(tracker)
+            if not stop and self._validation_due():
+                self._validate(tracker)
+        if stop:
+            self._checkpoint(tracker)
+            raise Interrupted
+        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
+
+    def close(self) -> None:
+        """End the environments."""
+        self.worker.close()
+
+    def _iterate(self, tracker: Tracker) -> None:
+        """One meta-iteration: data, update, one line of metrics."""
+        self.iteration += 1
+        key = Key(self.config.seed, self.iteration)
+        start, rollout_before = time.perf_counter(), self.worker.seconds
+        try:
+            batch = self.algorithm.collect(self.worker, key)
+            collected = time.perf_counter()
+            metrics = self.algorithm.update(batch)
+        except FloatingPointError as error:
+            raise Diverged(f"Training diverged in iteration {self.iteration}: {error}.") from error
+        except torch.OutOfMemoryError as error:
+            raise EnvironmentFailure(
+                f"Iteration {self.iteration} needs more memory than {self.config.device} has: "
+                "take fewer tasks or episodes."
+            ) from error
+        except envs.EnvironmentFailure as error:
+            raise EnvironmentFailure(
+                f"Training failed in iteration {self.iteration}. {error}"
+            ) from error
+        end = time.perf_counter()
+        self.env_steps += batch.env_steps
+        rollout = self.worker.seconds - rollout_before
+        tracker.log(
+            {
+                "iteration": self.iteration,
+                "env_steps": self.env_steps,
+                "wall_time_s": self._wall_time(),
+                **batch.metrics,
+                **metrics,
+                "time/rollout": rollout,
+                "time/adapt": collected - start - rollout,
+                "time/update": end - collected,
+                "env_steps_per_s": batch.env_steps / (end - start),
+            }
+        )
+
+    def _validate(self, tracker: Tracker) -> None:
+        """Returns on the validation tasks; keyed apart, so training never notices."""
+        options = self.config.validation
+        key = Key(self.config.seed, self.iteration, evaluation=True)
+        mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
+        tasks, split = tasks_of(self.worker, "validation")
+        try:
+            measured = evaluate(
+                self.algorithm.agent(mode, key),
+                self.worker.env(len(tasks) * options.episodes),
+                tasks,
+                adaptation_steps=options.adaptation_steps,
+                episodes=options.episodes,
+                seed=self.config.seed,
+                split=split,
+            )
+        except (FloatingPointError, envs.EnvironmentFailure) as error:
+            raise Diverged(
+                f"The validation after iteration {self.iteration} failed. {error}"
+            ) from error
+        returns, names = measured.task_returns, measured.measurement_keys  # [K+1, n]
+        record: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps}
+        record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
+        columns = [*measured.task_columns, *names]
+        rows = [[*task, *by_step] for task, by_step in zip(tasks, returns.T, strict=True)]
+        rows = [[float(x) for x in row] for row in rows]
+        tracker.log_validation(record, tables={"returns": (columns, rows)})
+        self._validated = self.iteration
+
+    def _validation_due(self) -> bool:
+        """Whether this iteration is one to validate after, and that has not happened yet."""
+        options = self.config.validation
+        if not options.enabled or self.iteration == 0 or self._validated == self.iteration:
+            return False
+        return self.iteration % options.interval == 0 or self._budget_spent()
+
+    def _checkpoint(self, tracker: Tracker) -> None:
+        if self.iteration > 0:
+            sync_file(self.run_dir / "metrics.jsonl")  # a checkpoint promises the lines up to it
+        path = save_checkpoint(
+            self.run_dir,
+            self.iteration,
+            {"algorithm": self.algorithm.state_dict(), "wall_time_s": self._wall_time()},
+            env_steps=self.env_steps,
+            fingerprint=fingerprint(self.config),
+            keep=self.config.checkpoint.keep,
+        )
+        tracker.log_checkpoint(path, self.iteration)
+
+    def _restore(self) -> None:
+        saved = load_checkpoint(
+            self.run_dir, expected_fingerprint=fingerprint(self.config), fall_back=True
+        )
+        restore(self.algorithm, saved.state["algorithm"], self.run_dir)
+        self.iteration = saved.iteration
+        self.env_steps = saved.manifest["env_steps"]
+        self._seconds_before = saved.state["wall_time_s"]
+
+    def _wall_time(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _budget_spent(self) -> bool:
+        config = self.config
+        return self.iteration >= config.iterations or (
+            config.max_env_steps is not None and self.env_steps >= config.max_env_steps
+        )
+
+
+def _has_begun(run_dir: Path) -> bool:
+    """Whether there is anything to go on from: a run may be killed before its first checkpoint.
+
+    Metrics without a checkpoint are not overwritten: someone has lost their checkpoints.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.is_file() and metrics.stat().st_size > 0
+    return lines or any((run_dir / "checkpoints").glob("[0-9]*"))
+
+
+def make_tracker(config: Config, run_dir: Path, resume: bool) -> Tracker:
+    """The tracker of a run."""
+    options = config.tracking
+    return Tracker(
+        run_dir,
+        config_to_dict(config),
+        config.iterations,
+        wandb=options.wandb,
+        project=options.project,
+        entity=options.entity,
+        group=options.group,
+        tags=options.tags,
+        name=config.name,
+        resume=resume,
+    )
