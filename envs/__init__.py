@@ -7,14 +7,14 @@ Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheeta
 from metarl.envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
 from metarl.envs.single import TaskEnv, register
 from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
-from metarl.envs.vector import EnvironmentFailure, TaskVectorEnv
+from metarl.envs.vector import SimulationFailure, TaskVectorEnv
 
 __all__ = [
     "REQUIRED",
     "ConstructorField",
-    "EnvironmentFailure",
     "FiniteTasks",
     "GoalRegion",
+    "SimulationFailure",
     "TaskDistribution",
     "TaskEnv",
     "TaskVectorEnv",

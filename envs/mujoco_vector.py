@@ -18,7 +18,7 @@ from metarl.envs import checks
 from metarl.envs.logs import silence
 from metarl.envs.rendering import Renderer
 from metarl.envs.tasks import TaskDistribution
-from metarl.envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
+from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
@@ -140,7 +140,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             observation[:, self._num_observed :] = self._body_position
         return observation
 
-    def _divergence(self) -> EnvironmentFailure:
+    def _divergence(self) -> SimulationFailure:
         """The error for the first simulation with a warning."""
         lane, kind = np.argwhere(self._warnings[:, :, 1])[0]
         warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")

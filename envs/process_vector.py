@@ -24,7 +24,7 @@ from gymnasium import spaces
 from metarl.envs import checks
 from metarl.envs.process_worker import Description, Failed, Reset, Start, Step
 from metarl.envs.tasks import TaskDistribution
-from metarl.envs.vector import Bools, EnvironmentFailure, Floats, Lanes, TaskVectorEnv, num_cores
+from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from numpy.typing import NDArray
 
 # sys.path comes first, so that the worker finds what the parent finds.
@@ -186,11 +186,11 @@ class ProcessVectorEnv(TaskVectorEnv):
         """Send each worker its request for the lanes under the mask; lanes [k] and reply of each.
 
         Raises:
-            EnvironmentFailure: the environment's code raised, or a worker died. The environment
+            SimulationFailure: the environment's code raised, or a worker died. The environment
                 is closed then, as after any other interruption of the exchange.
         """
         if self.closed:
-            raise EnvironmentFailure(f"{self._name} is closed: make a new one.")
+            raise SimulationFailure(f"{self._name} is closed: make a new one.")
         try:
             asked = []
             for worker in self._workers:

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Lanes = NDArray[np.intp]
 
 
-class EnvironmentFailure(RuntimeError):
+class SimulationFailure(RuntimeError):
     """A simulation diverged, or an environment's own code or process failed.
 
     The message is one sentence that names the lane and its task.
@@ -188,7 +188,7 @@ class TaskVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: before the first reset.
             ValueError: actions of a wrong shape.
-            EnvironmentFailure: a simulation diverged or the environment's code failed.
+            SimulationFailure: a simulation diverged or the environment's code failed.
         """
         if not self._was_reset:
             raise ResetNeeded("step was called before reset: reset the environment first.")
@@ -215,14 +215,14 @@ class TaskVectorEnv(VectorEnv):
         self._any_finished = bool(self._finished.any())
         return self._observe(), reward, self._terminated.copy(), self._truncated.copy(), {}
 
-    def failure(self, lane: int, what: str) -> EnvironmentFailure:
+    def failure(self, lane: int, what: str) -> SimulationFailure:
         """The error for a lane that failed, with its task and its step."""
         columns = self._task_distribution.columns
         task = ", ".join(
             f"{column} {value:.6g}"
             for column, value in zip(columns, self._tasks[lane], strict=True)
         )
-        return EnvironmentFailure(
+        return SimulationFailure(
             f"{self._name} failed in lane {lane} (task: {task}) "
             f"at step {self._steps[lane]}: {what}."
         )

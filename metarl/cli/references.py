@@ -142,7 +142,7 @@ def _adapt(
                 multitask,
                 lambda k, _: progress.update(k),
             )
-    except (FloatingPointError, envs.EnvironmentFailure) as error:
+    except (FloatingPointError, envs.SimulationFailure) as error:
         raise EnvironmentFailure(f"{kind} failed. {error}") from error
     path = per_task_results.write(folder, made_with, evaluation, _circumstances(config, argv))
     means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))

@@ -99,7 +99,7 @@ def train_reference(
             reset_num_timesteps=saved is None,
         )
         callback.check_finite()
-    except envs.EnvironmentFailure as error:
+    except envs.SimulationFailure as error:
         raise EnvironmentFailure(f"The training of the {kind} failed. {error}") from error
     finally:
         torch.set_num_threads(threads_before)

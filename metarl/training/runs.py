@@ -252,7 +252,7 @@ def measure(
                     progress(before + k, rounds) if progress else None
                 ),
             )
-        except (FloatingPointError, envs.EnvironmentFailure) as error:
+        except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
         except BadAction as error:
             raise UserError(str(error)) from error

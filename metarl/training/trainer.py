@@ -121,7 +121,7 @@ class Trainer:
                 f"Iteration {self.iteration} needs more memory than {self.config.device} has: "
                 "take fewer tasks or episodes."
             ) from error
-        except envs.EnvironmentFailure as error:
+        except envs.SimulationFailure as error:
             raise EnvironmentFailure(
                 f"Training failed in iteration {self.iteration}. {error}"
             ) from error
@@ -158,7 +158,7 @@ class Trainer:
                 seed=self.config.seed,
                 split=split,
             )
-        except (FloatingPointError, envs.EnvironmentFailure) as error:
+        except (FloatingPointError, envs.SimulationFailure) as error:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"
             ) from error

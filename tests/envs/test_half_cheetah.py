@@ -10,7 +10,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from metarl.envs import EnvironmentFailure, make
+from metarl.envs import SimulationFailure, make
 from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from metarl.envs.logs import silence
 from mujoco.batch import SimulationError
@@ -182,7 +182,7 @@ def test_a_diverged_simulation_is_one_error_and_leaves_no_file(
     actions = np.zeros((4, 6))
     diverge(env, actions)
     with pytest.raises(
-        EnvironmentFailure,
+        SimulationFailure,
         match=r"HalfCheetahVel failed in lane 2 \(task: velocity 1.5\) at step 1: .*warning BAD",
     ):
         env.step(actions)
@@ -203,5 +203,5 @@ def test_mujocos_own_error_names_the_lane(monkeypatch: pytest.MonkeyPatch) -> No
             return "out of arena memory"
 
     monkeypatch.setattr(env, "_batch", Failing())
-    with pytest.raises(EnvironmentFailure, match=r"in lane 3 .*: MuJoCo: out of arena memory"):
+    with pytest.raises(SimulationFailure, match=r"in lane 3 .*: MuJoCo: out of arena memory"):
         env.step(np.zeros((4, 6)))

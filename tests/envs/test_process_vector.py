@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metarl.envs import EnvironmentFailure, TaskEnv, make
+from metarl.envs import SimulationFailure, TaskEnv, make
 from metarl.envs.process_vector import ProcessVectorEnv
 
 from tests.envs.user_envs import Chooser, Reach
@@ -83,7 +83,7 @@ def test_observations_are_flattened_and_actions_scaled_to_the_environments_box()
     np.testing.assert_allclose(
         reward, -np.linalg.norm(0.1 * np.array(in_box) - 0.5, axis=1), rtol=1e-6
     )
-    with pytest.raises(EnvironmentFailure, match=r"Reach failed in lane 3 .*goal_x 0\.5"):
+    with pytest.raises(SimulationFailure, match=r"Reach failed in lane 3 .*goal_x 0\.5"):
         env.step(np.where(np.arange(5)[:, None] == 3, np.nan, given))
     env.close()
 
@@ -123,7 +123,7 @@ def test_an_exception_in_the_environment_is_one_error() -> None:
     env.set_tasks([[-0.1, 0.0]] * 4 + [[0.25, -0.5]])
     env.reset(seed=0)
     env.step(np.zeros((5, 2)))
-    with pytest.raises(EnvironmentFailure) as caught:
+    with pytest.raises(SimulationFailure) as caught:
         env.step(np.zeros((5, 2)))
     message = str(caught.value)
     assert message.startswith("Reach failed in lane 4 (task: goal_x 0.25, goal_y -0.5) at step 1: ")
@@ -131,7 +131,7 @@ def test_an_exception_in_the_environment_is_one_error() -> None:
     assert "user_envs.py:" in message
     assert "\n" not in message
     assert "in step" in caught.value.__notes__[0], "the traceback goes along as a note"
-    with pytest.raises(EnvironmentFailure, match="Reach is closed"):
+    with pytest.raises(SimulationFailure, match="Reach is closed"):
         env.step(np.zeros((5, 2)))
 
 
@@ -141,7 +141,7 @@ def test_a_killed_worker_is_one_error() -> None:
     env.step(np.zeros((5, 2)))
     os.kill(env._workers[1]._process.pid, signal.SIGKILL)
     with pytest.raises(
-        EnvironmentFailure,
+        SimulationFailure,
         match=r"Reach failed in lane 3 \(task: goal_x .* process \d+ was killed by SIGKILL, which "
         "stepped the lanes 3 to 4",
     ):

@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
-from metarl.envs import EnvironmentFailure, UniformInterval, make
+from metarl.envs import SimulationFailure, UniformInterval, make
 from metarl.envs.vector import TaskVectorEnv
 
 MAKERS: list[dict[str, Any]] = [
@@ -226,7 +226,7 @@ def test_what_a_subclass_says_of_frozen_lanes_is_ignored() -> None:
     env.reset(seed=0)
     *_, terminated, truncated, _ = env.step(np.array([2, 0]))
     assert (terminated.tolist(), truncated.tolist()) == ([True, False], [False, False])
-    with pytest.raises(EnvironmentFailure, match=r"Careless failed in lane 1 \(task: velocity"):
+    with pytest.raises(SimulationFailure, match=r"Careless failed in lane 1 \(task: velocity"):
         env.step(np.array([0, 0]))
     env.reset(seed=0)
     for _ in range(4):
