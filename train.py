@@ -24,7 +24,8 @@ def train(argv: Sequence[str]) -> int:
     # Imported here, so that --help and wrong input answer at once.
     from evaluate import evaluate_and_report
     from metarl.config import config_to_yaml
-    from metarl.storage.run_folder import prepare_run_dir, write_atomically
+    from metarl.storage.files import write_atomically
+    from metarl.storage.run_folder import prepare_run_dir
     from metarl.tracking import metadata
     from metarl.training.runs import is_evaluated
     from metarl.training.trainer import Interrupted, Trainer, make_tracker

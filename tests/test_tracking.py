@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -705,7 +706,9 @@ def test_metadata_describes_the_run_in_builtins() -> None:
     assert versions["stable_baselines3"]
     assert (described["torch_threads"], described["physics_threads"]) == (2, 4)
     assert (described["device"], described["wandb_id"]) == ("cpu", "abc")
-    assert described["device_name"]
+    assert described["device_name"] == described["processor"]
+    assert described["platform"] == platform.system()
+    assert platform.release() not in json.dumps(described)
 
 
 def test_the_commit_is_that_of_the_tree_that_holds_the_package(tmp_path: Path) -> None:

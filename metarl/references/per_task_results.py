@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from metarl.envs.vector import TaskVectorEnv
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.errors import UserError
 from metarl.evaluation.protocol import Evaluation
 from metarl.references import storage
 from metarl.references.settings import PerTaskKind, per_task_settings
-from metarl.storage.run_folder import replace_file
+from metarl.storage.files import replace_file, writing
 from metarl.types import AdaptationAxis
 
 
@@ -142,11 +142,9 @@ def write(
         "returns": evaluation.task_returns.tolist(),
         **record,
     }
-    try:
+    with writing(path):
         place.mkdir(parents=True, exist_ok=True)
         replace_file(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
 
 

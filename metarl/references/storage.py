@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import metarl
-from metarl.errors import EnvironmentFailure, UserError
-from metarl.storage.checkpoint import read_plain, write_plain
-from metarl.storage.run_folder import PENDING, replace_file, sync_folder, write_through
+from metarl.errors import UserError
+from metarl.storage.files import replace_file, replace_folder, writing
+from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
 DEFAULT_FOLDER = Path("references")
@@ -94,26 +92,8 @@ def save(place: Path, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
     data = write_plain(state)
     digest = hashlib.sha256(data).hexdigest()
     text = json.dumps({"format": FORMAT, **metadata, "sha256": digest}, indent=1, allow_nan=False)
-    pending = place.with_name(f"{PENDING}{place.name}-{os.getpid()}")
-    try:
-        pending.mkdir(parents=True, exist_ok=True)
-        try:
-            write_through(pending / "weights.pt", data)
-            write_through(pending / "reference.json", f"{text}\n".encode())
-            sync_folder(pending)
-            if place.exists():
-                old = place.with_name(f"{PENDING}{place.name}-old-{os.getpid()}")
-                os.rename(place, old)
-                os.rename(pending, place)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.rename(pending, place)
-            sync_folder(place.parent)
-        except OSError:
-            shutil.rmtree(pending, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise _unwritable(place, error) from error
+    with writing(place):
+        replace_folder(place, {"weights.pt": data, "reference.json": f"{text}\n".encode()})
 
 
 def load(place: Path, kind: str, definition: Definition) -> StoredReference:
@@ -194,11 +174,9 @@ def save_training(place: Path, state: Mapping[str, Any]) -> None:
     Raises:
         EnvironmentFailure: it cannot be written.
     """
-    try:
+    with writing(training_file(place)):
         place.parent.mkdir(parents=True, exist_ok=True)
         replace_file(training_file(place), write_plain(state))
-    except OSError as error:
-        raise _unwritable(training_file(place), error) from error
 
 
 def load_training(place: Path) -> dict[str, Any] | None:
@@ -215,7 +193,3 @@ def load_training(place: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     return read_plain(data, f"interrupted training {path}")
-
-
-def _unwritable(path: Path, error: OSError) -> EnvironmentFailure:
-    return EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.")

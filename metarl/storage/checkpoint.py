@@ -4,30 +4,25 @@ A checkpoint is the folder ``checkpoints/<iteration>/`` with ``state.pt`` (tenso
 ``manifest.json`` (format, version, iteration, env steps, the config's fingerprint, the SHA-256 of
 ``state.pt``). It is written beside its place, flushed to the disk and renamed; ``latest`` names the
 newest. That of iteration ``i`` holds the state after the iteration whose ``metrics.jsonl`` line
-says ``i``.
+says ``i``. What is too big to be built in memory may lie beside ``state.pt`` as a file of its own:
+the manifest's ``files`` names each, with its ``bytes`` and ``sha256``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import os
-import shutil
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from metarl import __version__
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.storage.run_folder import PENDING, replace_file, sync_folder, write_through
+from metarl.storage.files import delete_folder, delete_leftovers, replace_file, replace_folder
+from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
 _MANIFEST_TYPES = {
@@ -37,6 +32,7 @@ _MANIFEST_TYPES = {
     "env_steps": int,
     "config_fingerprint": dict,
     "sha256": str,
+    "files": dict,
 }
 
 
@@ -57,37 +53,6 @@ class Checkpoint:
 
 class _Damaged(UserError):
     """This checkpoint is not whole; another one may be."""
-
-
-# ---------------------------------------------------------------------------------------------
-# Writing
-
-
-def plain_state(value: Any, key: str = "state") -> Any:
-    """A copy of tensors and builtins that ``torch.load(weights_only=True)`` takes back.
-
-    Tensors are detached and copied to the CPU; NumPy scalars become builtins.
-
-    Raises:
-        TypeError: Anything else, NumPy arrays too; names its place, e.g. ``state['policy']['w']``.
-    """
-    if isinstance(value, torch.Tensor):
-        # A copy, since of a view the whole storage behind it would be saved.
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, np.generic):  # before float: np.float64 is one
-        return plain_state(value.item(), key)
-    if isinstance(value, Mapping):
-        for name in value:
-            if type(name) not in (str, int):
-                raise TypeError(f"{key} has the key {name!r}; a checkpoint's keys are str or int.")
-        return {name: plain_state(child, f"{key}[{name!r}]") for name, child in value.items()}
-    if isinstance(value, list | tuple):
-        items = [plain_state(child, f"{key}[{i}]") for i, child in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return value
-    hint = "; use torch.from_numpy" if isinstance(value, np.ndarray) else ""
-    raise TypeError(f"{key} is a {type(value).__name__}, which a checkpoint cannot hold{hint}.")
 
 
 def save_checkpoint(
@@ -126,23 +91,11 @@ def save_checkpoint(
     }
     folder = run_dir / "checkpoints"
     target = folder / str(iteration)
+    described = json.dumps(manifest, indent=1).encode()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _delete_leftovers(folder)
+        delete_leftovers(folder)
         if not _is_whole(target):
-            pending = folder / f"{PENDING}{iteration}-{os.getpid()}"
-            try:
-                pending.mkdir()
-                write_through(pending / "state.pt", data)
-                write_through(pending / "manifest.json", json.dumps(manifest, indent=1).encode())
-                sync_folder(pending)
-                if target.exists():  # a damaged one
-                    _delete(target)
-                os.rename(pending, target)
-                sync_folder(folder)
-            except OSError:
-                shutil.rmtree(pending, ignore_errors=True)  # gives its space back
-                raise
+            replace_folder(target, {"state.pt": data, "manifest.json": described})
         replace_file(folder / "latest", f"{iteration}\n".encode())
     except OSError as error:
         try:
@@ -160,22 +113,6 @@ def save_checkpoint(
     return target
 
 
-def _delete(checkpoint: Path) -> None:
-    """Deletes a checkpoint; renamed first, so that a kill leaves no half of one under its name."""
-    doomed = checkpoint.with_name(f"{PENDING}{checkpoint.name}-deleted-{os.getpid()}")
-    os.rename(checkpoint, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _delete_leftovers(folder: Path) -> None:
-    """Removes what killed processes were writing or deleting."""
-    for leftover in folder.glob(f"{PENDING}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
 def _prune(folder: Path, iteration: int, keep: int) -> None:
     """Keeps the newest ``keep`` up to ``iteration``.
 
@@ -186,7 +123,7 @@ def _prune(folder: Path, iteration: int, keep: int) -> None:
     past = [i for i in there if i <= iteration]
     for old in [*past[:-keep], *(i for i in there if i > iteration)]:
         with contextlib.suppress(OSError):  # never stop a run for what it could not delete
-            _delete(folder / str(old))
+            delete_folder(folder / str(old))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -288,6 +225,7 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
             f"The checkpoint {path} has format {str(manifest['format'])[:40]}; this metarl "
             f"{__version__} reads format {FORMAT}."
         )
+    manifest.setdefault("files", {})
     for key, kind in _MANIFEST_TYPES.items():
         if type(manifest.get(key)) is not kind:
             raise _Damaged(f"The checkpoint {path} has a manifest without a valid {key!r}.")
@@ -298,7 +236,22 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
             f"The checkpoint {path} is damaged or tampered with: state.pt does not match the "
             f"SHA-256 in its manifest."
         )
+    for name, told in manifest["files"].items():
+        if not _is_as_told(path / name, told):
+            raise _Damaged(
+                f"The checkpoint {path} is damaged or tampered with: {name} does not match the "
+                f"length and SHA-256 in its manifest."
+            )
     return manifest, data
+
+
+def _is_as_told(path: Path, told: Any) -> bool:
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return bool(told["bytes"] == file.tell() and told["sha256"] == digest)
+    except (OSError, TypeError, KeyError):
+        return False
 
 
 def _is_whole(path: Path) -> bool:
@@ -322,36 +275,3 @@ def _read(path: Path, expected_fingerprint: Mapping[str, Any] | None) -> Checkpo
                 f"{json.dumps(made_with[field])} and is {json.dumps(expected[field])} now."
             )
     return Checkpoint(manifest["iteration"], read_plain(data, f"checkpoint {path}"), manifest)
-
-
-def write_plain(state: Mapping[str, Any]) -> bytes:
-    """A nested dict of tensors and builtins as bytes; TypeError as in :func:`plain_state`."""
-    buffer = io.BytesIO()
-    torch.save(plain_state(state), buffer)
-    return buffer.getvalue()
-
-
-def read_plain(data: bytes, name: str) -> dict[str, Any]:
-    """What :func:`write_plain` wrote, tensors on the CPU; nothing in it is ever executed.
-
-    Args:
-        data: The bytes of the file: those that were hashed, where it has a hash.
-        name: What they are, for the error's sentence.
-
-    Raises:
-        UserError: They hold anything but a dict of tensors and plain values.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice to set weights_only=False
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each have their own
-        raise UserError(
-            f"The {name} is refused: its state holds something other than tensors and "
-            f"plain values ({type(error).__name__}), and nothing in it was executed."
-        ) from None
-    if not isinstance(state, dict):
-        raise UserError(
-            f"The {name} is refused: its state is a {type(state).__name__}, not a dict."
-        )
-    return state

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import EnvironmentFailure
+from metarl.storage.files import writing
 
 
 def plain(value: Any) -> Any:
@@ -49,17 +49,13 @@ class JsonLines:
                 line, which a resume cuts away.
         """
         line = (json.dumps(plain(record), allow_nan=False) + "\n").encode()
-        try:
+        with writing(self.path):
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 self._descriptor = os.open(self.path, flags, 0o644)
             while line:
                 # A disk that is nearly full takes a part first, and fails at the rest.
                 line = line[os.write(self._descriptor, line) :]
-        except OSError as error:
-            raise EnvironmentFailure(
-                f"{self.path} cannot be written: {error.strerror or error}."
-            ) from error
 
     def close(self) -> None:
         if self._descriptor is not None:

@@ -29,7 +29,8 @@ def metadata(
         wandb_id: `Tracker.wandb_id`.
 
     Returns:
-        Builtins only, ready for JSON. `git` is None unless metarl runs from a git work tree.
+        Builtins only, ready for JSON. `git` is None unless metarl runs from a git work tree. Of
+        the machine its system and processor, nothing that names it.
     """
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,7 +41,8 @@ def metadata(
             **{package: _version(package) for package in PACKAGES},
         },
         "git": _git_state(Path(metarl.__file__).parent),
-        "platform": platform.platform(),
+        "platform": platform.system(),
+        "processor": _processor(),
         "cpu_count": os.cpu_count(),
         "device": device,
         "device_name": _device_name(device),
@@ -86,6 +88,11 @@ def _device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+def _processor() -> str:
+    """The model of the processor, or its kind where the system does not say more."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

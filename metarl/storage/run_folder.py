@@ -1,4 +1,4 @@
-"""The run folder: made once, its files replaced whole, its JSON lines cut back on resume."""
+"""The run folder: made once, its JSON lines cut back on resume."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 
 from metarl.errors import EnvironmentFailure, UserError
-
-PENDING = ".pending-"  # starts the name of what is being written or deleted
+from metarl.storage.files import replace_file, writing
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -82,66 +81,10 @@ def truncate_metrics(path: Path, iteration: int) -> int | None:
             kept.append(line)
             last = at
     short = b"".join(line + b"\n" for line in kept)
-    try:
-        if short != data:
+    if short != data:
+        with writing(path):
             replace_file(path, short)
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
     return last
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a kill leaves the old one or the new one, never half of one.
-
-    Raises:
-        EnvironmentFailure: It cannot be written.
-    """
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """:func:`write_atomically` of bytes, raising OSError."""
-    pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
-    try:
-        write_through(pending, data)
-        os.replace(pending, path)
-    except OSError:
-        pending.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def write_through(path: Path, data: bytes) -> None:
-    """Writes a file through to the disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_file(path: Path) -> None:
-    """Has what was written to a file reach the disk.
-
-    Raises:
-        EnvironmentFailure: It does not, or there is no such file.
-    """
-    try:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """A rename lasts through a power cut only when its folder is synced too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def prepare_output(output: Path, asked_for: bool) -> None:

@@ -18,7 +18,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from metarl.errors import EnvironmentFailure
-from metarl.storage.run_folder import write_atomically
+from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (
     CONNECT_TIMEOUT_S,
     NoConnection,

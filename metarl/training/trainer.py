@@ -15,7 +15,8 @@ from metarl.errors import EnvironmentFailure
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
-from metarl.storage.run_folder import sync_file, truncate_metrics
+from metarl.storage.files import sync_file
+from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking import Tracker
 from metarl.training.runs import (
     HEADLINE_MODE,

@@ -19,7 +19,7 @@ from metarl.references.measurement import measure_references
 from metarl.references.per_task import PerTaskAgent
 from metarl.references.per_task_results import Experience
 from metarl.references.settings import PerTaskSettings
-from tests.evaluation.references.test_references import LINE, Recorder, train
+from tests.references.test_references import LINE, Recorder, train
 from tests.toy_envs import Arms, Line
 
 SETTINGS = PerTaskSettings(

@@ -22,16 +22,15 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.errors import EnvironmentFailure, UserError
-from metarl.storage import run_folder
+from metarl.errors import EnvironmentFailure
 from metarl.storage.checkpoint import (
     FORMAT,
     load_checkpoint,
     newest_checkpoint,
-    plain_state,
     save_checkpoint,
 )
-from metarl.storage.run_folder import prepare_run_dir, truncate_metrics, write_atomically
+from metarl.storage.tensors import plain_state
+from tests.storage.sentences import refused
 
 FINGERPRINT = {"seed": 1, "algorithm.inner_lr": [0.1]}
 
@@ -41,15 +40,6 @@ def save(run: Path, iteration: int, state: dict[str, Any] | None = None, keep: i
     return save_checkpoint(
         run, iteration, state, env_steps=10 * iteration, fingerprint=FINGERPRINT, keep=keep
     )
-
-
-def refused(action, error: type[Exception] = UserError) -> str:  # type: ignore[no-untyped-def]
-    with pytest.raises(error) as info:
-        action()
-    message = str(info.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
 
 
 def there(run: Path) -> list[str]:
@@ -177,6 +167,13 @@ def _flip_a_byte(path: Path) -> None:
     (path / "state.pt").write_bytes(data)
 
 
+def _grow(path: Path, **changes: Any) -> None:
+    """A file beside the state, described in the manifest; the changes make that wrong."""
+    (path / "replay.bin").write_bytes(b"12345")
+    told = {"bytes": 5, "sha256": hashlib.sha256(b"12345").hexdigest()} | changes
+    _edit(path, files={"replay.bin": told})
+
+
 def _edit(path: Path, **changes: Any) -> None:
     manifest = json.loads((path / "manifest.json").read_text()) | changes
     kept = {key: value for key, value in manifest.items() if value is not None}
@@ -196,6 +193,10 @@ DAMAGE = {
     "no digest": (lambda p: _edit(p, sha256=None), "'sha256'"),
     "no fingerprint": (lambda p: _edit(p, config_fingerprint=None), "'config_fingerprint'"),
     "a digest that is a number": (lambda p: _edit(p, sha256=3), "'sha256'"),
+    "another length": (lambda p: _grow(p, bytes=4), "replay.bin does not match the length"),
+    "another digest": (lambda p: _grow(p, sha256="0"), "replay.bin does not match the length"),
+    "a missing file": (lambda p: _edit(p, files={"replay.bin": {}}), "replay.bin does not match"),
+    "files as a list": (lambda p: _edit(p, files=[]), "'files'"),
     "no format": (lambda p: _edit(p, format=None), "'format'"),
     "another iteration": (lambda p: _edit(p, iteration=7), "iteration 7"),
     "a folder as state": (
@@ -227,6 +228,12 @@ def test_damage(tmp_path: Path, damage: str, capsys) -> None:  # type: ignore[no
     for iteration in (20, 10):
         shutil.rmtree(tmp_path / f"checkpoints/{iteration}")
     assert "no other good checkpoint" in refused(lambda: load_checkpoint(tmp_path, fall_back=True))
+
+
+def test_a_file_beside_the_state_belongs_to_the_checkpoint(tmp_path: Path) -> None:
+    _grow(save(tmp_path, 1))
+    assert load_checkpoint(tmp_path).manifest["files"]["replay.bin"]["bytes"] == 5
+    assert newest_checkpoint(tmp_path) == 1
 
 
 @pytest.mark.parametrize("text", ["", "x", "99", "../../evil", "\x00", None])
@@ -439,43 +446,6 @@ def test_killed_in_the_middle_of_saves(tmp_path: Path) -> None:
     assert there(tmp_path) == [str(last + 2), "latest"]
 
 
-# --- the run folder ---------------------------------------------------------------------------
-
-
-def test_prepare_run_dir(tmp_path: Path) -> None:
-    run = tmp_path / "runs/a"
-    assert "no run to resume" in refused(lambda: prepare_run_dir(run, resume=True))
-    assert not run.exists()
-    prepare_run_dir(run, resume=False)
-    prepare_run_dir(run, resume=False)  # still empty: killed before anything was written
-    assert "no config.yaml" in refused(lambda: prepare_run_dir(run, resume=True))
-    for name in ("config.yaml", "metrics.jsonl", "checkpoints"):
-        (run / name).write_text("")
-        message = refused(lambda: prepare_run_dir(run, resume=False))
-        assert "already holds a run" in message
-        assert name in message
-        assert "--resume" in message
-        assert "--run-dir" in message
-        if name == "config.yaml":
-            prepare_run_dir(run, resume=True)
-        (run / name).unlink()
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file/run"):
-        assert "a file is in its way" in refused(lambda: prepare_run_dir(path, resume=False))  # noqa: B023
-    too_long = tmp_path / ("x" * 300)
-    assert "too long" in refused(lambda: prepare_run_dir(too_long, resume=False))
-    assert "no run to resume" in refused(lambda: prepare_run_dir(too_long, resume=True))
-
-
-def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def read_only(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(Path, "mkdir", read_only)
-    message = refused(lambda: prepare_run_dir(tmp_path / "a", resume=False), EnvironmentFailure)
-    assert "cannot be made: Read-only" in message
-
-
 def test_a_checkpoint_folder_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     save(tmp_path, 1)
 
@@ -486,58 +456,3 @@ def test_a_checkpoint_folder_that_cannot_be_read(tmp_path: Path, monkeypatch) ->
     assert "Permission denied" in refused(lambda: load_checkpoint(tmp_path))
     monkeypatch.setattr(os, "fsync", denied)
     assert "there is no other" in refused(lambda: save(tmp_path, 2), EnvironmentFailure)
-
-
-def line(iteration: int) -> str:
-    return json.dumps({"iteration": iteration, "return/post": -1.5}) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("", []),
-        (line(1) + line(2), [1, 2]),
-        (line(1) + line(2) + line(3) + line(4), [1, 2]),
-        (line(1) + line(2) + line(3)[:9], [1, 2]),
-        (line(1) + line(2)[:-1], [1, 2]),  # whole but for the end of its line
-        (line(1) + line(2) + "\0\0\0\0", [1, 2]),
-        (line(1) + line(2) + '{"iter', [1, 2]),
-        (line(1) + line(2) + "12", [1, 2]),
-        (line(3), []),
-    ],
-)
-def test_truncate_metrics(tmp_path: Path, text: str, kept: list[int]) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(text)
-    truncate_metrics(path, 2)
-    assert path.read_text() == "".join(line(i) for i in kept)
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
-def test_truncate_metrics_refuses_a_broken_middle(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    text = line(1) + "{broken\n" + line(2)
-    path.write_text(text)
-    assert f"{path}, line 2" in refused(lambda: truncate_metrics(path, 1))
-    assert path.read_text() == text
-    truncate_metrics(tmp_path / "missing.jsonl", 1)
-    assert not (tmp_path / "missing.jsonl").exists()
-
-
-def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "config.yaml"
-    write_atomically(path, "old")
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text(line(1) + line(2))
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(run_folder.os, "fsync", full)
-    message = refused(lambda: write_atomically(path, "new"), EnvironmentFailure)
-    assert str(path) in message
-    assert "No space left" in message
-    assert path.read_text() == "old"
-    assert "No space left" in refused(lambda: truncate_metrics(metrics, 1), EnvironmentFailure)
-    assert metrics.read_text() == line(1) + line(2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "metrics.jsonl"]

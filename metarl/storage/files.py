@@ -1,0 +1,112 @@
+"""Files and folders that are replaced whole, so that a kill leaves the old or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from metarl.errors import EnvironmentFailure
+
+PENDING = ".pending-"  # starts the name of what is being written or deleted
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says of an OSError within that the path cannot be written.
+
+    Raises:
+        EnvironmentFailure: In its place.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        EnvironmentFailure: It cannot be written.
+    """
+    with writing(path):
+        replace_file(path, text.encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """:func:`write_atomically` of bytes, raising OSError."""
+    pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
+    try:
+        write_through(pending, data)
+        os.replace(pending, path)
+    except OSError:
+        pending.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a folder of files whole or not at all, in place of one that is there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
+    try:
+        pending.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_through(pending / name, data)
+        sync_folder(pending)
+        if path.exists():
+            delete_folder(path)
+        os.rename(pending, path)
+        sync_folder(path.parent)
+    except OSError:
+        shutil.rmtree(pending, ignore_errors=True)  # gives its space back
+        raise
+
+
+def delete_folder(path: Path) -> None:
+    """Deletes a folder; renamed first, so that a kill leaves no half of one under its name."""
+    doomed = path.with_name(f"{PENDING}{path.name}-deleted-{os.getpid()}")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Removes what killed processes were writing or deleting."""
+    for leftover in folder.glob(f"{PENDING}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_through(path: Path, data: bytes) -> None:
+    """Writes a file through to the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Has what was written to a file reach the disk.
+
+    Raises:
+        EnvironmentFailure: It does not, or there is no such file.
+    """
+    with writing(path), open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename lasts through a power cut only when its folder is synced too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,104 @@
+"""The run folder and its files: made once, replaced whole, cut back on resume."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from metarl.errors import EnvironmentFailure
+from metarl.storage.files import write_atomically
+from metarl.storage.run_folder import prepare_run_dir, truncate_metrics
+from tests.storage.sentences import refused
+
+
+def test_prepare_run_dir(tmp_path: Path) -> None:
+    run = tmp_path / "runs/a"
+    assert "no run to resume" in refused(lambda: prepare_run_dir(run, resume=True))
+    assert not run.exists()
+    prepare_run_dir(run, resume=False)
+    prepare_run_dir(run, resume=False)  # still empty: killed before anything was written
+    assert "no config.yaml" in refused(lambda: prepare_run_dir(run, resume=True))
+    for name in ("config.yaml", "metrics.jsonl", "checkpoints"):
+        (run / name).write_text("")
+        message = refused(lambda: prepare_run_dir(run, resume=False))
+        assert "already holds a run" in message
+        assert name in message
+        assert "--resume" in message
+        assert "--run-dir" in message
+        if name == "config.yaml":
+            prepare_run_dir(run, resume=True)
+        (run / name).unlink()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file/run"):
+        assert "a file is in its way" in refused(lambda: prepare_run_dir(path, resume=False))  # noqa: B023
+    too_long = tmp_path / ("x" * 300)
+    assert "too long" in refused(lambda: prepare_run_dir(too_long, resume=False))
+    assert "no run to resume" in refused(lambda: prepare_run_dir(too_long, resume=True))
+
+
+def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    message = refused(lambda: prepare_run_dir(tmp_path / "a", resume=False), EnvironmentFailure)
+    assert "cannot be made: Read-only" in message
+
+
+def line(iteration: int) -> str:
+    return json.dumps({"iteration": iteration, "return/post": -1.5}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", []),
+        (line(1) + line(2), [1, 2]),
+        (line(1) + line(2) + line(3) + line(4), [1, 2]),
+        (line(1) + line(2) + line(3)[:9], [1, 2]),
+        (line(1) + line(2)[:-1], [1, 2]),  # whole but for the end of its line
+        (line(1) + line(2) + "\0\0\0\0", [1, 2]),
+        (line(1) + line(2) + '{"iter', [1, 2]),
+        (line(1) + line(2) + "12", [1, 2]),
+        (line(3), []),
+    ],
+)
+def test_truncate_metrics(tmp_path: Path, text: str, kept: list[int]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(text)
+    truncate_metrics(path, 2)
+    assert path.read_text() == "".join(line(i) for i in kept)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_truncate_metrics_refuses_a_broken_middle(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    text = line(1) + "{broken\n" + line(2)
+    path.write_text(text)
+    assert f"{path}, line 2" in refused(lambda: truncate_metrics(path, 1))
+    assert path.read_text() == text
+    truncate_metrics(tmp_path / "missing.jsonl", 1)
+    assert not (tmp_path / "missing.jsonl").exists()
+
+
+def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    write_atomically(path, "old")
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(line(1) + line(2))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    message = refused(lambda: write_atomically(path, "new"), EnvironmentFailure)
+    assert str(path) in message
+    assert "No space left" in message
+    assert path.read_text() == "old"
+    assert "No space left" in refused(lambda: truncate_metrics(metrics, 1), EnvironmentFailure)
+    assert metrics.read_text() == line(1) + line(2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "metrics.jsonl"]
