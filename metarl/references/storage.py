@@ -21,6 +21,7 @@ from typing import Any
 import metarl
 from metarl.errors import UserError
 from metarl.storage.files import replace_file, replace_folder, writing
+from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
@@ -49,8 +50,7 @@ def folder_name(definition: Definition) -> str:
 
 def search_path(folder: Path | None) -> list[Path]:
     """Where references are looked for: the folder given or ``references``, then those shipped."""
-    shipped = Path(metarl.__file__).resolve().parents[1] / "references"
-    first = folder or DEFAULT_FOLDER
+    first, shipped = folder or DEFAULT_FOLDER, shipped_references()
     return [first] if first.resolve() == shipped else [first, shipped]
 
 
