@@ -10,9 +10,9 @@ import torch
 
 from metarl.maths.baseline import linear_baseline, time_features
 from metarl.maths.distributions import Categorical, DiagonalGaussian
-from metarl.maths.outer import TRPO
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
 from metarl.maths.solvers import backtracking_line_search, conjugate_gradient
+from metarl.maths.trpo import TRPO
 
 F64 = torch.float64
 

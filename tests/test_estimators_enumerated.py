@@ -23,8 +23,8 @@ from metarl.adaptation.inner_loop import Adaptation
 from metarl.adaptation.meta_objective import MetaObjective, Term
 from metarl.algorithms.e_maml import EMAML, EMAMLConfig
 from metarl.algorithms.gradient_algorithm import GradientBatch
-from metarl.maths.losses import Samples, flat_samples
 from metarl.maths.params import flatten, stack, unflatten
+from metarl.maths.samples import Samples, flat_samples
 from metarl.networks.mlp import MLPPolicy
 
 F64 = torch.float64
@@ -145,7 +145,7 @@ def expected_derivatives(estimator: str, kind: str) -> tuple[Tensor, Tensor]:
     gradient = expectation(step.adapted) - X
     columns = []
     for e in torch.eye(6, dtype=F64):
-        product = step.jacobian_product(stack(unflatten(e, THETA), len(paths)))
+        product = step.push_forward(stack(unflatten(e, THETA), len(paths)))
         columns.append(expectation(product) - e)
     return HORIZON * gradient, HORIZON * torch.stack(columns, dim=1)
 
@@ -225,7 +225,10 @@ def test_dice_has_the_higher_derivatives_of_the_expected_return_too() -> None:
 
     def surrogate(x: Tensor) -> Tensor:
         theta = stack(unflatten(x, THETA), len(paths))
-        return -HORIZON * probability @ Adaptation(POLICY, (1.0,), "dice").loss(theta, samples)
+        losses = Adaptation(POLICY, (1.0,), "dice").inner_loss(
+            POLICY(theta, samples.observations), samples
+        )
+        return -HORIZON * probability @ losses
 
     exact = derivatives(lambda x: expected_return(x, HORIZON))
     assert derivatives(surrogate) == pytest.approx(exact, rel=1e-10)

@@ -10,8 +10,9 @@ import torch
 from metarl.adaptation.inner_loop import Adaptation
 from metarl.maths.baseline import linear_baseline
 from metarl.maths.distributions import DiagonalGaussian
-from metarl.maths.losses import Samples, log_prob_loss, mean_kl, ratio_loss
+from metarl.maths.losses import log_prob_loss, mean_kl, ratio_loss
 from metarl.maths.returns import discounted_sum, generalized_advantages
+from metarl.maths.samples import Samples
 from metarl.networks.mlp import MLPPolicy
 from metarl.types import Trajectory
 

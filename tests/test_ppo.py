@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.maths.outer import PPO, Adam, AdamState, Evaluated, Rows
+from metarl.maths.adam import Adam, AdamState
+from metarl.maths.ppo import PPO, Evaluated, Rows
 
 STEPS, LANES = 5, 8
 

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from metarl.maths.baseline import linear_baseline
 from metarl.maths.distributions import Distribution
-from metarl.maths.losses import Samples, dice_loss, flat_samples, log_prob_loss, ratio_loss
+from metarl.maths.losses import dice_loss, log_prob_loss, ratio_loss
 from metarl.maths.params import Params
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.samples import Samples, flat_samples
 from metarl.networks.mlp import MLPPolicy
 from metarl.networks.policy_pass import PolicyPass
 from metarl.types import Trajectory
@@ -54,27 +55,16 @@ class InnerStep:
     _rates: Mapping[str, Tensor | float] | None
     _hessian_product: Callable[[Params], Params] | None
 
-    def jacobian_product(self, v: Params) -> Params:
-        """(I − α H_m) v_m for every task ``[M, ...]``; v itself in the first-order variant.
-
-        Without rates. The Hessian is symmetric, so this is the transposed Jacobian's product too.
-        """
-        if self._hessian_product is None:
-            return v
-        hv = self._hessian_product(v)
-        return {n: v[n] - self._step_size * h for n, h in hv.items()}
-
     def push_forward(self, v: Params) -> Params:
         """The change of θ' along a change v of θ and of the learned rates ``[M, ...]``.
 
         dθ' = dθ − α r ⊙ H dθ − α dr ⊙ ∇L.
         """
-        if self._rates is None:
-            return self.jacobian_product(v)
         moved = dict(v)
         if self._hessian_product is not None:
             for n, h in self._hessian_product(v).items():
-                moved[n] = v[n] - self._step_size * self._rates[n] * h
+                rate = 1.0 if self._rates is None else self._rates[n]
+                moved[n] = v[n] - self._step_size * rate * h
         for n, g in self.gradient.items():
             if RATE + n in v:
                 moved[n] = moved[n] - self._step_size * v[RATE + n] * g
@@ -85,8 +75,8 @@ class InnerStep:
 
         θ: c − H (α r ⊙ c); r: what c has for it − α ∇L ⊙ c, where the rates are learned.
         """
-        if self._rates is None:
-            return self.jacobian_product(c)
+        if self._rates is None:  # I − α H is its own transpose
+            return self.push_forward(c)
         pulled = dict(c)
         if self._hessian_product is not None:
             scaled = {n: self._step_size * self._rates[n] * c[n] for n in self.gradient}
@@ -143,10 +133,6 @@ class Adaptation:
             trajectory.observations, trajectory.actions, advantages, valid, trajectory.log_probs
         )
 
-    def loss(self, params: Params, samples: Samples) -> Tensor:
-        """L_m(θ_m) ``[M]``."""
-        return self._loss(self.policy(params, samples.observations), samples)
-
     def step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False
     ) -> InnerStep:
@@ -174,7 +160,7 @@ class Adaptation:
     ) -> InnerStep:
         policy_pass = PolicyPass(self.policy, params, samples.observations)
         at = policy_pass.differentiate(
-            lambda distribution: self._loss(distribution, samples), second_order=second_order
+            lambda distribution: self.inner_loss(distribution, samples), second_order=second_order
         )
         size, rates = self.step_size(k), self._rates(params)
         adapted = {n: p.detach() for n, p in params.items()}
@@ -193,7 +179,8 @@ class Adaptation:
             return {n: 0.0 if n in self.frozen else 1.0 for n in params}
         return None
 
-    def _loss(self, distribution: Distribution, samples: Samples) -> Tensor:
+    def inner_loss(self, distribution: Distribution, samples: Samples) -> Tensor:
+        """L_m of the policy's distributions on its samples ``[M]``."""
         if self.estimator == "log_prob":
             return log_prob_loss(distribution, samples)
         if self.estimator == "dice":

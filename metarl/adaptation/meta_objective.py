@@ -22,8 +22,9 @@ from torch import Tensor
 
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.maths.distributions import Distribution
-from metarl.maths.losses import Samples, clipped_surrogate, mean_kl, ratio_loss
+from metarl.maths.losses import clipped_surrogate, mean_kl, ratio_loss
 from metarl.maths.params import Params, flatten, mean_over_tasks, stack, unflatten
+from metarl.maths.samples import Samples
 from metarl.networks.policy_pass import PolicyPass
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from metarl.adaptation.inner_loop import Adaptation, Estimator
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.maths.losses import Samples
 from metarl.maths.params import Params, check_shapes, detach, stack, to_device
+from metarl.maths.samples import Samples
 from metarl.networks.mlp import Activation, MLPPolicy, PolicyActor
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
@@ -143,8 +143,6 @@ class GradientAlgorithm(ABC):
             activation=config.activation,
             initial_std=config.initial_std,
             min_std=config.min_std,
-            action_scale=config.action_scale,
-            std_rate=config.std_rate,
         )
         params = self.initial_params(self.policy.init(Key(seed).generator("init")))
         self.params = to_device(params, self.device)
@@ -218,17 +216,4 @@ class GradientAlgorithm(ABC):
         """What the policy before adaptation is like."""
         if "log_std" not in self.params:
             return {}
-        return {"policy/std": float((self.config.std_rate * self.params["log_std"]).exp().mean())}
-
-
-def check_finite(losses: Tensor, gradient: Tensor, tasks: np.ndarray) -> None:
-    """Stop before a number that is not finite reaches the parameters.
-
-    Raises:
-        FloatingPointError: names the tensor, and for a loss the tasks.
-    """
-    bad = ~torch.isfinite(losses).cpu().numpy()
-    if bad.any():
-        raise FloatingPointError(f"the loss is not finite for the tasks {tasks[bad].tolist()}")
-    if not torch.isfinite(gradient).all():
-        raise FloatingPointError("the meta-gradient is not finite")
+        return {"policy/std": float(self.params["log_std"].exp().mean())}

@@ -24,9 +24,9 @@ from metarl.algorithms.gradient_algorithm import (
     GradientAlgorithm,
     GradientBatch,
     because,
-    check_finite,
 )
-from metarl.maths.outer import Adam, AdamState
+from metarl.maths.adam import Adam, AdamState
+from metarl.maths.finite import check_finite
 from metarl.maths.params import flatten, mean_over_tasks, stack, unflatten
 
 
@@ -79,7 +79,8 @@ class Reptile(GradientAlgorithm):
             theta = step.adapted
         x = flatten(self.params)
         towards = flatten(mean_over_tasks(theta)) - x
-        check_finite(step.loss, towards, batch.tasks)
+        check_finite("the loss is", step.loss, batch.tasks)
+        check_finite("the meta-gradient is", towards)
         if self.config.outer == "adam":
             x, self.adam = Adam().step(x, -towards, self.adam, self.config.lr or 1e-3)
         else:

@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from metarl.agents.memory_agent import MemoryAgent
-from metarl.maths.outer import PPO, AdamState, Evaluated, Rows
+from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
+from metarl.maths.ppo import PPO, Evaluated, Rows
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.recurrent import Core, RecurrentPolicy, normalized

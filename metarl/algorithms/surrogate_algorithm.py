@@ -18,10 +18,11 @@ from metarl.algorithms.gradient_algorithm import (
     AdaptationConfig,
     GradientAlgorithm,
     GradientBatch,
-    check_finite,
 )
-from metarl.maths.outer import TRPO, Adam, AdamState
+from metarl.maths.adam import Adam, AdamState
+from metarl.maths.finite import check_finite
 from metarl.maths.params import detach, flatten, unflatten
+from metarl.maths.trpo import TRPO
 
 OuterOptimiser = Literal["trpo", "ppo", "adam"]
 _OF: dict[OuterOptimiser, tuple[str, ...]] = {
@@ -187,7 +188,8 @@ class SurrogateAlgorithm(GradientAlgorithm):
         self, objective: MetaObjective, batch: GradientBatch
     ) -> dict[str, float]:
         losses, gradient = objective.loss_and_gradient()
-        check_finite(losses, gradient, batch.tasks)
+        check_finite("the loss is", losses, batch.tasks)
+        check_finite("the meta-gradient is", gradient)
         max_kl = self.config.max_kl * self.config.max_kl_decay**batch.iteration
         result = replace(self.trpo, max_kl=max_kl).step(
             flatten(self.params),
@@ -210,7 +212,8 @@ class SurrogateAlgorithm(GradientAlgorithm):
 
     def _adam_steps(self, objective: MetaObjective, batch: GradientBatch) -> dict[str, float]:
         losses, gradient = objective.loss_and_gradient()
-        check_finite(losses, gradient, batch.tasks)
+        check_finite("the loss is", losses, batch.tasks)
+        check_finite("the meta-gradient is", gradient)
         metrics = {
             "loss/outer_before": float(losses.mean()),
             "gradient_norm": float(gradient.norm()),
@@ -218,7 +221,8 @@ class SurrogateAlgorithm(GradientAlgorithm):
         x, adam = Adam().step(flatten(self.params), gradient, self.adam, self.config.lr)
         for _ in range(1, self.config.outer_steps if self.config.outer == "ppo" else 1):
             losses, gradient = objective.loss_and_gradient(x)
-            check_finite(losses, gradient, batch.tasks)
+            check_finite("the loss is", losses, batch.tasks)
+            check_finite("the meta-gradient is", gradient)
             x, adam = Adam().step(x, gradient, adam, self.config.lr)
         self.params, self.adam = detach(unflatten(x, self.params)), adam
         loss, kl = objective.evaluate(x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 from metarl.experience.threads import one_torch_thread
+from metarl.maths.finite import check_finite
 from metarl.random import Key
 from metarl.types import Actor, Decision, Inputs, Trial, as_played
 
@@ -85,10 +85,10 @@ class RolloutWorker:
         keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
         with one_torch_thread():
             trial = _play(env, actor, tasks, lanes, keys)
-        _check_finite("rewards", trial.rewards, tasks)
-        _check_finite("log-probabilities", trial.log_probs, tasks)
+        check_finite("rewards of the rollout are", trial.rewards, tasks)
+        check_finite("log-probabilities of the rollout are", trial.log_probs, tasks)
         if trial.values is not None:
-            _check_finite("values", trial.values, tasks)
+            check_finite("values of the rollout are", trial.values, tasks)
         self.seconds += time.perf_counter() - start
         return trial
 
@@ -114,12 +114,12 @@ def _play(
             previous_reward,
             torch.from_numpy(t == 0).view(shape),
         )
-        _check_finite("observations", inputs.observations, tasks)
+        check_finite("observations of the rollout are", inputs.observations, tasks)
         rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
         drawn = torch.from_numpy(noise.take(rows, axis=0))
         decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
         carry = decision.carry
-        _check_finite("actions", decision.action, tasks)
+        check_finite("actions of the rollout are", decision.action, tasks)
         played = decision.action.numpy().reshape(num_lanes, *decision.action.shape[2:])
         # A copy: an environment may clip in place, and the raw sample is what is learned.
         observation, reward, terminated, truncated, _ = env.step(played.copy())
@@ -191,16 +191,3 @@ def _draw_noise(
         for m in range(num_tasks)
     ]
     return np.stack(blocks).reshape(-1, *blocks[0].shape[2:])
-
-
-def _check_finite(name: str, x: Tensor, tasks: np.ndarray) -> None:
-    """Stop before the environment or the policy meets a number ``[M, B, ...]`` that is none."""
-    if not x.is_floating_point() or math.isfinite(x.sum().item()):  # a sum keeps inf and NaN
-        return
-    bad = ~torch.isfinite(x).flatten(1).all(1)
-    if not bad.any():  # only the sum was too large
-        return
-    which = np.asarray(tasks)[bad.numpy()].tolist()
-    more = f" and {len(which) - 3} more" if len(which) > 3 else ""
-    listed = ", ".join(map(str, which[:3]))
-    raise FloatingPointError(f"{name} of the rollout are not finite for the tasks {listed}{more}")

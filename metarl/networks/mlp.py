@@ -18,26 +18,8 @@ from torch import Tensor
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
 from metarl.networks.activations import Activation, activate_
+from metarl.networks.spaces import space_sizes
 from metarl.types import Decision, Inputs
-
-
-def space_sizes(
-    observation_space: spaces.Space, action_space: spaces.Space
-) -> tuple[int, int, bool]:
-    """Numbers observed, action dimensions (or actions), and whether the actions are discrete.
-
-    Raises:
-        ValueError: if the observation is not a flat Box, or the action neither a flat Box nor
-            Discrete.
-    """
-    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-        raise ValueError(f"observations must be a flat Box, not {observation_space}")
-    observed = observation_space.shape[0]
-    if isinstance(action_space, spaces.Discrete):
-        return observed, int(action_space.n), True
-    if isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
-        return observed, action_space.shape[0], False
-    raise ValueError(f"actions must be a flat Box or Discrete, not {action_space}")
 
 
 @dataclass(frozen=True)
@@ -45,8 +27,7 @@ class MLPPolicy:
     """A feed-forward policy: observation → layers → Gaussian or categorical actions.
 
     The Gaussian's log σ is a parameter of its own, free of the observation; it adapts with the
-    others. Its mean is ``action_scale`` times the network's output, so that one unit of the
-    network can stand for the unit in which a task's own actions are natural.
+    others.
 
     Attributes:
         observation_dim: o.
@@ -56,10 +37,6 @@ class MLPPolicy:
         activation: Of the hidden layers.
         initial_std: σ before training, in units of the action's [-1, 1].
         min_std: A floor under σ; below it log σ is clamped.
-        action_scale: Actions per unit of the network's output.
-        std_rate: log σ is this many times its parameter. It leaves the policies that can be
-            expressed as they are, and makes a gradient step of size α move log σ by α·std_rate²
-            times the derivative, so that the noise can adapt faster than the mean, or slower.
     """
 
     observation_dim: int
@@ -69,8 +46,6 @@ class MLPPolicy:
     activation: Activation = "tanh"
     initial_std: float = 1.0
     min_std: float = 1e-6
-    action_scale: float = 1.0
-    std_rate: float = 1.0
 
     @property
     def family(self) -> type[DiagonalGaussian] | type[Categorical]:
@@ -109,8 +84,7 @@ class MLPPolicy:
             params[f"layer{i}.weight"] = torch.from_numpy(weight)
             params[f"layer{i}.bias"] = torch.zeros(n_out)
         if not self.discrete:
-            log_std = math.log(self.initial_std) / self.std_rate
-            params["log_std"] = torch.full((self.action_dim,), log_std)
+            params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
 
     def __call__(self, params: Mapping[str, Tensor], observation: Tensor) -> Distribution:
@@ -143,8 +117,8 @@ class MLPPolicy:
         """The distribution over actions that the network's output ``[M, N, a]`` stands for."""
         if self.discrete:
             return Categorical(output)
-        log_std = (self.std_rate * params["log_std"]).clamp(min=math.log(self.min_std))
-        return DiagonalGaussian(self.action_scale * output, log_std.unsqueeze(1))
+        log_std = params["log_std"].clamp(min=math.log(self.min_std))
+        return DiagonalGaussian(output, log_std.unsqueeze(1))
 
     def head_tangent(
         self, output_t: Tensor, direction: Mapping[str, Tensor], params: Mapping[str, Tensor]
@@ -153,7 +127,7 @@ class MLPPolicy:
         if self.discrete:
             return Categorical(output_t)
         log_std_t = self._std_slope(params) * direction["log_std"]
-        return DiagonalGaussian(self.action_scale * output_t, log_std_t.unsqueeze(1))
+        return DiagonalGaussian(output_t, log_std_t.unsqueeze(1))
 
     def head_cotangent(
         self, gradient: Distribution, params: Mapping[str, Tensor]
@@ -162,12 +136,12 @@ class MLPPolicy:
         if isinstance(gradient, Categorical):
             return gradient.logits, {}
         log_std = self._std_slope(params) * gradient.log_std.sum(1)
-        return self.action_scale * gradient.mean, {"log_std": log_std}
+        return gradient.mean, {"log_std": log_std}
 
     def _std_slope(self, params: Mapping[str, Tensor]) -> Tensor:
         """d log σ / d parameter ``[M, a]``: none where the floor holds."""
-        free = self.std_rate * params["log_std"] >= math.log(self.min_std)
-        return self.std_rate * free.to(params["log_std"].dtype)
+        free = params["log_std"] >= math.log(self.min_std)
+        return free.to(params["log_std"].dtype)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
-from metarl.networks.mlp import space_sizes
+from metarl.networks.spaces import space_sizes
 from metarl.types import Inputs
 
 Core = Literal["lstm", "gru"]

@@ -27,15 +27,15 @@ from metarl.algorithms.maml import FOMAML, MAML
 from metarl.algorithms.meta_sgd import MetaSGD
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.maths.losses import Samples, flat_samples
-from metarl.maths.outer import AdamState
+from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, flatten, unflatten
+from metarl.maths.samples import Samples, flat_samples
 
 F64 = torch.float64
 M, B, T, OBS = 3, 2, 6, 2
 GAUSSIAN, CATEGORICAL = spaces.Box(-1, 1, (2,)), spaces.Discrete(3)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (OBS,))
-ACTION_SCALE, STD_RATE, INNER_LR = 2.0, 1.5, (0.1, 0.06)
+INNER_LR = (0.1, 0.06)
 HEAD = {"layer2.weight", "layer2.bias", "log_std"}  # of a network with two hidden layers
 LENGTHS = [  # of the episodes of D_0, D_1, D_2: only D_0's first task leaves no padding
     [[6, 6], [4, 3], [6, 5]],
@@ -95,7 +95,7 @@ def policy(theta: Params, observations: Tensor) -> td.Distribution:
     x = x @ theta["layer2.weight"] + theta["layer2.bias"]
     if "log_std" not in theta:
         return td.Categorical(logits=x)
-    return td.Independent(td.Normal(ACTION_SCALE * x, (STD_RATE * theta["log_std"]).exp()), 1)
+    return td.Independent(td.Normal(x, theta["log_std"].exp()), 1)
 
 
 def magic_box(tau: Tensor) -> Tensor:
@@ -317,8 +317,6 @@ def make(kind: Any, space: spaces.Space = GAUSSIAN, steps: int = 1, **options: A
         episodes=B,
         adaptation_steps=steps,
         inner_lr=INNER_LR,
-        action_scale=ACTION_SCALE,
-        std_rate=STD_RATE,
         initial_std=0.9,
         **options,
     )

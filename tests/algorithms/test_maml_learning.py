@@ -86,10 +86,10 @@ def _no_advantages(patch: pytest.MonkeyPatch) -> None:
 
 def _wrong_hessian_sign(patch: pytest.MonkeyPatch) -> None:
     """I + α H in place of I − α H."""
-    product = InnerStep.jacobian_product
+    product = InnerStep.push_forward
     patch.setattr(
         InnerStep,
-        "jacobian_product",
+        "push_forward",
         lambda self, v: {n: 2 * v[n] - p for n, p in product(self, v).items()},
     )
 
