@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn
 
-import annotated_types
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from metarl.config.fields import Config, DeviceName, Section, SplitName
+from metarl.config.help import config_lines, field_lines
 from metarl.config.loading import (
     adopt,
     check_environment,
-    concrete_model,
     differences,
     load_options,
-    read_source,
     resolve,
     resolve_device,
 )
-from metarl.config.messages import Origins, check_keys, check_values, sub_model, validation_error
-from metarl.config.model import algorithm_names, environment_names
+from metarl.config.messages import Origins, check_keys, check_values, validation_error
 from metarl.config.overrides import Option, apply_option, split_options
-from metarl.config.yaml_text import dump_yaml
 from metarl.errors import UserError
 from metarl.storage.run_folder import holds_run
 
@@ -44,7 +38,6 @@ Meta-train an agent.
 Every field below can stand in the file or on the command line, which wins:
 --env.horizon 50, --tracking.tags a,b, --max-env-steps null ("-" and "_" mean the same).
 """
-_WIDTH, _INDENT = 110, 42
 _EVALUATE_USAGE = """\
 Measure how fast a trained agent adapts to held-out tasks.
 
@@ -64,13 +57,11 @@ class TrainArguments:
         config: Resolved: device, threads of the update and run folder are settled.
         run_dir: The run folder.
         resume: Whether to go on with the run in it.
-        overrides: The command line's fields as ``name=value``, for the record.
     """
 
     config: Config
     run_dir: Path
     resume: bool
-    overrides: tuple[str, ...]
 
 
 class EvaluateArguments(Section):
@@ -134,8 +125,7 @@ def parse_train_arguments(argv: Sequence[str]) -> TrainArguments:
     config_path = _last_path(options, "config")
     fields = [o for o in options if o.name not in ("config", "resume", "help")]
     if "help" in names:
-        _print_help(_describe(config_path, fields))
-    overrides = tuple(f"{option.name}={option.text}" for option in fields)
+        _print_help("\n".join([_TRAIN_USAGE, *config_lines(config_path, fields)]))
     if "resume" in names:
         config = _resumed_config(config_path, fields)
     elif config_path is None:
@@ -143,9 +133,7 @@ def parse_train_arguments(argv: Sequence[str]) -> TrainArguments:
     else:
         config = resolve(load_options(config_path, fields))
     check_environment(config)
-    return TrainArguments(
-        config=config, run_dir=config.run_folder, resume="resume" in names, overrides=overrides
-    )
+    return TrainArguments(config=config, run_dir=config.run_folder, resume="resume" in names)
 
 
 def _resumed_config(config_path: Path | None, fields: list[Option]) -> Config:
@@ -232,108 +220,6 @@ def _check_subject(names: set[str]) -> None:
         raise UserError("--agent needs --config FILE, which says in what environment it acts.")
     elif "checkpoint" in names:
         raise UserError("--checkpoint belongs to a run; an --agent has none.")
-
-
-# ---------------------------------------------------------------------------------------------
-# Help
-
-
-def describe(config_path: Path | None, overrides: Sequence[str]) -> str:
-    """The help of train.py: every field of the environment and the algorithm chosen.
-
-    Raises:
-        UserError: The config cannot be read, or names an unknown environment or algorithm.
-    """
-    return _describe(config_path, split_options(overrides))
-
-
-def _describe(config_path: Path | None, options: Sequence[Option]) -> str:
-    data, origins = read_source(config_path)
-    model, env = concrete_model(data, options, origins)
-    lines = [_TRAIN_USAGE]
-    for name, field in model.model_fields.items():
-        if sub_model(field.annotation) is None:
-            lines += _field_line((name,), field)
-    notes = {
-        "env": f"{', '.join(environment_names())}, or package.module:Class; "
-        f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'}",
-        "algorithm": f"{', '.join(algorithm_names())}, or package.module:Class",
-    }
-    for name, field in model.model_fields.items():
-        if (section := sub_model(field.annotation)) is not None:
-            note = f" ({notes[name]})" if name in notes else ""
-            lines += ["", f"{name}{note}", *field_lines(section, (name,))]
-    return "\n".join(lines)
-
-
-def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
-    """A line of help for every field of a model."""
-    # Names first: the algorithm's stands last in its model.
-    fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "name")
-    lines = []
-    for name, field in fields:
-        section = sub_model(field.annotation)
-        if section is None:
-            lines += _field_line((*prefix, name), field)
-        else:
-            lines += field_lines(section, (*prefix, name))
-    return lines
-
-
-def _field_line(path: tuple[str, ...], field: Any) -> list[str]:
-    """``--seed INT   of all random streams (default 1; >= 0)``, on several lines if it is long."""
-    # As in the config file where dotted; single words as command lines have them.
-    name = ".".join(path) if len(path) > 1 else path[0].replace("_", "-")
-    option = f"  --{name} {_type_name(field.annotation)}"
-    if (field.json_schema_extra or {}).get("switch"):
-        option = f"  --{name}"
-    if field.is_required():
-        notes = ["required"]
-    else:
-        default = field.get_default(call_default_factory=True)
-        notes = [f"default {_default_text(default)}"]
-    notes += _bounds(field.metadata)
-    unit = (field.json_schema_extra or {}).get("unit")
-    meaning = (field.description or "").rstrip(".")
-    if unit := (field.json_schema_extra or {}).get("unit"):
-        meaning += f", {unit}"
-    text = textwrap.wrap(f"{meaning} ({'; '.join(notes)})".strip(), _WIDTH - _INDENT)
-    if len(option) > _INDENT - 2:
-        text.insert(0, "")
-    first = f"{option:<{_INDENT}}{text[0]}".rstrip()
-    return [first, *(" " * _INDENT + line for line in text[1:])]
-
-
-def _default_text(default: object) -> str:
-    value = list(default) if isinstance(default, tuple) else default
-    return dump_yaml({"x": value}).removeprefix("x:").strip()
-
-
-def _bounds(metadata: Sequence[Any]) -> list[str]:
-    notes = []
-    for item in metadata:
-        for attribute, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
-            # Only the class that the bound is named after has the attribute.
-            if isinstance(item, getattr(annotated_types, attribute.capitalize())):
-                notes.append(f"{sign} {getattr(item, attribute)}")
-    return notes
-
-
-def _type_name(annotation: Any) -> str:
-    """How a type is written in the help: INT, NUMBER, TEXT, LIST, a|b, ...|null."""
-    simple = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", NoneType: "null"}
-    if annotation in simple:
-        return simple[annotation]
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return "|".join(_default_text(choice) for choice in get_args(annotation))
-    if origin in (Union, UnionType):
-        return "|".join(dict.fromkeys(_type_name(part) for part in get_args(annotation)))
-    if origin in (tuple, list) or annotation in (tuple, list):
-        return "LIST"
-    if origin is not None and hasattr(annotation, "__metadata__"):  # Annotated
-        return _type_name(get_args(annotation)[0])
-    return "VALUE"
 
 
 def _print_help(text: str) -> NoReturn:

@@ -27,8 +27,10 @@ from metarl.config.messages import (
     shown,
     validation_error,
 )
+from metarl.config.migration import migrate
 from metarl.config.model import config_model, environment_class, load_class
 from metarl.config.overrides import Option, apply_option, split_options
+from metarl.config.variants import resolve_variants, with_full_names
 from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
 from metarl.errors import UserError
 
@@ -109,14 +111,25 @@ def _default_name(path: Path | None) -> str:
 
 
 def concrete_model(
-    data: Mapping[str, Any], options: Sequence[Option], origins: Origins
-) -> tuple[type[Config], type]:
-    """The config's model for the names in ``data`` and ``options``, and the environment class."""
+    data: dict[str, Any], options: Sequence[Option], origins: Origins
+) -> tuple[type[Config], type, list[Option]]:
+    """What the names in ``data`` and ``options`` choose.
+
+    Both are brought up to date, see :mod:`metarl.config.migration` and
+    :mod:`metarl.config.variants`: ``data`` and ``origins`` in place.
+
+    Returns:
+        The config's model, the environment's class, the options under their full names of today.
+    """
     env_name = _early_name(data, options, "env", "point_navigation", origins)
     algorithm_name = _early_name(data, options, "algorithm", "maml", origins)
     env = load_class("environment", env_name, origins)
     algorithm = load_class("algorithm", algorithm_name, origins)
-    return config_model(env, algorithm, algorithm_name), env
+    model = config_model(env, algorithm, algorithm_name)
+    options = migrate(model, data, options, origins)
+    options = with_full_names(model, options)
+    origins |= {option.path: "command line" for option in options}
+    return resolve_variants(model, data, options, origins), env, options
 
 
 def read_source(path: Path | None) -> tuple[dict[str, Any], Origins]:
@@ -144,7 +157,7 @@ def load_options(path: Path | None, options: Sequence[Option]) -> Config:
     """:func:`load_config` with the overrides already split."""
     data, origins = read_source(path)
     origins |= {option.path: "command line" for option in options}
-    model, env = concrete_model(data, options, origins)
+    model, env, options = concrete_model(data, options, origins)
     for option in options:
         apply_option(model, data, option)
     data.setdefault("name", _default_name(path))

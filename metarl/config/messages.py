@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -142,7 +142,10 @@ def unknown_field(
         hint = f"the nearest is {(elsewhere | here)[near]}"
     else:
         hint = f"there are: {', '.join(sorted(here))}"
-    return UserError(f"{where}there is no field {dotted(path)}; {hint}.")
+    tag = section.model_fields.get("name")
+    variant = get_args(tag.annotation) if tag and get_origin(tag.annotation) is Literal else ()
+    of = f" with {path[-2]} {variant[0]}" if variant and len(path) > 1 else ""
+    return UserError(f"{where}there is no field {dotted(path)}{of}; {hint}.")
 
 
 def check_keys(
@@ -196,7 +199,7 @@ def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:
     return path, data
 
 
-def _rule(error: Mapping[str, Any], value: object) -> str:
+def rule(error: Mapping[str, Any], value: object) -> str:
     """The rule that an error broke, as the end of '... but must ...', and why there is one."""
     reason = error.get("ctx", {}).get("because")  # an algorithm's config may give it
     return _bare_rule(error, value) + (f": {reason}" if reason else "")
@@ -235,7 +238,7 @@ def validation_error(
             given = "" if isinstance(value, dict) else f" is {shown(value)}"
             sentences[path] = f"{dotted(path)}{given}: {message}".removeprefix(": ")
             continue
-        rules.setdefault(path, []).append(_rule(item, value))
+        rules.setdefault(path, []).append(rule(item, value))
         given = "is missing" if item["type"] == "missing" else f"is {shown(value)}"
         alternatives = " or ".join(dict.fromkeys(rules[path]))
         sentences[path] = f"{dotted(path)} {given}, but must {alternatives}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import train
-from metarl.cli.command_line import describe
+from metarl.config.help import config_lines
+from metarl.config.overrides import Option
 from tests.programs import write_config
 from tests.test_end_to_end import refusal
 
@@ -54,7 +55,7 @@ def test_what_a_method_is_not(
 
 
 def test_the_help_says_what_is_fixed_and_whose_a_setting_is() -> None:
-    text = " ".join(describe(None, ["--algorithm.name", "promp"]).split())
+    text = " ".join("\n".join(config_lines(None, [Option("algorithm.name", "promp")])).split())
     assert "--algorithm.first_order false never: the second-order term is ProMP's own" in text
     assert "inner gradient steps in training (default 1; >= 1)" in text
     assert "TRPO: trust region, nats (default 0.01; > 0)" in text

@@ -1,0 +1,147 @@
+"""Configs of earlier versions load, and say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from metarl.config.loading import load_config
+from metarl.config.migration import migrate_fingerprint
+from tests.test_config import refused
+
+RESULTS = Path(__file__).parents[2] / "results"
+CLIMB = ["--algorithm.name", "tests.config.test_migration:Climb"]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TRPO(Frozen):
+    name: Literal["trpo"] = "trpo"
+    max_kl: float = 0.01
+    cg_steps: int = 10
+
+
+class PPO(Frozen):
+    name: Literal["ppo"] = "ppo"
+    lr: float = 1e-3
+    clip: float = 0.2
+    steps: int = 5
+
+
+class ClimbConfig(BaseModel):
+    outer: TRPO | PPO = TRPO()
+    tasks: int = 3
+
+
+class Climb:
+    config_class: ClassVar[type[BaseModel]] = ClimbConfig
+
+    def collect(self) -> None: ...
+    def update(self) -> None: ...
+    def agent(self) -> None: ...
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("config.yaml")), ids=lambda p: p.parent.name)
+def test_every_stored_run_loads(path: Path) -> None:
+    load_config(path, [])
+
+
+def load(folder: Path, section: str, *words: str) -> Any:
+    path = folder / "old.yaml"
+    path.write_text(f"seed: 1\nalgorithm:\n  {section.replace('; ', chr(10) + '  ')}\n")
+    return load_config(path, [*CLIMB, *words]).algorithm
+
+
+@pytest.mark.parametrize(
+    ("section", "outer"),
+    [
+        ("outer: trpo; max_kl: 0.02; lr: 0.001; clip: 0.2; outer_steps: 5", TRPO(max_kl=0.02)),
+        ("outer: ppo; max_kl: 0.01; lr: 0.01; outer_steps: 7", PPO(lr=0.01, steps=7)),
+        ("max_kl: 0.02", TRPO(max_kl=0.02)),
+        ("outer: ppo; lr: null", PPO()),
+        ("action_scale: 1.0; std_rate: 1.0", TRPO()),
+        ("outer: {name: ppo, steps: 2}", PPO(steps=2)),
+    ],
+)
+def test_flat_settings_become_the_outer_optimisers(
+    section: str, outer: Frozen, tmp_path: Path
+) -> None:
+    assert load(tmp_path, section).outer == outer
+
+
+@pytest.mark.parametrize(
+    ("section", "words", "outer"),
+    [
+        ("tasks: 2", "--algorithm.max_kl 0.02", TRPO(max_kl=0.02)),
+        ("outer: trpo; max_kl: 0.5", "--algorithm.cg-steps 3", TRPO(max_kl=0.5, cg_steps=3)),
+        ("clip: 0.3", "--algorithm.outer ppo --algorithm.outer_steps 2", PPO(clip=0.3, steps=2)),
+        ("outer: trpo; max_kl: 0.5", "--algorithm.outer ppo", PPO()),
+    ],
+)
+def test_old_options(section: str, words: str, outer: Frozen, tmp_path: Path) -> None:
+    assert load(tmp_path, section, *words.split()).outer == outer
+
+
+@pytest.mark.parametrize(
+    ("section", "words", "sentence"),
+    [
+        (
+            "outer: trpo; clip: 0.3",
+            "",
+            "{path}, line 4: algorithm.clip is 0.3, but the outer optimiser trpo has no such "
+            "setting: leave it out.",
+        ),
+        (
+            "std_rate: 0.5",
+            "",
+            "{path}, line 3: algorithm.std_rate is 0.5, but that setting is gone and always 1.0: "
+            "leave it out.",
+        ),
+        (
+            "outer: trop; clip: 0.3",
+            "",
+            "{path}, line 3: algorithm.outer is 'trop', but must be one of trpo, ppo (the nearest "
+            "is trpo).",
+        ),
+        (
+            "outer: trpo; max_kl: much",
+            "",
+            "{path}, line 4: algorithm.outer.max_kl is 'much', but must be a number.",
+        ),
+        (
+            "tasks: 1",
+            "--algorithm.clip 0.3",
+            "command line: there is no field algorithm.outer.clip with outer trpo; there are: "
+            "cg_steps, max_kl, name.",
+        ),
+        (
+            "tasks: 1",
+            "--algorithm.max_kl x",
+            "command line: algorithm.outer.max_kl is 'x', but must be a number.",
+        ),
+    ],
+)
+def test_what_cannot_be_migrated(section: str, words: str, sentence: str, tmp_path: Path) -> None:
+    message = refused(lambda: load(tmp_path, section, *words.split()))
+    assert message == sentence.format(path=tmp_path / "old.yaml")
+
+
+def test_flat_settings_stay_where_the_outer_optimiser_is_no_union() -> None:
+    config = load_config(None, ["--algorithm.name", "rl2", "--algorithm.lr", "0.01"])
+    assert config.algorithm.lr == 0.01
+
+
+def test_old_fingerprints() -> None:
+    old = {"seed": 1, "algorithm.outer": "ppo", "algorithm.outer_steps": 7, "algorithm.tasks": 3}
+    old |= {"algorithm.max_kl": 0.01, "algorithm.std_rate": 1.0, "algorithm.inner_lr": [0.1]}
+    new = {"seed": 1, "algorithm.outer.name": "ppo", "algorithm.outer.steps": 7}
+    new |= {"algorithm.tasks": 3, "algorithm.inner_lr": [0.1]}
+    assert migrate_fingerprint(ClimbConfig, old) == new
+    assert migrate_fingerprint(ClimbConfig, new) == new
+    other = migrate_fingerprint(ClimbConfig, {"algorithm.outer": "adam", "algorithm.lr": 0.1})
+    assert other == {"algorithm.outer.name": "adam"}
