@@ -23,7 +23,7 @@ from metarl.config.messages import (
 )
 from metarl.config.overrides import apply_option, split_options
 from metarl.errors import UserError
-from metarl.references.settings import PER_TASK, TRAINED
+from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 
 _USAGE = """\
 Train the references of an environment that are missing: what an evaluation stands beside.

@@ -14,8 +14,8 @@ from metarl.cli.process import run_program, stop_requests
 if TYPE_CHECKING:
     from metarl.cli.reference_command_line import ReferenceArguments
     from metarl.config import Config
+    from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
-    from metarl.references.settings import PerTaskKind, TrainedKind
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def make(argv: Sequence[str]) -> int:
 
     arguments, config, again = parse(argv)
     # Imported here, so that --help and wrong input answer at once.
-    from metarl.references.settings import PER_TASK, TRAINED
+    from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
     from metarl.training.runs import make_worker
 
     worker = make_worker(config)

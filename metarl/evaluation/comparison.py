@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
+from metarl.evaluation.reference_kinds import FLOOR, ORACLE, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict, normalized_score
-from metarl.evaluation.summary import FLOOR, ORACLE
-from metarl.references.settings import PER_TASK as LEARN_EACH_TASK
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")
@@ -224,7 +223,7 @@ def _references(groups: Mapping[str, Sequence[MeasuredRun]]) -> dict[str, Refere
     runs = [(label, run.result) for label, members in groups.items() for run in members]
     for label, result in sorted(runs, key=lambda x: -x[1].episodes_per_step):
         for name, reference in result.references.items():
-            own = name in LEARN_EACH_TASK and len(groups) > 1
+            own = name in PER_TASK and len(groups) > 1
             found.setdefault(f"{name} ({label})" if own else name, reference)
     return found
 

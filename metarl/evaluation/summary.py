@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metarl.evaluation import statistics
+from metarl.evaluation.reference_kinds import FLOOR, ORACLE
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.settling import settling_step
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
-
-ORACLE, FLOOR = "oracle", "multitask"
-"""The references between which scores are normalized."""
 
 
 def summarize(

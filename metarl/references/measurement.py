@@ -14,12 +14,12 @@ from metarl.envs.tasks import SPLITS
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
+from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.random import Key
 from metarl.references import per_task_results, storage
 from metarl.references.agents import MultitaskAgent, OracleAgent, RandomAgent
 from metarl.references.per_task_results import Experience
 from metarl.references.policy import ReferencePolicy
-from metarl.references.settings import PER_TASK, TRAINED
 from metarl.types import Agent
 
 

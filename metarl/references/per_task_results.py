@@ -18,8 +18,9 @@ import numpy as np
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
 from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.reference_kinds import PerTaskKind
 from metarl.references import storage
-from metarl.references.settings import PerTaskKind, per_task_settings
+from metarl.references.settings import per_task_settings
 from metarl.storage.files import replace_file, writing
 from metarl.types import AdaptationAxis
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-TrainedKind = Literal["oracle", "multitask"]
-PerTaskKind = Literal["from_scratch", "fine_tuned"]
-
-TRAINED: tuple[TrainedKind, ...] = ("oracle", "multitask")
-PER_TASK: tuple[PerTaskKind, ...] = ("from_scratch", "fine_tuned")
+from metarl.evaluation.reference_kinds import TrainedKind
 
 
 @dataclass(frozen=True)

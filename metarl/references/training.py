@@ -18,9 +18,10 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from metarl import envs
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import EnvironmentFailure, UserError
+from metarl.evaluation.reference_kinds import TrainedKind
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.settings import TrainedKind, TrainingSettings
+from metarl.references.settings import TrainingSettings
 from metarl.references.vec_env import TaskVecEnv
 
 _CURVE_POINTS = 100

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metarl.evaluation.reference_kinds import FLOOR, ORACLE
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.evaluation.summary import FLOOR, ORACLE
 from metarl.report import adaptation_plots, path_plots, task_plots, training_plots
 from metarl.report.figures import step_name
 from metarl.report.page import (
