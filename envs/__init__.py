@@ -1,7 +1,7 @@
 """Environments with distributions of tasks, batched natively where that is possible.
 
 Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheetahVel-v0` and
-`metarl/HalfCheetahDir-v0` with Gymnasium. It needs neither PyTorch nor the package metarl.
+`metarl/HalfCheetahDir-v0` with Gymnasium. It needs no PyTorch, and MuJoCo only when one is made.
 """
 
 from metarl.envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
@@ -24,5 +24,8 @@ __all__ = [
     "make",
     "register",
 ]
+
+if __name__ == "envs":  # the directory, found on a search path
+    raise ImportError("metarl's environments are imported as metarl.envs.", name="envs")
 
 register()

@@ -1,9 +1,10 @@
 """Any Gymnasium environment as lanes on worker processes, each stepping its slice of them.
 
 A worker is a fresh interpreter that runs `metarl.envs.process_worker` and imports the environment's
-class, nothing else: not the parent's program, so not PyTorch either. It is not a fork, since the
-parent has threads. Each lane is an environment of its own with seeds and tasks from the parent,
-so results do not depend on the number of workers.
+class, nothing else: not the parent's program, so not PyTorch either. A class that only the parent's
+program or notebook has is sent by value. A worker is not a fork, since the parent has threads. Each
+lane is an environment of its own with seeds and tasks from the parent, so results do not depend on
+the number of workers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -42,7 +44,7 @@ class ProcessVectorEnv(TaskVectorEnv):
     [−1, 1] and scaled affinely to the environment's box; observations are flattened to float64.
 
     Args:
-        cls: The environment's class, importable by its path.
+        cls: The environment's class.
         num_envs: Number of lanes N.
         params: Keywords of the class's constructor.
         num_workers: Number of processes W, 0 for all cores.
@@ -64,11 +66,6 @@ class ProcessVectorEnv(TaskVectorEnv):
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_workers = checks.integer("num_workers", num_workers, 0)
-        if cls.__module__ == "__main__":
-            raise ValueError(
-                f"{cls.__name__} is defined in the main program, which worker processes do not "
-                "import: put it into a module of its own."
-            )
         # Set before anything can fail, since an unfinished environment is closed too.
         self._workers: list[_Worker] = []
         slices = np.array_split(np.arange(num_envs), min(num_workers or num_cores(), num_envs))
@@ -97,24 +94,20 @@ class ProcessVectorEnv(TaskVectorEnv):
     def _start(self, cls: type[gymnasium.Env], params: dict[str, Any]) -> Description:
         """Have every worker build its lanes; the first one's description of the environment."""
         try:
-            pickle.dumps((cls, params))
+            builder = cloudpickle.dumps((cls, params))
         except Exception as error:
             raise ValueError(
                 f"{cls.__name__} cannot be sent to worker processes, with the parameters {params}: "
                 f"{error}."
             ) from error
-        replies = []
         for worker in self._workers:
-            worker.send(Start(cls, params, len(worker.lanes), os.getpid()))
-        for worker in self._workers:
-            reply = worker.receive()
-            if isinstance(reply, Failed):
-                raise ValueError(f"{cls.__name__} cannot be built: {reply.message}.")
-            if reply is None:
-                raise ValueError(f"{cls.__name__} cannot be built: {worker.death()}.")
-            replies.append(reply)
-        description: Description = replies[0]
-        return description
+            worker.send(Start(builder, len(worker.lanes), os.getpid()))
+        replies = [worker.receive() for worker in self._workers]
+        for worker, reply in zip(self._workers, replies, strict=True):
+            if not isinstance(reply, Description):
+                reason = reply.message if isinstance(reply, Failed) else worker.death()
+                raise ValueError(f"{cls.__name__} cannot be built: {reason}.")
+        return replies[0]
 
     def _scaled_action_space(
         self, name: str, description: Description

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
+import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -26,10 +27,12 @@ from numpy.typing import NDArray
 
 
 class Start(NamedTuple):
-    """The first request: build `num_lanes` environments."""
+    """The first request: build `num_lanes` environments.
 
-    env_class: type[gymnasium.Env]
-    params: dict[str, Any]
+    The builder is their class and its parameters, pickled: what fails in it is a failure of theirs.
+    """
+
+    builder: bytes
     num_lanes: int
     parent: int
 
@@ -111,7 +114,9 @@ def _answer(envs: list[gymnasium.Env], replies: BinaryIO) -> None:
             assert cause is not None
             reply = Failed(error.lane, describe(cause), _format(cause))
         try:
-            message = pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
+            # By value where the environment's own class was, such as that of its tasks.
+            dumps = cloudpickle.dumps if isinstance(reply, Description) else pickle.dumps
+            message = dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # a user's task distribution may refuse to be pickled
             message = pickle.dumps(Failed(0, describe(error), _format(error)))
         replies.write(message)
@@ -134,8 +139,9 @@ def _serve(envs: list[gymnasium.Env], request: Start | Reset | Step) -> Any:
     """
     if isinstance(request, Start):
         _end_with(request.parent)
+        env_class, params = _guard(0, pickle.loads, request.builder)
         for lane in range(request.num_lanes):
-            envs.append(_guard(lane, request.env_class, **request.params))
+            envs.append(_guard(lane, env_class, **params))
         return _describe_env(envs[0])
     if isinstance(request, Reset):
         observations = []

@@ -10,6 +10,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -69,9 +70,7 @@ def make(
     check_params(cls, keywords)
     distribution = task_distribution(tasks) if isinstance(tasks, str) else tasks
     if not issubclass(cls, TaskVectorEnv):
-        from metarl.envs.process_vector import (
-            ProcessVectorEnv,  # not needed by the native environments
-        )
+        from metarl.envs.process_vector import ProcessVectorEnv  # native ones do without
 
         return ProcessVectorEnv(
             cls, num_envs, keywords, num_workers=num_workers, task_distribution=distribution
@@ -172,7 +171,11 @@ def check_params(cls: type, params: Iterable[str]) -> None:
 
 
 def import_class(kind: str, path: str, names: Iterable[str]) -> type:
-    """The class at "package.module:Class"; the working directory is searched last."""
+    """The class at "package.module:Class"; the working directory is searched too.
+
+    Raises:
+        ValueError: there is none, naming the nearest of its module or of `names`.
+    """
     module_name, colon, class_name = path.partition(":")
     if not (colon and module_name and class_name):
         wanted = 'an import path "package.module:Class"'
@@ -180,23 +183,44 @@ def import_class(kind: str, path: str, names: Iterable[str]) -> type:
             unknown = _unknown(kind, path, names, "there are").rstrip(".")
             raise ValueError(f"{unknown}; or {wanted}.")
         raise ValueError(f"The {kind} is {path!r}: it must be {wanted}.")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    _search_working_directory()
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module can fail in any way
-        raise ValueError(
-            f"The {kind} {path!r} cannot be imported: {type(error).__name__}: {error}."
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        if _was_ours(module_name, error):
+            reason = f"metarl's own environments are in metarl.envs: write 'metarl.{path}'"
+        raise ValueError(f"The {kind} {path!r} cannot be imported: {reason}.") from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__
-        ]
+        values = vars(module).items()
+        classes = [k for k, v in values if isinstance(v, type) and v.__module__ == module_name]
         raise ValueError(_unknown("class", class_name, classes, f"the module {module_name} has"))
     return cls
+
+
+def _search_working_directory() -> None:
+    """Let imports find the user's modules: after all others, but before those beside metarl.
+
+    A clone of metarl, whose program is run from elsewhere, has a directory envs/ as the user may.
+    """
+    here, clone = os.getcwd(), str(Path(__file__).resolve().parents[1])
+    if clone in sys.path and clone != here:
+        others = [entry for entry in sys.path if entry != clone]
+        sys.path[:] = dict.fromkeys([*others, here, clone])
+    elif here not in sys.path:
+        sys.path.append(here)
+
+
+def _was_ours(module_name: str, error: Exception) -> bool:
+    """Whether a module that cannot be imported is metarl's under its former name, envs."""
+    package, _, module = module_name.partition(".")
+    return (
+        package == "envs"
+        and isinstance(error, ImportError)
+        and error.name in ("envs", module_name)
+        and (not module or (Path(__file__).parent / f"{module}.py").is_file())
+    )
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], owner: str) -> str:

@@ -53,14 +53,13 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}: it must be 'rgb_array' or None.")
         self._vector = make(env, 1, **kwargs)
-        self.render_mode = render_mode
         self._renderer: Renderer | None = None
-        if self._vector.render_fps is not None:
-            self.metadata = {**self.metadata, "render_fps": round(self._vector.render_fps)}
-        else:
-            self.metadata = {**self.metadata, "render_modes": []}
-        if render_mode is not None and self._vector.render_fps is None:
+        fps = self._vector.render_fps
+        if render_mode is not None and fps is None:
             raise ValueError(f"render_mode is 'rgb_array': {env} has no pictures.")
+        self.render_mode = render_mode
+        pictures = {"render_modes": []} if fps is None else {"render_fps": round(fps)}
+        self.metadata = {**self.metadata, **pictures}
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self.task_distribution = self._vector.task_distribution
@@ -68,11 +67,6 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self.position_columns = self._vector.position_columns
         if task is not None:
             self.set_task(task)
-
-    @property
-    def vector(self) -> TaskVectorEnv:
-        """The vector environment of one lane that does the work."""
-        return self._vector
 
     @property
     def task(self) -> Tasks:

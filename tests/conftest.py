@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.programs import Forks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def our_envs_stay_metarls() -> Iterator[None]:
+    """No test imports our directory envs/ under the name `envs`, which belongs to users."""
+    yield
+    assert "envs" not in sys.modules
 
 
 @pytest.fixture(scope="session")

@@ -203,7 +203,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "    def step(self, action):\n        time.sleep(600)\n"
     )
     program = (
-        "import sys, threading, numpy as np, envs\n"
+        "import numpy as np; from metarl import envs\n"
         "env = envs.make('hanging:Hanging', 2, num_workers=2)\n"
         "env.reset(seed=0)\n"
         "print(*(worker._process.pid for worker in env._workers), flush=True)\n"

@@ -88,22 +88,23 @@ def test_registering_twice_does_no_harm() -> None:
     assert all(env_id in gymnasium.registry for env_id in IDS)
 
 
-def test_gymnasium_imports_the_package_itself_when_named() -> None:
+def test_importing_metarl_makes_the_ids_known() -> None:
     code = (
-        "import gymnasium; env = gymnasium.make('envs:metarl/PointNavigation-v0'); "
+        "import gymnasium{}; env = gymnasium.make('{}metarl/PointNavigation-v0'); "
         "print(env.reset(seed=0)[0])"
     )
-    assert run(code) == "[0. 0.]"
+    assert run(code.format(", metarl", "")) == "[0. 0.]"
+    assert run(code.format("", "metarl:")) == "[0. 0.]"
 
 
-def test_envs_imports_neither_torch_nor_metarl_and_stays_light() -> None:
+def test_environments_need_no_torch_and_stay_light() -> None:
     """Heavy libraries wait until an environment needs them."""
     code = (
-        "import sys, envs; light = set(sys.modules); "
+        "import sys; from metarl import envs; light = set(sys.modules); "
         "envs.make('half_cheetah_vel', 2).reset(seed=0); "
         "env = envs.make('point_navigation', 2); env.task_distribution.held_out(); "
-        "import envs.process_vector, envs.process_worker; "
-        "print({'torch', 'metarl', 'stable_baselines3'} & set(sys.modules), "
+        "import metarl.envs.process_vector, metarl.envs.process_worker; "
+        "print({'torch', 'pydantic', 'stable_baselines3'} & set(sys.modules), "
         "{'mujoco', 'scipy.stats'} & light)"
     )
     assert run(code) == "set() set()"
