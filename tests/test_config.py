@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from metarl.envs import TaskVectorEnv
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from metarl.cli.command_line import parse_evaluate_arguments, parse_train_arguments
+from metarl.config import config_from, validated
 from metarl.config.help import config_lines
 from metarl.config.loading import (
     config_to_yaml,
@@ -260,6 +266,56 @@ def test_classes_in_the_working_directory(tmp_path, monkeypatch) -> None:  # typ
     monkeypatch.chdir(tmp_path)
     config = load_config(None, ["--env.name", "my_corridor:Mine", "--algorithm.name", ALGORITHM])
     assert env_parameters(config) == {"width": 3}
+
+
+def test_a_config_from_plain_data(tmp_path: Path) -> None:
+    data = {"env": {"name": ENV, "start": np.ones(2), "length": np.float64(2)}, "run_dir": tmp_path}
+    data |= {"algorithm": {"name": ALGORITHM, "inner_lr": (0.1, 0.2)}, "seed": np.int64(5)}
+    before = copy.deepcopy(data)
+    config = config_from(data, split_options(["--env.label", "7"]))
+    assert (config.env.start, config.env.length, config.env.label) == ((1.0, 1.0), 2.0, "7")
+    assert (config.seed, config.name, config.run_dir) == (5, "run", str(tmp_path))
+    assert config.algorithm.inner_lr == (0.1, 0.2)
+    assert repr(data) == repr(before)
+    message = refused(lambda: config_from(data | {"seed": object}))
+    assert message == "seed is <class 'object'>, but must be a plain value."
+    assert refused(lambda: config_from({"seeed": 1})).endswith("the nearest is seed.")
+
+
+class Arguments(BaseModel):
+    run: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0)
+    video: bool = Field(False, json_schema_extra={"switch": True})
+
+
+def test_any_model_is_validated_alike() -> None:
+    options = split_options(["--video", "--seed", "3"], switches=("video",))
+    found = validated(Arguments, {"run": ["a"]}, options)
+    assert found == Arguments(run=("a",), seed=3, video=True)
+    options = split_options(["--seed", "-3"])
+    message = refused(lambda: validated(Arguments, {}, options))
+    assert message == "command line: seed is -3, but must be at least 0."
+
+
+def test_classes_of_the_program_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from metarl.config import config_from\n"
+        "from tests.test_config import FakeEnv\n"
+        "class Mine(FakeEnv):\n"
+        "    def __init__(self, num_envs, width: int = 3): ...\n"
+        "config = config_from({'env': {'name': '__main__:Mine', 'width': 4}})\n"
+        "print(config.env.name, config.env.width)\n"
+    )
+    root = str(Path(__file__).parents[1])
+    said = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "__main__:Mine 4\n"
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metarl.config.fields import Config
 from metarl.config.loading import (
+    config_from,
     config_to_dict,
     config_to_yaml,
     differences,
@@ -11,10 +12,12 @@ from metarl.config.loading import (
     fingerprint,
     load_config,
     resolve_device,
+    validated,
 )
 
 __all__ = [
     "Config",
+    "config_from",
     "config_to_dict",
     "config_to_yaml",
     "differences",
@@ -22,4 +25,5 @@ __all__ = [
     "fingerprint",
     "load_config",
     "resolve_device",
+    "validated",
 ]

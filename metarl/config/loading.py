@@ -7,6 +7,7 @@ Environment variables are never read as config.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from metarl.config.messages import (
 from metarl.config.migration import migrate
 from metarl.config.model import config_model, environment_class, load_class
 from metarl.config.overrides import Option, apply_option, split_options
-from metarl.config.variants import resolve_variants, with_full_names
+from metarl.config.variants import Model, resolve_variants, with_full_names
 from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
 from metarl.errors import UserError
 
@@ -156,29 +157,72 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
 def load_options(path: Path | None, options: Sequence[Option]) -> Config:
     """:func:`load_config` with the overrides already split."""
     data, origins = read_source(path)
-    origins |= {option.path: "command line" for option in options}
-    model, env, options = concrete_model(data, options, origins)
-    for option in options:
-        apply_option(model, data, option)
     data.setdefault("name", _default_name(path))
+    return config_from(data, options, origins)
+
+
+def config_from(
+    data: Mapping[str, Any], options: Sequence[Option] = (), origins: Origins | None = None
+) -> Config:
+    """The config that plain data mean, with options of a command line, which win.
+
+    Args:
+        data: Sections and fields, ``{"seed": 3, "env": {"name": "point_navigation"}}``.
+        options: See :func:`metarl.config.overrides.split_options`.
+        origins: Where the values of ``data`` were given, for the sentence about a wrong one.
+
+    Raises:
+        UserError: Anything wrong with either, in one sentence.
+    """
+    plain: dict[str, Any] = copy.deepcopy(dict(data))
+    origins = (origins or {}) | {option.path: "command line" for option in options}
+    model, env, options = concrete_model(plain, options, origins)
+    for option in options:
+        apply_option(model, plain, option)
     for section in ("env", "algorithm"):
-        data.setdefault(section, {})
-    data["env"].setdefault("name", "point_navigation")
-    _fill_preset(env, data, origins)
-    check_keys(model, data, origins)
-    check_values(data, origins)
+        plain.setdefault(section, {})
+    plain["env"].setdefault("name", "point_navigation")
+    check_keys(model, plain, origins)
+    _fill_preset(env, plain, origins)
+    config = validated(model, plain, origins=origins)
+    # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
+    # config equals itself written and read again.
+    return validated(model, config.model_dump(mode="json"), origins=origins)
+
+
+def validated(
+    model: type[Model],
+    data: Mapping[str, Any],
+    options: Sequence[Option] = (),
+    origins: Origins | None = None,
+) -> Model:
+    """Plain data and options, which win, as a model.
+
+    Args:
+        model: Of the fields that there are; without tagged unions.
+        data: As YAML has it: lists are good for tuples, yet "1" is no number and true no integer.
+        options: Of a command line; the fields with ``json_schema_extra={"switch": True}`` take no
+            value.
+        origins: Where the values of ``data`` were given.
+
+    Raises:
+        UserError: An unknown field, a value of the wrong type or out of its bounds.
+    """
+    plain: dict[str, Any] = copy.deepcopy(dict(data))
+    origins = (origins or {}) | {option.path: "command line" for option in options}
+    for option in options:
+        apply_option(model, plain, option)
+    check_keys(model, plain, origins)
+    check_values(plain, origins)
     try:
-        config = _validate(model, data)
-        # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
-        # config equals itself written and read again.
-        return _validate(model, config.model_dump(mode="json"))
+        return model.model_validate_json(json.dumps(plain, default=_as_json), strict=True)
     except ValidationError as error:
-        raise validation_error(error, data, origins) from None
+        raise validation_error(error, plain, origins) from None
 
 
-def _validate(model: type[Config], data: Mapping[str, Any]) -> Config:
-    # JSON is what YAML means: lists are good for tuples, yet "1" is no number and true no integer.
-    return model.model_validate_json(json.dumps(data), strict=True)
+def _as_json(value: Any) -> Any:
+    """What Python may give beside YAML's values: a NumPy array or scalar, a path."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def check_environment(config: Config) -> None:

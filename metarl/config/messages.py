@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
@@ -170,7 +171,7 @@ def check_keys(
 
 
 def check_values(value: object, origins: Origins, path: Path = ()) -> None:
-    """Refuses NaN, infinity and broken text wherever they stand.
+    """Refuses NaN, infinity, broken text and objects wherever they stand.
 
     Raises:
         UserError: Names the field.
@@ -181,7 +182,11 @@ def check_values(value: object, origins: Origins, path: Path = ()) -> None:
     if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
         where = at(path, origins)  # half a character: bytes of the command line that are not UTF-8
         raise UserError(f"{where}{dotted(path)} is {shown(value)}, but must be UTF-8 text.")
-    if isinstance(value, dict | list):
+    known = isinstance(value, dict | list | tuple | str | int | float | os.PathLike)
+    if not (value is None or known or hasattr(value, "tolist")):
+        where = at(path, origins)
+        raise UserError(f"{where}{dotted(path)} is {shown(value)}, but must be a plain value.")
+    if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, child in items:
             check_values(child, origins, (*path, key))

@@ -130,4 +130,4 @@ def apply_option(model: type[BaseModel], data: dict[str, Any], option: Option) -
         if not isinstance(inner, dict):
             inner = section[key] = {}
         section = inner
-    section[path[-1]] = option_value(field, option)
+    section[path[-1]] = True if option.text is None else option_value(field, option)
