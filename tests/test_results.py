@@ -1,0 +1,115 @@
+"""What `results/` and `references/` hold: whole runs, nothing twice, nothing of the machine's."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarl.training.runs import load_run
+
+ROOT = Path(__file__).parents[1]
+MOST_BYTES = 25_000_000
+MOST_BYTES_OF_A_RUN = 400_000  # beside its weights
+# Older than the limit: every iteration of a long training, or a GIF that the pages quote.
+LARGER_RUNS = {
+    "maml_half_cheetah_vel/seed_1": 1_300_000,
+    "rl2_half_cheetah_vel/seed_1": 1_800_000,
+    "rl2_half_cheetah_vel/seed_1_at_30M": 420_000,
+    "rl2_half_cheetah_vel/seed_2": 420_000,
+    "rl2_half_cheetah_vel/seed_3": 420_000,
+    "rl2_navigation_sparse/seed_1": 800_000,
+}
+# The first 30.7M env steps of seed_1: one command made both.
+ONE_COMMAND = ROOT / "results/rl2_half_cheetah_vel/seed_1_at_30M/meta.json"
+OF_A_MACHINE = re.compile(
+    r"glibc|Linux-\d|Windows-\d|macOS-\d|Darwin-\d"  # a kernel's or a library's build
+    r"|(?<![\w.])/(home|root|tmp|work|Users|mnt|opt|usr|var|srv|data)/|\b[A-Z]:\\"
+)
+
+
+def _kept(folder: str) -> list[Path]:
+    """Files of a folder that git tracks: what an evaluation left there since does not count."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", folder], cwd=ROOT, capture_output=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not in a git work tree")
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.exists()]
+
+
+def _runs() -> list[Path]:
+    return sorted({path.parents[1] for path in _kept("results") if path.name == "latest"})
+
+
+def test_results_stay_small():
+    assert sum(path.stat().st_size for path in _kept("results")) <= MOST_BYTES
+
+
+def test_a_run_adds_little_beside_its_weights():
+    kept = _kept("results")
+    for run in _runs():
+        name = run.relative_to(ROOT / "results").as_posix()
+        size = sum(
+            path.stat().st_size
+            for path in kept
+            if path.is_relative_to(run) and path.suffix != ".pt"
+        )
+        assert size <= LARGER_RUNS.get(name, MOST_BYTES_OF_A_RUN), name
+
+
+def test_nothing_lies_there_twice():
+    seen: dict[str, Path] = {}
+    for path in _kept("results") + _kept("references"):
+        if path.name == "latest" or path == ONE_COMMAND:
+            continue
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert digest not in seen, f"{path} is {seen[digest]}"
+        seen[digest] = path
+    assert not [path for path in seen.values() if path.name == "report.html"]
+
+
+def test_nothing_names_a_machine():
+    for path in _kept("results") + _kept("references"):
+        if path.suffix in {".json", ".jsonl", ".md", ".yaml"}:
+            found = OF_A_MACHINE.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{path}: {found}"
+
+
+def test_every_run_is_whole_and_loads():
+    runs = _runs()
+    assert len(runs) >= 51
+    kept = set(_kept("results"))
+    for run in runs:
+        for name in ("config.yaml", "meta.json", "metrics.jsonl", "validation.jsonl"):
+            assert run / name in kept, run / name
+        trained = load_run(run)
+        last = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+        assert trained.iteration == json.loads(last)["iteration"], run
+
+
+def test_every_quoted_picture_is_there():
+    pages = [ROOT / "README.md", *_kept("docs"), *_kept("results")]
+    for page in pages:
+        if page.suffix != ".md":
+            continue
+        for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http:", "https:")):
+                assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_best_speeds_says_what_the_pages_quote():
+    script = ROOT / "results/maml_half_cheetah_vel/best_speeds.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines() == [
+        "1 speeds: -105.4",
+        "2 speeds: -48.1",
+        "4 speeds: -20.0",
+        "8 speeds: -7.2",
+        "first step minus multitask: +38.6 [23.3, 52.6]",
+        "first step minus one speed: +29.0 [10.5, 44.5]",
+    ]
