@@ -44,12 +44,11 @@ def resident_memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def train(config: Config, run_dir: Path) -> list[dict[str, int]]:
+def train(config: Config) -> list[dict[str, int]]:
     """Train to the end of the budget; the resident memory after every meta-iteration."""
-    trainer = Trainer(config, run_dir, resume=False)
-    name = config.name
+    trainer = Trainer(config, resume=False)
     with MemoryTracker(
-        run_dir, config_to_dict(config), config.iterations, wandb="disabled", name=name
+        config.run_folder, config_to_dict(config), config.iterations, config.tracking
     ) as tracker:
         tracker.rows = []
         trainer.run(tracker)
@@ -75,9 +74,9 @@ def run(argv: Sequence[str]) -> int:
     overrides = ["--iterations", str(options.iterations)]
     overrides += ["--rollout.torch-threads", str(options.threads)]
     overrides += ["--rollout.physics-threads", str(options.threads), *fields]
-    config = load_config(options.config, overrides)
+    overrides += ["--tracking.wandb", "disabled"]
     with tempfile.TemporaryDirectory() as folder:
-        rows = train(config, Path(folder))
+        rows = train(load_config(options.config, [*overrides, "--run-dir", folder]))
     resident = [row["resident_bytes"] for row in rows]
     peak = max(peak_memory(), *resident)  # the kernel's counters lag behind a little
     summary = {

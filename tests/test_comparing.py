@@ -10,9 +10,10 @@ import pytest
 
 import evaluate
 import train
-from metarl.cli.comparing import RunFolder, default_output, group_runs
 from metarl.config import load_config
 from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.training.comparing import RunFolder, default_output, group_runs
 from tests.programs import files, write_config
 
 
@@ -158,8 +159,13 @@ def test_a_run_without_checkpoints_is_refused_before_anything_is_measured(
     assert "checkpoint" in said
 
 
+def folder_of(path: Path, config_file: Path) -> RunFolder:
+    config = load_config(config_file, [])
+    return RunFolder(path, config, EvaluationPlan.asked(config.evaluation))
+
+
 def named(runs: Path, *names: str) -> list[RunFolder]:
-    return [RunFolder(runs / n, load_config(runs / n / "config.yaml", [])) for n in names]
+    return [folder_of(runs / name, runs / name / "config.yaml") for name in names]
 
 
 def test_grouping(runs: Path) -> None:
@@ -171,7 +177,7 @@ def test_grouping(runs: Path) -> None:
     assert all(label.startswith("tiny (inner_lr ") for label in groups)
     assert list(group_runs(named(runs, "seed_1", "seed_2"))) == ["tiny"]
     (first,) = named(runs, "seed_1")
-    twin = RunFolder(runs / "twin", first.config)
+    twin = RunFolder(runs / "twin", first.config, first.plan)
     with pytest.raises(UserError, match="same config and the same seed 1"):
         group_runs([first, twin])
 
@@ -192,7 +198,7 @@ def test_seeds_of_one_config(
 ) -> None:
     (first,) = named(runs, "seed_1")
     config = write_config(tmp_path, **({"iterations": 2, "name": "tiny", "seed": 2} | changes))
-    second = RunFolder(tmp_path, load_config(config, []))
+    second = folder_of(tmp_path, config)
     assert len(group_runs([first, second])) == (1 if together else 2)
 
 

@@ -23,9 +23,10 @@ import torch
 import yaml
 from rich.console import Console
 
+from metarl.config.fields import TrackingConfig
 from metarl.errors import EnvironmentFailure
 from metarl.storage.provenance import _git_state
-from metarl.tracking import Tracker, connection, console, metadata, wandb_run
+from metarl.tracking import Media, Tracker, connection, console, metadata, wandb_run
 
 ROOT = Path(__file__).parent.parent
 KEY = "a" * 40
@@ -61,6 +62,21 @@ def tarpit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         server.listen(64)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield
+
+
+def open_tracker(
+    run_dir: Path,
+    config: dict[str, Any],
+    iterations: int,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    **tracking: Any,
+) -> Tracker:
+    """A tracker, with the fields of its TrackingConfig."""
+    options = TrackingConfig(**tracking)
+    return Tracker(run_dir, config, iterations, options, name=name, resume=resume, console=console)
 
 
 def plain_console() -> Console:
@@ -162,7 +178,7 @@ def wandb_files(run_dir: Path) -> list[Path]:
 
 
 def test_metrics_are_one_strict_json_line_an_iteration(run_dir: Path) -> None:
-    with Tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
         tracker.log(
             row(1)
             | {
@@ -186,7 +202,7 @@ def test_metrics_are_one_strict_json_line_an_iteration(run_dir: Path) -> None:
 
 
 def test_validation_never_touches_the_metrics(run_dir: Path) -> None:
-    with Tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
         tracker.log(row(1))
         tracker.log_validation({"iteration": 1, "env_steps": 1000, "returns": [[-4.0, -2.0]]})
     assert lines(run_dir / "metrics.jsonl") == [row(1)]
@@ -197,7 +213,7 @@ def test_validation_never_touches_the_metrics(run_dir: Path) -> None:
 
 def test_a_second_tracker_appends(run_dir: Path) -> None:
     for iteration in (1, 2):
-        with Tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
+        with open_tracker(run_dir, {}, 2, wandb="disabled", console=plain_console()) as tracker:
             tracker.log(row(iteration))
     assert lines(run_dir / "metrics.jsonl") == [row(1), row(2)]
 
@@ -207,7 +223,7 @@ def test_a_row_without_its_axes_is_refused(run_dir: Path, missing: str) -> None:
     incomplete = row(1)
     del incomplete[missing]
     with (
-        Tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker,
+        open_tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker,
         pytest.raises(ValueError, match=f"needs {missing}"),
     ):
         tracker.log(incomplete)
@@ -217,7 +233,7 @@ def test_a_row_without_its_axes_is_refused(run_dir: Path, missing: str) -> None:
 def test_a_full_disk_is_an_environment_failure(run_dir: Path) -> None:
     (run_dir / "metrics.jsonl").symlink_to("/dev/full")
     with (
-        Tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker,
+        open_tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker,
         pytest.raises(EnvironmentFailure, match=r"metrics\.jsonl cannot be written: No space left"),
     ):
         tracker.log(row(1))
@@ -228,7 +244,7 @@ def test_a_line_that_is_taken_in_parts_is_whole(
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
-    with Tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="disabled", console=plain_console()) as tracker:
         tracker.log(row(1))
     assert lines(run_dir / "metrics.jsonl") == [row(1)]
 
@@ -238,7 +254,7 @@ def test_a_line_that_is_taken_in_parts_is_whole(
 
 def test_plain_output_has_no_control_characters_and_a_limited_rate(run_dir: Path) -> None:
     output = plain_console()
-    with Tracker(run_dir, {}, 500, wandb="disabled", console=output) as tracker:
+    with open_tracker(run_dir, {}, 500, wandb="disabled", console=output) as tracker:
         for iteration in range(1, 501):
             tracker.log(row(iteration))
         tracker.print("checkpoint [1] written")
@@ -257,7 +273,7 @@ def test_plain_lines_come_once_a_second(run_dir: Path, monkeypatch: pytest.Monke
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     output = plain_console()
-    with Tracker(run_dir, {}, 100, wandb="disabled", console=output) as tracker:
+    with open_tracker(run_dir, {}, 100, wandb="disabled", console=output) as tracker:
         for iteration in range(1, 8):
             clock[0] += 0.4
             tracker.log(row(iteration))
@@ -270,7 +286,7 @@ def test_the_first_and_last_return_are_shown_for_any_algorithm(run_dir: Path) ->
     output = plain_console()
     metrics = {"iteration": 1, "env_steps": 10}
     metrics |= {f"return/episode_{k}": float(k) for k in range(1, 13)}
-    with Tracker(run_dir, {}, 1, wandb="disabled", console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="disabled", console=output) as tracker:
         tracker.log(metrics)
     assert "return/episode_1 1.00  return/episode_12 12.00" in shown(output)
     assert "episode_2 " not in shown(output)
@@ -278,7 +294,7 @@ def test_the_first_and_last_return_are_shown_for_any_algorithm(run_dir: Path) ->
 
 def test_a_terminal_gets_a_live_display_with_notes_above_it(run_dir: Path) -> None:
     output = terminal()
-    with Tracker(run_dir, {}, 2, wandb="disabled", name="cheetah", console=output) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="disabled", name="cheetah", console=output) as tracker:
         tracker.log(row(1))
         tracker.print("a note [bold]as is[/bold]")
         tracker.log(row(2))
@@ -295,7 +311,7 @@ def test_a_terminal_gets_a_live_display_with_notes_above_it(run_dir: Path) -> No
 
 def test_the_live_display_ends_with_an_exception(run_dir: Path) -> None:
     output = terminal()
-    tracker = Tracker(run_dir, {}, 2, wandb="disabled", console=output)
+    tracker = open_tracker(run_dir, {}, 2, wandb="disabled", console=output)
     tracker.log(row(1))
     with pytest.raises(ValueError, match="iteration"), tracker:
         tracker.log({})
@@ -305,7 +321,9 @@ def test_the_live_display_ends_with_an_exception(run_dir: Path) -> None:
 def test_a_pipe_is_no_terminal_even_where_colors_are_forced(run_dir: Path) -> None:
     program = (
         "from metarl.tracking import Tracker; import pathlib, sys\n"
-        "with Tracker(pathlib.Path(sys.argv[1]), {}, 1, wandb='disabled') as tracker:\n"
+        "from metarl.config.fields import TrackingConfig\n"
+        "options = TrackingConfig(wandb='disabled')\n"
+        "with Tracker(pathlib.Path(sys.argv[1]), {}, 1, options) as tracker:\n"
         "    tracker.log({'iteration': 1, 'env_steps': 5, 'return/pre': 1.0})\n"
         "print('wandb' in sys.modules)\n"
     )
@@ -328,7 +346,7 @@ def test_a_closed_pipe_does_not_stop_a_run(run_dir: Path) -> None:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     output = Console(file=Closed(), force_terminal=False)
-    with Tracker(run_dir, {}, 2, wandb="disabled", console=output) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="disabled", console=output) as tracker:
         tracker.log(row(1))
         tracker.log(row(2))
     assert len(lines(run_dir / "metrics.jsonl")) == 2
@@ -347,18 +365,20 @@ def test_an_offline_run_read_back_holds_what_was_logged(
     (run_dir / "checkpoint" / "parameters.pt").write_bytes(b"weights")
     config = {"seed": 7, "algorithm": {"name": "maml", "inner_lr": (0.5, 0.25)}}
     output = plain_console()
-    with Tracker(
-        run_dir, config, 2, wandb="offline", project="p", tags=["t"], console=output
+    with open_tracker(
+        run_dir, config, 2, wandb="offline", project="p", tags=("t",), console=output
     ) as tracker:
         tracker.log(row(1, loss=float("nan")))
         tracker.log_validation(
             {"iteration": 1, "env_steps": 1000, "return/post": -3.5, "returns": [[-4.0]]},
-            figures={"adaptation": run_dir / "curve.png"},
-            tables={"returns": (("task", "pre", "post"), [[0, -40.0, -3.5], [1, -39.0, -4.0]])},
+            Media(
+                {"adaptation": run_dir / "curve.png"},
+                {"returns": (("task", "pre", "post"), [[0, -40.0, -3.5], [1, -39.0, -4.0]])},
+            ),
         )
         tracker.log(row(2))
         tracker.log_checkpoint(run_dir / "checkpoint", 2)
-        tracker.log_evaluation("held_out", {"delta": 30.5, "verdict": "helps"})
+        tracker.log_evaluation("held_out", {"delta": 30.5, "verdict": "helps"}, Media())
         wandb_id = tracker.wandb_id
 
     assert warnings(output) == []
@@ -411,7 +431,7 @@ def test_auto_without_a_key_is_offline_without_a_question(
 
     monkeypatch.setattr(sys, "stdin", Asked())
     output = plain_console()
-    with Tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
         tracker.log(row(1))
     assert warnings(output) == []
     assert len(wandb_files(run_dir)) == 1
@@ -421,7 +441,7 @@ def test_auto_without_a_key_is_offline_without_a_question(
 def test_a_resumed_offline_run_is_a_new_segment_of_the_same_group(run_dir: Path) -> None:
     ids = []
     for resume in (False, True):
-        with Tracker(
+        with open_tracker(
             run_dir, {}, 2, wandb="offline", resume=resume, console=plain_console()
         ) as tracker:
             tracker.log(row(1 + resume))
@@ -442,7 +462,7 @@ def test_a_resumed_offline_run_is_a_new_segment_of_the_same_group(run_dir: Path)
 
 def test_online_without_a_key_goes_offline_with_one_warning(run_dir: Path) -> None:
     output = plain_console()
-    with Tracker(run_dir, {}, 1, wandb="online", console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="online", console=output) as tracker:
         tracker.log(row(1))
     (warning,) = warnings(output)
     assert "no API key" in warning
@@ -455,7 +475,7 @@ def test_a_key_and_no_network_goes_offline_with_one_warning(
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     output = plain_console()
     start = time.monotonic()
-    with Tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
         tracker.log(row(1))
     assert time.monotonic() - start < 10
     (warning,) = warnings(output)
@@ -472,7 +492,7 @@ def test_a_server_that_never_answers_is_waited_for_with_a_limit(
     monkeypatch.setattr(wandb_run, "INIT_TIMEOUT_S", 2.0)
     output = plain_console()
     start = time.monotonic()
-    with Tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, wandb="auto", console=output) as tracker:
         tracker.log(row(1))
     assert time.monotonic() - start < 15
     assert len(warnings(output)) == 1
@@ -521,7 +541,7 @@ def online(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
 
 def test_a_resumed_online_run_keeps_its_id(run_dir: Path, online: list[FakeRun]) -> None:
     for resume, mode in ((False, "auto"), (True, "offline"), (True, "online"), (False, "auto")):
-        Tracker(run_dir, {}, 1, wandb=mode, resume=resume, console=plain_console()).finish()  # type: ignore[arg-type]
+        open_tracker(run_dir, {}, 1, wandb=mode, resume=resume, console=plain_console()).finish()  # type: ignore[arg-type]
     first, segment, resumed, new = online
     assert [run.options["mode"] for run in online] == ["online", "offline", "online", "online"]
     assert (resumed.id, resumed.options["resume"]) == (first.id, "allow")
@@ -536,7 +556,7 @@ def test_a_sweep_names_and_numbers_its_runs_itself(
 ) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     monkeypatch.setenv("WANDB_RUN_ID", "given")
-    Tracker(run_dir, {}, 1, console=plain_console()).finish()
+    open_tracker(run_dir, {}, 1, console=plain_console()).finish()
     options = online[0].options
     assert (options["id"], options["name"], options["group"]) == ("given", None, None)
 
@@ -548,7 +568,7 @@ def test_checkpoints_go_up_at_a_bounded_rate_and_the_last_at_the_end(
     monkeypatch.setattr(wandb_run.time, "monotonic", lambda: clock[0])
     checkpoint = run_dir / "parameters.pt"
     checkpoint.write_bytes(b"weights")
-    with Tracker(run_dir, {}, 1, console=plain_console()) as tracker:
+    with open_tracker(run_dir, {}, 1, console=plain_console()) as tracker:
         for iteration in range(1, 26):
             clock[0] += 60.0
             tracker.log_checkpoint(checkpoint, iteration)
@@ -561,7 +581,7 @@ def test_checkpoints_go_up_at_a_bounded_rate_and_the_last_at_the_end(
 def test_wandb_learns_how_the_run_ended(
     run_dir: Path, online: list[FakeRun], error: BaseException | None, code: int
 ) -> None:
-    with contextlib.suppress(BaseException), Tracker(run_dir, {}, 1, console=plain_console()):
+    with contextlib.suppress(BaseException), open_tracker(run_dir, {}, 1, console=plain_console()):
         if error is not None:
             raise error
     assert online[0].exit_code == code
@@ -595,7 +615,7 @@ def test_wandb_mode_decides_where_the_config_leaves_it_open(
 
 def test_a_killed_process_costs_one_warning(run_dir: Path) -> None:
     output = plain_console()
-    with Tracker(run_dir, {}, 20, wandb="offline", console=output) as tracker:
+    with open_tracker(run_dir, {}, 20, wandb="offline", console=output) as tracker:
         tracker.log(row(1))
         os.kill(core_pid(), signal.SIGKILL)
         for iteration in range(2, 21):
@@ -614,7 +634,7 @@ def test_a_stopped_process_is_waited_for_with_a_limit(
 ) -> None:
     monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT_S", {"offline": 1.0})
     output = plain_console()
-    with Tracker(run_dir, {}, 3, wandb="offline", console=output) as tracker:
+    with open_tracker(run_dir, {}, 3, wandb="offline", console=output) as tracker:
         pid = core_pid()
         os.kill(pid, signal.SIGSTOP)
         for iteration in range(1, 4):
@@ -630,7 +650,7 @@ def test_a_stopped_process_is_waited_for_with_a_limit(
 def test_a_file_in_place_of_the_folder_costs_one_warning(run_dir: Path) -> None:
     (run_dir / "wandb").write_text("in the way")
     output = plain_console()
-    with Tracker(run_dir, {}, 2, wandb="offline", console=output) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="offline", console=output) as tracker:
         tracker.log(row(1))
         tracker.log(row(2))
         assert tracker.wandb_id is None
@@ -640,7 +660,7 @@ def test_a_file_in_place_of_the_folder_costs_one_warning(run_dir: Path) -> None:
 
 def test_a_full_folder_costs_one_warning(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = plain_console()
-    with Tracker(run_dir, {}, 3, wandb="offline", console=output) as tracker:
+    with open_tracker(run_dir, {}, 3, wandb="offline", console=output) as tracker:
         tracker.log(row(1))
         write_bytes = Path.write_bytes
 
@@ -659,10 +679,10 @@ def test_a_full_folder_costs_one_warning(run_dir: Path, monkeypatch: pytest.Monk
 
 def test_an_exception_in_wandb_costs_one_warning(run_dir: Path) -> None:
     output = plain_console()
-    with Tracker(run_dir, {}, 2, wandb="offline", console=output) as tracker:
+    with open_tracker(run_dir, {}, 2, wandb="offline", console=output) as tracker:
         record = {"iteration": 1, "env_steps": 1000}
-        tracker.log_validation(record, figures={"missing": run_dir / "missing.png"})
-        tracker.log_validation(record, figures={"missing": run_dir / "missing.png"})
+        tracker.log_validation(record, Media({"missing": run_dir / "missing.png"}))
+        tracker.log_validation(record, Media({"missing": run_dir / "missing.png"}))
         tracker.log(row(1))
     assert len(warnings(output)) == 1
     assert len(lines(run_dir / "metrics.jsonl")) == 1
@@ -675,7 +695,7 @@ def test_a_call_that_hangs_costs_one_wait_and_one_warning(
     monkeypatch.setattr(FakeRun, "log", lambda self, payload: time.sleep(30))
     output = plain_console()
     start = time.monotonic()
-    with Tracker(run_dir, {}, 5, console=output) as tracker:
+    with open_tracker(run_dir, {}, 5, console=output) as tracker:
         for iteration in range(1, 6):
             tracker.log(row(iteration))
     assert time.monotonic() - start < 5
@@ -688,7 +708,7 @@ def test_an_attempt_to_end_the_program_is_an_exception_like_others(
 ) -> None:
     monkeypatch.setattr(FakeRun, "log", lambda self, payload: sys.exit(3))
     output = plain_console()
-    with Tracker(run_dir, {}, 1, console=output) as tracker:
+    with open_tracker(run_dir, {}, 1, console=output) as tracker:
         tracker.log(row(1))
     assert len(warnings(output)) == 1
 

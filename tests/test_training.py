@@ -247,7 +247,7 @@ def test_a_signal_ends_the_iteration_and_the_run_goes_on_later(
     outcome = forks("train", "--config", config, "--run-dir", run, signal=number, **options)
     assert outcome.code == 130
     assert "Traceback" not in outcome.output
-    assert f"go on: python train.py --run-dir '{run}' --resume" in outcome.output
+    assert f"go on: metarl train --run-dir '{run}' --resume" in outcome.output
     iteration = load_checkpoint(run).iteration
     assert 4 <= iteration == len(lines(run)) < 12  # nothing that was finished is lost
     assert f"Stopped at iteration {iteration};" in outcome.output
@@ -332,7 +332,7 @@ def test_ctrl_c_reaches_the_whole_process_group(tmp_path: Path) -> None:
     assert program.returncode == 130, output
     assert "Traceback" not in output
     assert "warning" not in output
-    assert "go on: python train.py" in output
+    assert "go on: metarl train" in output
     assert load_checkpoint(run).iteration == len(lines(run)) >= 3
     with pytest.raises(ProcessLookupError):  # nobody of the group is left
         os.killpg(program.pid, 0)

@@ -53,7 +53,7 @@ def test_an_agent_is_measured_by_the_same_protocol(
     # It does not look at its mode: what it adapts on is the same, so are the returns.
     assert content["other_mode"]["returns"] == content["returns"]
     page = (folder / "evaluation" / "held_out" / "report.md").read_text()
-    assert f"python evaluate.py --config {config} --agent {SCOUT} --split held_out" in page
+    assert f"metarl evaluate --config {config} --agent {SCOUT} --split held_out" in page
     assert "no training seed" in page
     assert "Adaptation helps" in capsys.readouterr().out
 

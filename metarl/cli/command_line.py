@@ -109,6 +109,19 @@ class EvaluateArguments(Section):
         json_schema_extra={"switch": True},
     )
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The fields of an :class:`metarl.evaluation.plan.EvaluationPlan`; None: the run's own."""
+        return {
+            "split": self.split,
+            "task_file": Path(self.tasks) if self.tasks else None,
+            "episodes": self.episodes,
+            "adaptation_steps": self.adaptation_steps,
+            "modes": None if self.mode == "both" else (self.mode,),
+            "seed": self.seed,
+            "forget": self.forget,
+        }
+
 
 # ---------------------------------------------------------------------------------------------
 # train.py

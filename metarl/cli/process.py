@@ -1,4 +1,4 @@
-"""How both programs end: with an exit code and at most one sentence, whatever happens to them.
+"""How the programs end: with an exit code and at most one sentence, whatever happens to them.
 
 Light on imports, so that an interrupt finds it in place before the heavy ones begin.
 """
@@ -52,6 +52,12 @@ def optional_output() -> Iterator[None]:
     except (OSError, SystemExit):  # the latter is what rich makes of a closed pipe
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def say(line: str) -> None:
+    """Print a line that nobody has to read."""
+    with optional_output():
+        print(line)
 
 
 @contextlib.contextmanager

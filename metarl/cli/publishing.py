@@ -6,24 +6,21 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.process import optional_output
-from metarl.config import config_to_dict
+from metarl.cli.process import say
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.report.video import NoPictures, write_video
-from metarl.tracking import copy_evaluation, is_tracked
+from metarl.tracking import Media, copy_evaluation, is_tracked
 
 if TYPE_CHECKING:
-    from metarl.cli.user_agent import UserAgent
     from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult
     from metarl.report.evaluation_report import ReportFiles
     from metarl.tracking import Table, Tracker
-    from metarl.training.runs import TrainedRun
+    from metarl.training.measuring import Subject
 
 
 def publish(
-    run: TrainedRun | UserAgent,
-    run_dir: Path,
+    subject: Subject,
     result: EvaluationResult,
     evaluation: Evaluation,
     files: ReportFiles,
@@ -36,8 +33,7 @@ def publish(
     A video that cannot be made keeps nothing else from being copied.
 
     Args:
-        run: What was evaluated.
-        run_dir: Its folder.
+        subject: What was evaluated.
         result: The result.
         evaluation: The measurements of its headline mode.
         files: The report.
@@ -49,79 +45,54 @@ def publish(
         UserError: the environment cannot be shown.
         EnvironmentFailure: this machine cannot draw it, or the video cannot be written.
     """
+    folder = files.evaluation.parent
     videos: dict[str, Path] = {}
     failure: UserError | EnvironmentFailure | None = None
     if video:
         try:
-            videos = _make_video(run, evaluation, files.evaluation.parent)
+            videos = _make_video(subject, evaluation, folder)
         except (UserError, EnvironmentFailure) as error:
             failure = error
-    split = re.sub(r"\W+", "_", result.split)
-    names = result.measurement_keys
-    record, tables = _numbers(result, names), _tables(result, names)
-    figures = {path.stem: path for path in files.plots}
+    split, steps = re.sub(r"\W+", "_", result.split), subject.env_steps
+    media = Media({path.stem: path for path in files.plots}, _tables(result), videos)
     if tracker is not None:
-        steps = run.env_steps
-        tracker.log_evaluation(split, record, figures, tables, videos, env_steps=steps)
-    elif is_tracked(run_dir):
-        options = run.config.tracking
+        tracker.log_evaluation(split, _numbers(result), media, steps)
+    elif is_tracked(subject.folder):
         copy_evaluation(
-            run_dir,
-            files.evaluation.parent,
-            config_to_dict(run.config),
-            split,
-            record,
-            env_steps=run.env_steps,
-            mode=options.wandb,
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
-            tags=options.tags,
-            name=run.config.name,
-            say=_say,
-            figures=figures,
-            tables=tables,
-            videos=videos,
+            subject.config, folder, split, _numbers(result), media, env_steps=steps, say=say
         )
     if failure is not None:
         raise failure
 
 
-def _make_video(
-    run: TrainedRun | UserAgent, evaluation: Evaluation, folder: Path
-) -> dict[str, Path]:
+def _make_video(subject: Subject, evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     """The video's files by the name that W&B gives them; the smaller one is enough there."""
     from metarl.envs.rendering import (
         RendererMissing,  # loads MuJoCo, which no other evaluation needs
     )
 
-    env = run.worker.env(len(evaluation.tasks) * evaluation.episodes)
+    env = subject.worker.env(len(evaluation.tasks) * evaluation.episodes)
     try:
         gif, mp4 = write_video(evaluation, env, folder)
     except NoPictures as error:
         raise UserError(f"The evaluation is complete, but {error}") from error
     except RendererMissing as error:
         raise EnvironmentFailure(f"The evaluation is complete, but {error}") from error
-    _say(f"Video: {gif} and {mp4.name}")
+    say(f"Video: {gif} and {mp4.name}")
     return {mp4.stem: mp4}
 
 
-def _say(text: str) -> None:
-    with optional_output():
-        print(text)
-
-
-def _numbers(result: EvaluationResult, names: list[str]) -> dict[str, float]:
-    means = zip(names, result.headline.mean, strict=True)
+def _numbers(result: EvaluationResult) -> dict[str, float]:
+    means = zip(result.measurement_keys, result.headline.mean, strict=True)
     numbers = {f"return/{name}": mean for name, mean in means}
     if result.headline.adaptation_helps is not None:
         numbers["delta"] = result.headline.adaptation_helps.delta
     return numbers
 
 
-def _tables(result: EvaluationResult, names: list[str]) -> dict[str, Table]:
+def _tables(result: EvaluationResult) -> dict[str, Table]:
     """The report's tables: by step, by task, and the references."""
-    mode = result.headline
+    mode, names = result.headline, result.measurement_keys
     columns = ["measurement", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
     columns += ["iqm", "iqm_ci95_low", "iqm_ci95_high"]
     summary: list[list[Any]] = [

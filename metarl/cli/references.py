@@ -30,7 +30,7 @@ def make(argv: Sequence[str]) -> int:
     arguments, config, again = parse(argv)
     # Imported here, so that --help and wrong input answer at once.
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
-    from metarl.training.runs import make_worker
+    from metarl.training.build import make_worker
 
     worker = make_worker(config)
     try:
@@ -105,9 +105,9 @@ def _adapt(
     from metarl.cli.progress import ProgressBar
     from metarl.config import config_to_dict
     from metarl.errors import EnvironmentFailure, UserError
+    from metarl.evaluation.plan import EvaluationPlan
     from metarl.references import per_task_results, storage
     from metarl.references.measurement import find_multitask
-    from metarl.training.runs import tasks_of
 
     definition = storage.definition_of(config_to_dict(config)["env"])
     folder = Path(arguments.folder)
@@ -124,7 +124,7 @@ def _adapt(
     multitask = find_multitask(definition, folders) if kind == "fine_tuned" else None
     if kind == "fine_tuned" and multitask is None:
         raise UserError("fine_tuned needs the multitask policy: give --kind multitask,fine_tuned.")
-    tasks, _ = tasks_of(worker, split)
+    tasks, _ = EvaluationPlan.asked(defaults, split=split).tasks(worker.task_distribution)
     made_with = per_task_results.identity(kind, definition, experience, tasks, multitask)
     if per_task_results.read(made_with, folders) is not None and not again:
         print(f"There are results of {kind} already; --again makes them anew.")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from rich.console import Console
 
+from metarl.config.fields import TrackingConfig
 from metarl.storage.json_lines import JsonLines, plain
 from metarl.tracking.console import open_display
-from metarl.tracking.wandb_run import Table, WandbRun
+from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun
 
 AXES = ("iteration", "env_steps")
 
@@ -27,11 +28,7 @@ class Tracker:
         run_dir: The run folder, which exists.
         config: The whole resolved config, shown by W&B beside the metrics.
         total_iterations: The meta-iteration at which the run ends.
-        wandb: auto (online if a key is configured, else offline), online, offline or disabled.
-        project: The W&B project.
-        entity: The W&B user or team; None for the key's default.
-        group: The W&B group; None for the run's name.
-        tags: W&B tags.
+        tracking: The W&B mode, project and so on.
         name: The run's name; None for the run folder's.
         resume: Whether the run folder holds the beginning of this run.
         console: Where to show progress; None for standard output.
@@ -45,12 +42,8 @@ class Tracker:
         run_dir: Path,
         config: Mapping[str, Any],
         total_iterations: int,
+        tracking: TrackingConfig,
         *,
-        wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
-        project: str = "metarl",
-        entity: str | None = None,
-        group: str | None = None,
-        tags: Sequence[str] = (),
         name: str | None = None,
         resume: bool = False,
         console: Console | None = None,
@@ -63,16 +56,7 @@ class Tracker:
         self._env_steps = 0
         self._finished = False
         self._wandb = WandbRun(
-            run_dir,
-            plain(config),
-            mode=wandb,
-            project=project,
-            entity=entity,
-            group=group,
-            tags=tags,
-            name=name,
-            resume=resume,
-            warn=self.warn,
+            run_dir, plain(config), tracking, name=name, resume=resume, warn=self.warn
         )
         if self._wandb.url:
             self.print(f"W&B: {self._wandb.url}")
@@ -99,45 +83,31 @@ class Tracker:
         self._display.update(row)
         self._wandb.log(row["env_steps"], _numbers(row))
 
-    def log_validation(
-        self,
-        record: Mapping[str, Any],
-        figures: Mapping[str, Path] | None = None,
-        tables: Mapping[str, Table] | None = None,
-    ) -> None:
+    def log_validation(self, record: Mapping[str, Any], media: Media = NO_MEDIA) -> None:
         """Record a periodic validation: a line of `validation.jsonl`, and W&B with its media.
 
         Args:
             record: What goes on the line, with `iteration` and `env_steps`. W&B gets its numbers,
-                `return/post` as `validation/return_post`.
-            figures: Image files by name.
-            tables: (columns, rows) by name, such as the returns per task.
+                `return/step_1` as `validation/return_step_1`.
+            media: Such as a table of the returns per task.
         """
         row = _row(record)
         self._validation.write(row)
-        log_under(self._wandb, "validation", row["env_steps"], row, figures, tables)
+        log_under(self._wandb, "validation", row["env_steps"], row, media)
 
     def log_evaluation(
-        self,
-        split: str,
-        record: Mapping[str, Any],
-        figures: Mapping[str, Path] | None = None,
-        tables: Mapping[str, Table] | None = None,
-        videos: Mapping[str, Path] | None = None,
-        env_steps: int | None = None,
+        self, split: str, record: Mapping[str, Any], media: Media, env_steps: int | None = None
     ) -> None:
         """Copy an evaluation to W&B, under `evaluation/<split>/`; its files are the report's own.
 
         Args:
             split: The set of tasks, such as held_out.
             record: Anything; W&B gets its numbers.
-            figures: Image files by name.
-            tables: (columns, rows) by name.
-            videos: GIF or MP4 files by name.
+            media: Its plots, tables and videos.
             env_steps: Of the checkpoint; None for those of the last iteration logged.
         """
         steps = self._env_steps if env_steps is None else env_steps
-        log_under(self._wandb, f"evaluation/{split}", steps, plain(record), figures, tables, videos)
+        log_under(self._wandb, f"evaluation/{split}", steps, plain(record), media)
 
     def log_checkpoint(self, path: Path, iteration: int) -> None:
         """Offer a checkpoint (a folder or a file) to W&B as an artifact.
@@ -178,23 +148,12 @@ class Tracker:
 
 
 def log_under(
-    wandb: WandbRun,
-    prefix: str,
-    env_steps: int,
-    row: Mapping[str, Any],
-    figures: Mapping[str, Path] | None = None,
-    tables: Mapping[str, Table] | None = None,
-    videos: Mapping[str, Path] | None = None,
+    wandb: WandbRun, prefix: str, env_steps: int, row: Mapping[str, Any], media: Media
 ) -> None:
     """Log the numbers of a row and its media, all with their names under one prefix."""
     values = {key.replace("/", "_"): value for key, value in _numbers(row).items()}
-    wandb.log(
-        env_steps,
-        {f"{prefix}/{key}": value for key, value in values.items() if key not in AXES},
-        {f"{prefix}/{key}": path for key, path in (figures or {}).items()},
-        {f"{prefix}/{key}": table for key, table in (tables or {}).items()},
-        {f"{prefix}/{key}": path for key, path in (videos or {}).items()},
-    )
+    values = {f"{prefix}/{key}": value for key, value in values.items() if key not in AXES}
+    wandb.log(env_steps, values, media.under(prefix))
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from metarl.config.fields import TrackingConfig
 from metarl.errors import EnvironmentFailure
 from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (
@@ -30,6 +31,22 @@ from metarl.tracking.connection import (
 
 Mode = Literal["online", "offline", "disabled"]
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names, rows
+
+
+class Media(NamedTuple):
+    """What is shown beside numbers, by name: image files, tables, and GIF or MP4 files."""
+
+    figures: Mapping[str, Path] = {}
+    tables: Mapping[str, Table] = {}
+    videos: Mapping[str, Path] = {}
+
+    def under(self, prefix: str) -> Media:
+        """The same with a prefix before every name."""
+        kinds: Any = ({f"{prefix}/{name}": x for name, x in kind.items()} for kind in self)
+        return Media(*kinds)
+
+
+NO_MEDIA = Media()
 
 STATE_FILE = "wandb.json"
 
@@ -58,12 +75,8 @@ class WandbRun:
         self,
         run_dir: Path,
         config: Mapping[str, Any],
+        tracking: TrackingConfig,
         *,
-        mode: Literal["auto", "online", "offline", "disabled"],
-        project: str,
-        entity: str | None,
-        group: str | None,
-        tags: Sequence[str],
         name: str,
         resume: bool,
         warn: Callable[[str], None],
@@ -81,7 +94,7 @@ class WandbRun:
         self._env_steps = 0
         self._checkpoint: tuple[Path, int] | None = None
         self._uploaded_at = float("-inf")
-        wanted = requested_mode(mode)
+        wanted = requested_mode(tracking.wandb)
         if wanted == "disabled":
             return
 
@@ -89,12 +102,12 @@ class WandbRun:
         in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
         # A sweep names, numbers and groups its runs itself. Elsewhere the group is what holds the
         # segments of an offline run together, so there is always one.
-        group = group or state.get("group") or (None if in_sweep else name)
+        group = tracking.group or state.get("group") or (None if in_sweep else name)
         options = {
-            "project": project,
-            "entity": entity,
+            "project": tracking.project,
+            "entity": tracking.entity,
             "group": group,
-            "tags": list(tags),
+            "tags": list(tracking.tags),
             "name": None if in_sweep else name,
             "config": dict(config),
         }
@@ -117,14 +130,7 @@ class WandbRun:
         """Whether what is logged still reaches W&B."""
         return self._run is not None
 
-    def log(
-        self,
-        env_steps: int,
-        values: Mapping[str, Any],
-        figures: Mapping[str, Path] | None = None,
-        tables: Mapping[str, Table] | None = None,
-        videos: Mapping[str, Path] | None = None,
-    ) -> None:
+    def log(self, env_steps: int, values: Mapping[str, Any], media: Media = NO_MEDIA) -> None:
         """Log numbers, images, tables and videos at a place of the env-step axis."""
         if self._run is None:
             return
@@ -135,11 +141,11 @@ class WandbRun:
 
             _check_folder(self._root)
             payload = dict(values)
-            for key, path in (figures or {}).items():
+            for key, path in media.figures.items():
                 payload[key] = wandb.Image(str(path))
-            for key, (columns, rows) in (tables or {}).items():
+            for key, (columns, rows) in media.tables.items():
                 payload[key] = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            for key, path in (videos or {}).items():
+            for key, path in media.videos.items():
                 payload[key] = wandb.Video(str(path))
             payload["env_steps"] = env_steps
             self._run.log(payload)

@@ -12,20 +12,16 @@ import torch
 from metarl import envs
 from metarl.config import config_to_dict, fingerprint
 from metarl.errors import EnvironmentFailure
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import sync_file
 from metarl.storage.run_folder import truncate_metrics
-from metarl.tracking import Tracker
-from metarl.training.runs import (
-    HEADLINE_MODE,
-    TrainedRun,
-    make_algorithm,
-    make_worker,
-    restore,
-    tasks_of,
-)
+from metarl.tracking import Media, Tracker
+from metarl.training.build import make_algorithm, make_worker, restore
+from metarl.training.measuring import HEADLINE_MODE
+from metarl.training.runs import TrainedRun
 
 if TYPE_CHECKING:
     from metarl.config import Config
@@ -43,8 +39,7 @@ class Trainer:
     """Meta-trains: collect, update, log, checkpoint, validate, until the budget is spent.
 
     Args:
-        config: Resolved.
-        run_dir: The prepared run folder.
+        config: Resolved; its run folder is prepared.
         resume: Go on from the newest checkpoint in it.
 
     Raises:
@@ -52,9 +47,9 @@ class Trainer:
             checkpoint to resume.
     """
 
-    def __init__(self, config: Config, run_dir: Path, resume: bool) -> None:
+    def __init__(self, config: Config, resume: bool) -> None:
         self.config = config
-        self.run_dir = run_dir
+        self.run_dir = run_dir = config.run_folder
         self.iteration = 0
         self.env_steps = 0
         self._seconds_before = 0.0  # of the run's earlier segments
@@ -63,7 +58,8 @@ class Trainer:
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
         if config.evaluation.at_end:
-            tasks_of(self.worker, config.evaluation.split)  # better refused now than at the end
+            at_end = EvaluationPlan.asked(config.evaluation)
+            at_end.tasks(self.worker.task_distribution)  # better refused now than at the end
         if resume and _has_begun(run_dir):
             self._restore()
         truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
@@ -73,6 +69,11 @@ class Trainer:
     def finished(self) -> bool:
         """Whether the budget is spent and all that belongs to it is recorded."""
         return self._budget_spent() and not self._validation_due()
+
+    @property
+    def run_so_far(self) -> TrainedRun:
+        """The run at the iteration that is reached."""
+        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
 
     def run(self, tracker: Tracker, stop: Sequence[int] = ()) -> TrainedRun:
         """Train to the end of the budget.
@@ -100,7 +101,7 @@ class Trainer:
         if stop:
             self._checkpoint(tracker)
             raise Interrupted
-        return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
+        return self.run_so_far
 
     def close(self) -> None:
         """End the environments."""
@@ -148,7 +149,8 @@ class Trainer:
         options = self.config.validation
         key = Key(self.config.seed, self.iteration, evaluation=True)
         mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
-        tasks, split = tasks_of(self.worker, "validation")
+        plan = EvaluationPlan("validation", options.episodes, options.adaptation_steps)
+        tasks, split = plan.tasks(self.worker.task_distribution)
         try:
             measured = evaluate(
                 self.algorithm.agent(mode, key),
@@ -169,7 +171,7 @@ class Trainer:
         columns = [*measured.task_columns, *names]
         rows = [[*task, *by_step] for task, by_step in zip(tasks, returns.T, strict=True)]
         rows = [[float(x) for x in row] for row in rows]
-        tracker.log_validation(record, tables={"returns": (columns, rows)})
+        tracker.log_validation(record, Media(tables={"returns": (columns, rows)}))
         self._validated = self.iteration
 
     def _validation_due(self) -> bool:
@@ -221,18 +223,13 @@ def _has_begun(run_dir: Path) -> bool:
     return lines or any((run_dir / "checkpoints").glob("[0-9]*"))
 
 
-def make_tracker(config: Config, run_dir: Path, resume: bool) -> Tracker:
+def make_tracker(config: Config, resume: bool) -> Tracker:
     """The tracker of a run."""
-    options = config.tracking
     return Tracker(
-        run_dir,
+        config.run_folder,
         config_to_dict(config),
         config.iterations,
-        wandb=options.wandb,
-        project=options.project,
-        entity=options.entity,
-        group=options.group,
-        tags=options.tags,
+        config.tracking,
         name=config.name,
         resume=resume,
     )

@@ -11,7 +11,9 @@ import pytest
 import evaluate
 import train
 from metarl.cli.references import main
-from metarl.training.runs import load_run, measure
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.training.measuring import measure
+from metarl.training.runs import load_run
 from tests.programs import start, write_config
 
 
@@ -112,11 +114,7 @@ def test_a_damaged_reference_is_named_by_the_evaluation(config: Path, tmp_path: 
     with pytest.raises(UserError, match=r"oracle is damaged or tampered with: weights\.pt"):
         measure(
             run,
-            split="held_out",
-            episodes=1,
-            adaptation_steps=1,
-            modes=("stochastic",),
-            seed=0,
+            EvaluationPlan("held_out", 1, 1, modes=("stochastic",)),
             references=tmp_path / "references",
         )
     run.worker.close()

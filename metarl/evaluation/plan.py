@@ -1,0 +1,91 @@
+"""What an evaluation measures: which tasks, how long, in which modes, from which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metarl.errors import UserError
+from metarl.evaluation.protocol import Split, split_tasks
+from metarl.evaluation.task_sets import folder_of, read_tasks, split_of
+
+if TYPE_CHECKING:
+    from metarl.envs.tasks import TaskDistribution
+    from metarl.types import ActionMode
+
+BOTH_MODES: tuple[ActionMode, ...] = ("stochastic", "deterministic")
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """One evaluation, as asked for; with the same plan an agent is measured to the same numbers.
+
+    Attributes:
+        split: The set of tasks.
+        episodes: B, of each task before and after every adaptation step.
+        adaptation_steps: K.
+        modes: Which action modes to measure; of both, the headline is chosen as in the papers.
+        seed: Of the resets and of the agent's own randomness.
+        task_file: A user's own tasks, in place of the split.
+        forget: Let the agent begin anew where it would adapt: an ablation.
+    """
+
+    split: Split
+    episodes: int
+    adaptation_steps: int
+    modes: tuple[ActionMode, ...] = BOTH_MODES
+    seed: int = 0
+    task_file: Path | None = None
+    forget: bool = False
+
+    @classmethod
+    def asked(cls, defaults: Any, **asked: Any) -> EvaluationPlan:
+        """The evaluation that a config describes, with what is asked for in place of its own.
+
+        Args:
+            defaults: The section ``evaluation`` of a config.
+            **asked: Fields of the plan; None stands for the config's own.
+        """
+        own = {name: getattr(defaults, name) for name in ("split", "episodes", "adaptation_steps")}
+        return cls(**own | {name: value for name, value in asked.items() if value is not None})
+
+    @property
+    def tasks_name(self) -> str:
+        """What the set of tasks is called where stored references of it are looked for."""
+        return self.split if self.task_file is None else split_of(self.task_file)
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds its results."""
+        name = self.split if self.task_file is None else folder_of(self.task_file)
+        return f"{name}_forget" if self.forget else name
+
+    def tasks(self, distribution: TaskDistribution) -> tuple[np.ndarray, str]:
+        """The tasks [n, d], and the name under which results may call them.
+
+        Raises:
+            UserError: the distribution has no such split, or the file is wrong.
+        """
+        if self.task_file is not None:
+            return read_tasks(self.task_file, distribution), split_of(self.task_file)
+        try:
+            return split_tasks(distribution, self.split)
+        except ValueError as error:
+            raise UserError(f"evaluation.split: {error}") from error
+
+    def words(self, without: Collection[str] = ()) -> list[str]:
+        """The words of a command line that ask for it again, some fields left out."""
+        tasks = ["--tasks", str(self.task_file)] if self.task_file else ["--split", self.split]
+        words = {
+            "split": tasks,
+            "episodes": ["--episodes", str(self.episodes)],
+            "adaptation_steps": ["--adaptation-steps", str(self.adaptation_steps)],
+            "modes": ["--mode", self.modes[0] if len(self.modes) == 1 else "both"],
+            "seed": ["--seed", str(self.seed)],
+            "forget": ["--forget", "true"] if self.forget else [],
+        }
+        return [word for name, part in words.items() if name not in without for word in part]

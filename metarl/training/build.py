@@ -1,0 +1,71 @@
+"""From a config to its parts: the environments and the algorithm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl import envs
+from metarl.algorithms import algorithm_class
+from metarl.config import env_parameters, resolve_device
+from metarl.errors import UserError
+from metarl.experience.rollout import RolloutWorker
+from metarl.types import Algorithm
+
+if TYPE_CHECKING:
+    from metarl.config import Config
+
+
+def make_worker(config: Config) -> RolloutWorker:
+    """The rollout worker of a config's environment.
+
+    Raises:
+        UserError: the environment refuses its parameters.
+    """
+
+    def make_env(num_lanes: int) -> envs.TaskVectorEnv:
+        try:
+            return envs.make(
+                config.env.name,
+                num_lanes,
+                num_threads=config.rollout.physics_threads,
+                num_workers=config.rollout.workers,
+                tasks=config.env.tasks,
+                **env_parameters(config),
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"env: {' '.join(str(error).split())}") from error
+
+    return RolloutWorker(make_env)
+
+
+def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
+    """The untrained algorithm of a config, on its device.
+
+    Raises:
+        UserError: it cannot serve the environment's spaces.
+    """
+    env = worker.env(1)
+    cls = algorithm_class(config.algorithm.name)
+    try:
+        return cls(
+            config.algorithm,
+            env.single_observation_space,
+            env.single_action_space,
+            config.seed,
+            resolve_device(config.device),
+        )
+    except ValueError as error:
+        raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
+
+
+def restore(algorithm: Algorithm, state: dict[str, Any], run_dir: Path) -> None:
+    """Load an algorithm's saved state.
+
+    Raises:
+        UserError: it is not a state of this algorithm.
+    """
+    try:
+        algorithm.load_state_dict(state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"The checkpoint in {run_dir} does not fit its config: {error}.") from error

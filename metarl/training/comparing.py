@@ -1,0 +1,253 @@
+"""Several run folders into one comparison: which belong together, whether they can be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from metarl.config import Config, config_to_dict, load_config
+from metarl.config.fields import DeviceName
+from metarl.errors import EnvironmentFailure, UserError
+from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.report.comparison_report import write_comparison
+from metarl.report.evaluation_report import ReportFiles
+from metarl.tracking import metadata
+from metarl.training.measuring import measure, training_lines
+from metarl.training.runs import TrainedRun, load_run
+
+# What may differ between the seeds of one experiment: it changes neither what was learned nor what
+# is measured. (The number of torch threads changes the last digits of sums, as another seed would.)
+_NO_MATTER = (
+    *("seed", "name", "run_dir", "device", "rollout.", "checkpoint.", "tracking.", "validation."),
+    *("evaluation.split", "evaluation.at_end", "env.preset"),
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run to compare, before anything of it is loaded but its config.
+
+    Attributes:
+        path: Its folder.
+        config: Its config.
+        plan: How it is to be measured.
+    """
+
+    path: Path
+    config: Config
+    plan: EvaluationPlan
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was trained on and how it is measured, flat, without its seed."""
+        flat = _flatten(config_to_dict(self.config))
+        return {key: value for key, value in flat.items() if not key.startswith(_NO_MATTER)}
+
+
+Groups = Mapping[str, Sequence[RunFolder]]
+"""Label -> the runs that differ in nothing but the seed."""
+
+
+def open_groups(paths: Iterable[Path | str], **asked: Any) -> dict[str, list[RunFolder]]:
+    """The runs in these folders, grouped.
+
+    Args:
+        paths: Run folders, at least two.
+        **asked: Fields of :class:`EvaluationPlan` in place of each run's own, see its ``asked``.
+
+    Raises:
+        UserError: a config is wrong, or the runs cannot be compared.
+    """
+    folders = []
+    for path in map(Path, paths):
+        config = load_config(path / "config.yaml", [])
+        folders.append(RunFolder(path, config, EvaluationPlan.asked(config.evaluation, **asked)))
+    check_comparable(folders)
+    return group_runs(folders)
+
+
+def measure_groups(
+    groups: Groups,
+    checkpoint: int | Literal["latest"] = "latest",
+    device: DeviceName = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Measure every run, and compare the groups.
+
+    Every run is measured anew, and nothing is written to its folder: an earlier evaluation may be
+    of another version of the code, of the environment or of the references, which its file does
+    not tell.
+
+    Args:
+        groups: From :func:`open_groups`.
+        checkpoint: Of every run.
+        device: Of the adaptation.
+        say: Takes a line of progress.
+
+    Raises:
+        UserError: a run cannot be loaded, or they cannot be compared.
+        EnvironmentFailure: an agent or an environment diverged.
+    """
+    folders = [folder for group in groups.values() for folder in group]
+    measured: dict[Path, MeasuredRun] = {}
+    with ExitStack() as stack:
+        runs = []
+        for folder in folders:  # all before the first is measured: a mistake costs no waiting
+            run = load_run(folder.path, checkpoint, device)
+            stack.callback(run.worker.close)
+            folder.plan.tasks(run.worker.task_distribution)
+            runs.append(run)
+        for index, (folder, run) in enumerate(zip(folders, runs, strict=True), 1):
+            say(f"Evaluating {folder.path} ({index} of {len(runs)})")
+            result, _ = measure(run, folder.plan)
+            measured[folder.path] = MeasuredRun(str(folder.path), _env_steps(run), result)
+            run.worker.close()
+    try:
+        return compare(
+            {label: [measured[f.path] for f in group] for label, group in groups.items()}
+        )
+    except ValueError as error:
+        raise UserError(f"These runs cannot be compared: {error}") from error
+
+
+def report_comparison(
+    output: Path, comparison: Comparison, groups: Groups, command: str
+) -> ReportFiles:
+    """Write a comparison's report.
+
+    Args:
+        output: Where to write.
+        comparison: From :func:`measure_groups`.
+        groups: Whose training curves and commands the report shows.
+        command: What makes it again.
+
+    Raises:
+        UserError: a training curve cannot be read.
+        EnvironmentFailure: the output folder cannot be written.
+    """
+    commands = []
+    for folder in (folder for group in groups.values() for folder in group):
+        try:
+            meta = json.loads((folder.path / "meta.json").read_bytes())
+            commands.append(str(meta["command"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # a record for people: the comparison does not depend on it
+    try:
+        return write_comparison(
+            output,
+            comparison,
+            command=command,
+            training_commands=list(dict.fromkeys(commands)),
+            versions=metadata("cpu", 0, 0)["versions"],
+            training={
+                label: [training_lines(folder.path) for folder in group]
+                for label, group in groups.items()
+            },
+        )
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The report cannot be written to {output}: {error.strerror or error}."
+        ) from error
+
+
+def check_comparable(folders: Sequence[RunFolder]) -> None:
+    """Refuse runs of different environments, or to be measured on different sets of tasks.
+
+    Raises:
+        UserError: names the first field that differs, both values and both runs.
+    """
+    first, *others = folders
+    for other in others:
+        a, b = (
+            {key: value for key, value in folder.settings.items() if key.startswith("env.")}
+            for folder in (first, other)
+        )
+        for key in sorted(a.keys() | b.keys(), key=lambda key: key != "env.name"):
+            if a.get(key) != b.get(key):
+                raise UserError(
+                    f"These runs cannot be compared, since their environments differ: {key} is "
+                    f"{a.get(key)!r} in {first.path} and {b.get(key)!r} in {other.path}."
+                )
+        if other.plan.folder != first.plan.folder:
+            raise UserError(
+                f"evaluation.split is {first.plan.split} in {first.path} and "
+                f"{other.plan.split} in {other.path}; choose one with --split."
+            )
+
+
+def group_runs(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Runs whose configs differ in nothing but the seed, under a label that tells them apart.
+
+    A group is called by its runs' name; where two groups share one, by what differs besides.
+
+    Raises:
+        UserError: two runs have one config and one seed.
+    """
+    groups: list[list[RunFolder]] = []
+    for folder in folders:
+        for group in groups:
+            if group[0].settings == folder.settings:
+                group.append(folder)
+                break
+        else:
+            groups.append([folder])
+    for group in groups:
+        seen: dict[int, RunFolder] = {}
+        for folder in group:
+            twin = seen.setdefault(folder.config.seed, folder)
+            if twin is not folder:
+                raise UserError(
+                    f"{twin.path} and {folder.path} have the same config and the same seed "
+                    f"{folder.config.seed}: leave one of them out."
+                )
+    names = [group[0].config.name for group in groups]
+    labels: dict[str, list[RunFolder]] = {}
+    for name, group in zip(names, groups, strict=True):
+        others = [g[0] for g, n in zip(groups, names, strict=True) if n == name and g is not group]
+        label = _distinct(name, group[0], others) if others else name
+        while label in labels:
+            label += "'"
+        labels[label] = group
+    return labels
+
+
+def default_output(paths: Iterable[Path], split_folder: str) -> Path:
+    """Beside the runs: `comparison/<split>` in the folder that holds them all."""
+    parents = [path.resolve().parent for path in paths]
+    common = Path(os.path.commonpath(parents))
+    here = Path.cwd()
+    common = common.relative_to(here) if common.is_relative_to(here) else common
+    return common / "comparison" / split_folder
+
+
+def _env_steps(run: TrainedRun) -> int | None:
+    """Env steps of training at the checkpoint, if the run's metrics tell."""
+    lines = training_lines(run.folder)
+    at = [line["env_steps"] for line in lines if line.get("iteration") == run.iteration]
+    return int(at[-1]) if at else None
+
+
+def _distinct(name: str, folder: RunFolder, others: Sequence[RunFolder]) -> str:
+    """The name with up to two settings in which this run differs from those of the same name."""
+    mine = folder.settings
+    differing = [
+        key for key in mine if any(other.settings.get(key) != mine[key] for other in others)
+    ]
+    shown = [f"{key.removeprefix('algorithm.')} {mine[key]}" for key in differing[:2]]
+    return f"{name} ({', '.join(shown)})"
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        if isinstance(child, dict):
+            flat |= _flatten(child, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = child
+    return flat

@@ -1,0 +1,191 @@
+"""An agent measured by a plan, beside its references, and the report of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from metarl import envs
+from metarl.config import config_to_dict
+from metarl.errors import EnvironmentFailure, UserError
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.protocol import BadAction, Evaluation, evaluate
+from metarl.evaluation.result import EvaluationResult
+from metarl.evaluation.summary import summarize
+from metarl.references.measurement import measure_references
+from metarl.references.per_task_results import Experience
+from metarl.report.evaluation_report import ReportFiles, write_report
+from metarl.report.training_plots import Lines, read_metrics
+from metarl.tracking import metadata
+from metarl.training.runs import TrainedRun
+from metarl.training.user_agent import UserAgent
+from metarl.types import ActionMode, AdaptationAxis
+
+Subject = TrainedRun | UserAgent
+"""What can be measured: it has a config, environments, a folder, and makes agents."""
+
+HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
+    "gradient_step": "stochastic",
+    "episode": "deterministic",
+}
+"""The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
+
+LAST_FILE = "report.html"  # of a report: where it is, the others are
+
+
+def measure(
+    subject: Subject,
+    plan: EvaluationPlan,
+    progress: Callable[[int, int], None] | None = None,
+    references: Path | None = None,
+) -> tuple[EvaluationResult, Evaluation]:
+    """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
+
+    Args:
+        subject: The agent, and the environments to evaluate it in.
+        plan: What to measure.
+        progress: Called with (rounds measured, rounds in all).
+        references: Folder searched first for trained references; none is trained here.
+
+    Returns:
+        The result, and the measurements of its headline mode.
+
+    Raises:
+        UserError: the environment has no such split or refuses a task of the file, a user's agent
+            fails, or a stored reference is damaged.
+        EnvironmentFailure: the agent or the environment diverged, or the environment failed.
+    """
+    torch.set_num_threads(subject.config.rollout.torch_threads)  # as at the end of its training
+    tasks, split = plan.tasks(subject.worker.task_distribution)
+    env = subject.worker.env(len(tasks) * plan.episodes)
+    measured: dict[ActionMode, Evaluation] = {}
+    rounds = plan.adaptation_steps + 1
+    for index, mode in enumerate(plan.modes):
+
+        def advance(done: int, _: int, before: int = index * rounds) -> None:
+            if progress is not None:
+                progress(before + done, rounds * len(plan.modes))
+
+        try:
+            measured[mode] = evaluate(
+                subject.agent(mode, plan.seed),
+                env,
+                tasks,
+                adaptation_steps=plan.adaptation_steps,
+                episodes=plan.episodes,
+                seed=plan.seed,
+                split=split,
+                forget=plan.forget,
+                progress=advance,
+            )
+        except (FloatingPointError, envs.SimulationFailure) as error:
+            raise EnvironmentFailure(f"The evaluation failed. {error}") from error
+        except BadAction as error:
+            raise UserError(str(error)) from error
+    axis = next(iter(measured.values())).adaptation_axis
+    headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
+    other = next(iter(measured.values()), None)
+    return _beside_references(subject, plan, (headline, other), env, references), headline
+
+
+def _beside_references(
+    subject: Subject,
+    plan: EvaluationPlan,
+    measured: tuple[Evaluation, Evaluation | None],
+    env: envs.TaskVectorEnv,
+    folder: Path | None,
+) -> EvaluationResult:
+    """The result of the two modes' measurements, with all that is known to compare them with."""
+    headline, other = measured
+    env_config = config_to_dict(subject.config)["env"]
+    references = measure_references(
+        env,
+        headline.tasks,
+        env_config,
+        experience=Experience(
+            plan.tasks_name,
+            headline.adaptation_axis,
+            plan.adaptation_steps,
+            plan.episodes,
+            plan.seed,
+        ),
+        config=subject.config.run_folder / "config.yaml",
+        folder=folder,
+    )
+    optimum = env.optimal_returns(headline.tasks)
+    return summarize(
+        headline,
+        other,
+        algorithm=subject.provenance.algorithm,
+        env=subject.config.env.name,
+        env_config=env_config,
+        seeds=subject.provenance.seeds,
+        checkpoint=subject.provenance.checkpoint,
+        references=references.returns | ({} if optimum is None else {"optimum": optimum}),
+        missing_references=references.missing,
+    )
+
+
+def report(
+    subject: Subject,
+    plan: EvaluationPlan,
+    output: Path,
+    result: EvaluationResult,
+    evaluation: Evaluation,
+) -> ReportFiles:
+    """Write an evaluation and its report.
+
+    Args:
+        subject: What was measured; the report shows the training curve in its folder.
+        plan: How.
+        output: Where to write.
+        result: From :func:`measure`.
+        evaluation: From :func:`measure`.
+
+    Raises:
+        UserError: the training curve cannot be read.
+        EnvironmentFailure: the output folder cannot be written.
+    """
+    config = subject.config
+    lines = training_lines(subject.folder)
+    try:
+        (output / LAST_FILE).unlink(missing_ok=True)
+        return write_report(
+            output,
+            result,
+            evaluation,
+            command=shlex.join(["metarl", "evaluate", *subject.words(), *plan.words()]),
+            versions=metadata(config.device, config.rollout.torch_threads, 0)["versions"],
+            training={config.name: lines} if lines else None,
+        )
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The report cannot be written to {output}: {error.strerror or error}."
+        ) from error
+
+
+def training_lines(run_dir: Path) -> Lines:
+    """The lines of a run's `metrics.jsonl`, none where it has none.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    try:
+        return read_metrics(metrics) if metrics.is_file() else []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{metrics} cannot be read: {error}.") from error
+
+
+def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:
+    """Whether the run's own folder holds a whole report by this plan, made at this iteration."""
+    folder = run_dir / "evaluation" / plan.folder
+    try:
+        made_at = json.loads((folder / "evaluation.json").read_bytes())["checkpoint"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return bool(made_at == iteration) and (folder / LAST_FILE).is_file()

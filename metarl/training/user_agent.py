@@ -1,0 +1,102 @@
+"""An agent of a user's own under evaluation: a class, and the environments of a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.agents.watched_agent import WatchedAgent, cause
+from metarl.config.loading import load_config, resolve
+from metarl.envs.registry import import_class
+from metarl.errors import UserError
+from metarl.training.build import make_worker
+from metarl.training.runs import Provenance
+from metarl.types import ActionMode, Agent
+
+if TYPE_CHECKING:
+    from metarl.config import Config
+    from metarl.config.fields import DeviceName
+    from metarl.experience.rollout import RolloutWorker
+
+
+@dataclass
+class UserAgent:
+    """A user's agent with the environments that a config gives it; what a trained run is else.
+
+    Attributes:
+        path: "module:Class", a :class:`metarl.types.Agent` that is built as
+            ``Class(observation_space, action_space, seed)``.
+        cls: The class.
+        config_path: The config, by file or by name.
+        config: The config; what it says of an algorithm and of training is not used.
+        worker: Makes and keeps the environments; close it after use.
+    """
+
+    path: str
+    cls: type
+    config_path: str
+    config: Config
+    worker: RolloutWorker
+    env_steps: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where its evaluations go, beside the runs."""
+        name = f"{self.path.replace(':', '.')}_on_{self.config.name}"
+        return self.config.run_folder.parent / name
+
+    @property
+    def provenance(self) -> Provenance:
+        """What results say of the agent."""
+        told = " (told the task)" if self.agent().privileged else ""
+        return Provenance(f"{self.path}{told}", [], None)
+
+    def words(self) -> list[str]:
+        """The words of a command line that name this agent to `metarl evaluate`."""
+        return ["--config", self.config_path, "--agent", self.path]
+
+    def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
+        """A fresh agent.
+
+        Raises:
+            UserError: it cannot be built, or is no Agent; says what is missing.
+        """
+        env = self.worker.env(1)
+        try:
+            agent = self.cls(env.single_observation_space, env.single_action_space, seed)
+        except Exception as error:  # a user's class can fail in any way
+            raise UserError(
+                f"The agent {self.path!r} cannot be built as "
+                f"{self.cls.__name__}(observation_space, action_space, seed): "
+                f"{cause(error, self.cls)}."
+            ) from error
+        watched = WatchedAgent(agent, self.path)
+        watched.mode = mode
+        return watched
+
+
+def load_agent(agent: str | type, config_path: str, device: DeviceName = "auto") -> UserAgent:
+    """A user's agent in the environments of a config.
+
+    Args:
+        agent: The class, or its import path "module:Class"; the working directory is searched too.
+        config_path: A config file, whose environment and evaluation settings count.
+        device: For the record.
+
+    Raises:
+        UserError: the class cannot be imported or is no Agent, or the config is wrong.
+    """
+    config = resolve(load_config(Path(config_path), ["--device", device]))
+    try:
+        cls = import_class("agent", agent, ()) if isinstance(agent, str) else agent
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    path = agent if isinstance(agent, str) else f"{cls.__module__}:{cls.__qualname__}"
+    subject = UserAgent(path, cls, config_path, config, make_worker(config))
+    try:
+        subject.agent()  # better refused now than after an environment of all lanes is made
+    except UserError:
+        subject.worker.close()
+        raise
+    return subject
