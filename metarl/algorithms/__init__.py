@@ -32,3 +32,8 @@ def algorithm_class(name: str) -> type:
     if missing:
         raise ValueError(f"The algorithm {name!r} lacks {', '.join(missing)}.")
     return cls
+
+
+def settings_class(name: str) -> type:
+    """The settings of an algorithm; errors as :func:`algorithm_class`'s."""
+    return algorithm_class(name).config_class

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from metarl.config.fields import Config, DeviceName, Section, SplitName
 from metarl.config.help import config_lines, field_lines
@@ -20,8 +19,8 @@ from metarl.config.loading import (
     resolve,
     resolve_device,
 )
-from metarl.config.messages import Origins, check_keys, check_values, validation_error
-from metarl.config.overrides import Option, apply_option, split_options
+from metarl.config.overrides import Option, split_options
+from metarl.config.validation import validated
 from metarl.errors import UserError
 from metarl.storage.run_folder import holds_run
 
@@ -189,21 +188,10 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     options = split_options(argv, switches=("help", "video"))
     if any(option.name == "help" for option in options):
         _print_help("\n".join([_EVALUATE_USAGE, *field_lines(EvaluateArguments)]))
-    data: dict[str, Any] = {}
-    for option in options:
-        if option.name == "video":
-            data["video"] = True
-        elif option.name != "run":
-            apply_option(EvaluateArguments, data, option)
-    data["run"] = [option.text for option in options if option.name == "run"]
     _check_subject({option.name for option in options})
-    origins: Origins = {option.path: "command line" for option in options}
-    check_keys(EvaluateArguments, data, origins)
-    check_values(data, origins)
-    try:
-        arguments = EvaluateArguments.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        raise validation_error(error, data, origins) from None
+    runs = [option.text for option in options if option.name == "run"]
+    others = [option for option in options if option.name != "run"]
+    arguments = validated(EvaluateArguments, {"run": runs}, others)
     for index, run in enumerate(arguments.run):
         if not holds_run(Path(run)):
             raise UserError(f"There is no run in {run}: it has no config.yaml.")

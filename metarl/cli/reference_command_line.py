@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from metarl.cli.command_line import field_lines
 from metarl.config import Config
 from metarl.config.fields import Section, SplitName
 from metarl.config.loading import check_environment, load_options, resolve
-from metarl.config.messages import (
-    Origins,
-    check_keys,
-    check_values,
-    names_there_are,
-    validation_error,
-)
-from metarl.config.overrides import apply_option, split_options
+from metarl.config.messages import names_there_are
+from metarl.config.overrides import split_options
+from metarl.config.validation import validated
 from metarl.errors import UserError
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 
@@ -82,17 +76,8 @@ def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config, bool]:
     if not files or not files[-1]:
         raise UserError("Give --config FILE, the config of a run; --help lists the options.")
     of_config = [option for option in options if "." in option.name]
-    data: dict[str, object] = {}
     own = [o for o in options if "." not in o.name and o.name not in ("config", "again")]
-    for option in own:
-        apply_option(ReferenceArguments, data, option)
-    origins: Origins = {option.path: "command line" for option in own}
-    check_keys(ReferenceArguments, data, origins)
-    check_values(data, origins)
-    try:
-        arguments = ReferenceArguments.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        raise validation_error(error, data, origins) from None
+    arguments = validated(ReferenceArguments, {}, own)
     for kind in arguments.kind:
         if kind not in KINDS:
             raise UserError(

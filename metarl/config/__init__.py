@@ -12,8 +12,8 @@ from metarl.config.loading import (
     fingerprint,
     load_config,
     resolve_device,
-    validated,
 )
+from metarl.config.validation import validated
 
 __all__ = [
     "Config",

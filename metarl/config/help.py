@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from metarl.config.loading import concrete_model, read_source
 from metarl.config.messages import sub_model
 from metarl.config.model import algorithm_names, environment_names
-from metarl.config.overrides import Option
+from metarl.config.overrides import Option, merged
 from metarl.config.variants import variants_of
 from metarl.config.yaml_text import dump_yaml
 
@@ -31,7 +31,7 @@ def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
         UserError: The config cannot be read, or names an unknown environment or algorithm.
     """
     data, origins = read_source(path)
-    model, env, _ = concrete_model(data, options, origins)
+    model, env = concrete_model(*merged(data, options, origins))
     lines = []
     for name, field in model.model_fields.items():
         if sub_model(field.annotation) is None:

@@ -7,31 +7,21 @@ Environment variables are never read as config.
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from metarl.config.fields import Config, DeviceName, EnvConfig
-from metarl.config.messages import (
-    Origins,
-    at,
-    check_keys,
-    check_values,
-    names_there_are,
-    shown,
-    validation_error,
-)
+from metarl.config.messages import Origins, at, names_there_are, shown
 from metarl.config.migration import migrate
 from metarl.config.model import config_model, environment_class, load_class
-from metarl.config.overrides import Option, apply_option, split_options
-from metarl.config.variants import Model, resolve_variants, with_full_names
+from metarl.config.overrides import Option, Word, merged, split_options
+from metarl.config.validation import read_fields, validated, whole_section
+from metarl.config.variants import resolve_variants
 from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
 from metarl.errors import UserError
 
@@ -68,20 +58,19 @@ def env_parameters(config: Config) -> dict[str, Any]:
 # Loading
 
 
-def _early_name(
-    data: Mapping[str, Any], options: Sequence[Option], section: str, default: str, origins: Origins
-) -> str:
+def _early_name(data: Mapping[str, Any], section: str, default: str, origins: Origins) -> str:
     """``env.name`` or ``algorithm.name``, which decide what fields there are."""
     given = data.get(section, {})
+    where = at((section,), origins)
+    if isinstance(given, Word):
+        raise whole_section((section,), "name", where)
     if not isinstance(given, dict):
         raise UserError(
-            f"{at((section,), origins)}{section} is {shown(given)}, but must be a mapping of "
-            f"fields, such as {{name: {default}}}."
+            f"{where}{section} is {shown(given)}, but must be a mapping of fields, such as "
+            f"{{name: {default}}}."
         )
     name: Any = given.get("name", default)
-    for option in options:
-        if option.path == (section, "name"):
-            name = parse_scalar(option.text or "")
+    name = parse_scalar(name) if isinstance(name, Word) else name
     if not isinstance(name, str):
         raise UserError(
             f"{at((section, 'name'), origins)}{section}.name is {shown(name)}, but must be a name, "
@@ -111,26 +100,21 @@ def _default_name(path: Path | None) -> str:
     return stem or "run"
 
 
-def concrete_model(
-    data: dict[str, Any], options: Sequence[Option], origins: Origins
-) -> tuple[type[Config], type, list[Option]]:
-    """What the names in ``data`` and ``options`` choose.
+def concrete_model(data: dict[str, Any], origins: Origins) -> tuple[type[Config], type]:
+    """The config's model for the names in ``data``, and the class of the environment.
 
-    Both are brought up to date, see :mod:`metarl.config.migration` and
-    :mod:`metarl.config.variants`: ``data`` and ``origins`` in place.
-
-    Returns:
-        The config's model, the environment's class, the options under their full names of today.
+    ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
+    :mod:`metarl.config.variants`.
     """
-    env_name = _early_name(data, options, "env", "point_navigation", origins)
-    algorithm_name = _early_name(data, options, "algorithm", "maml", origins)
+    env_name = _early_name(data, "env", "point_navigation", origins)
+    algorithm_name = _early_name(data, "algorithm", "maml", origins)
     env = load_class("environment", env_name, origins)
-    algorithm = load_class("algorithm", algorithm_name, origins)
-    model = config_model(env, algorithm, algorithm_name)
-    options = migrate(model, data, options, origins)
-    options = with_full_names(model, options)
-    origins |= {option.path: "command line" for option in options}
-    return resolve_variants(model, data, options, origins), env, options
+    settings = load_class("algorithm", algorithm_name, origins)
+    model = config_model(env, settings, algorithm_name)
+    for section, name in (("env", env_name), ("algorithm", algorithm_name)):
+        data.setdefault(section, {})["name"] = name
+    migrate(settings, data["algorithm"], origins)
+    return resolve_variants(model, data, origins), env
 
 
 def read_source(path: Path | None) -> tuple[dict[str, Any], Origins]:
@@ -174,55 +158,14 @@ def config_from(
     Raises:
         UserError: Anything wrong with either, in one sentence.
     """
-    plain: dict[str, Any] = copy.deepcopy(dict(data))
-    origins = (origins or {}) | {option.path: "command line" for option in options}
-    model, env, options = concrete_model(plain, options, origins)
-    for option in options:
-        apply_option(model, plain, option)
-    for section in ("env", "algorithm"):
-        plain.setdefault(section, {})
-    plain["env"].setdefault("name", "point_navigation")
-    check_keys(model, plain, origins)
+    plain, origins = merged(data, options, origins)
+    model, env = concrete_model(plain, origins)
+    read_fields(model, plain, origins)
     _fill_preset(env, plain, origins)
     config = validated(model, plain, origins=origins)
     # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
     # config equals itself written and read again.
     return validated(model, config.model_dump(mode="json"), origins=origins)
-
-
-def validated(
-    model: type[Model],
-    data: Mapping[str, Any],
-    options: Sequence[Option] = (),
-    origins: Origins | None = None,
-) -> Model:
-    """Plain data and options, which win, as a model.
-
-    Args:
-        model: Of the fields that there are; without tagged unions.
-        data: As YAML has it: lists are good for tuples, yet "1" is no number and true no integer.
-        options: Of a command line; the fields with ``json_schema_extra={"switch": True}`` take no
-            value.
-        origins: Where the values of ``data`` were given.
-
-    Raises:
-        UserError: An unknown field, a value of the wrong type or out of its bounds.
-    """
-    plain: dict[str, Any] = copy.deepcopy(dict(data))
-    origins = (origins or {}) | {option.path: "command line" for option in options}
-    for option in options:
-        apply_option(model, plain, option)
-    check_keys(model, plain, origins)
-    check_values(plain, origins)
-    try:
-        return model.model_validate_json(json.dumps(plain, default=_as_json), strict=True)
-    except ValidationError as error:
-        raise validation_error(error, plain, origins) from None
-
-
-def _as_json(value: Any) -> Any:
-    """What Python may give beside YAML's values: a NumPy array or scalar, a path."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def check_environment(config: Config) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -76,8 +73,8 @@ def shown(value: object) -> str:
 def at(path: Path, origins: Origins) -> str:
     """``configs/x.yaml, line 3: `` for the innermost given value that holds ``path``."""
     for length in range(len(path), 0, -1):
-        if path[:length] in origins:
-            return f"{origins[path[:length]]}: "
+        if origin := origins.get(path[:length]):
+            return f"{origin}: "
     return ""
 
 
@@ -89,34 +86,6 @@ def sub_model(annotation: Any) -> type[BaseModel] | None:
         if (model := sub_model(part)) is not None:
             return model
     return None
-
-
-def _holds_anything(annotation: Any) -> bool:
-    """Whether a field of this type may be a mapping with keys of its own."""
-    origin = get_origin(annotation) or annotation
-    parts = get_args(annotation) if origin in (Union, UnionType) else ()
-    return origin in (Any, dict, Mapping) or any(_holds_anything(part) for part in parts)
-
-
-def field_at(model: type[BaseModel], path: tuple[str, ...], where: str) -> FieldInfo | None:
-    """The field that a dotted path names; None inside a mapping that may hold anything.
-
-    Raises:
-        UserError: There is no such field; names the nearest.
-    """
-    field: FieldInfo | None = None
-    inner: type[BaseModel] | None = model
-    for depth, key in enumerate(path):
-        if inner is None:
-            if field is not None and _holds_anything(field.annotation):
-                return None
-            single = dotted(path[:depth])
-            raise UserError(f"{where}there is no field {dotted(path)}: {single} is one value.")
-        if key not in inner.model_fields:
-            raise unknown_field(path[: depth + 1], model, inner, where)
-        field = inner.model_fields[key]
-        inner = sub_model(field.annotation)
-    return field
 
 
 def all_fields(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
@@ -147,49 +116,6 @@ def unknown_field(
     variant = get_args(tag.annotation) if tag and get_origin(tag.annotation) is Literal else ()
     of = f" with {path[-2]} {variant[0]}" if variant and len(path) > 1 else ""
     return UserError(f"{where}there is no field {dotted(path)}{of}; {hint}.")
-
-
-def check_keys(
-    model: type[BaseModel],
-    data: Mapping[str, Any],
-    origins: Origins,
-    path: Path = (),
-    root: type[BaseModel] | None = None,
-) -> None:
-    """Refuses keys that no field has, before pydantic sees them.
-
-    Raises:
-        UserError: Names the key, the nearest field and where it stands.
-    """
-    for key, value in data.items():
-        here = (*path, key)
-        if key not in model.model_fields:
-            raise unknown_field(here, root or model, model, at(here, origins))
-        inner = sub_model(model.model_fields[key].annotation)
-        if inner is not None and isinstance(value, dict):
-            check_keys(inner, value, origins, here, root or model)
-
-
-def check_values(value: object, origins: Origins, path: Path = ()) -> None:
-    """Refuses NaN, infinity, broken text and objects wherever they stand.
-
-    Raises:
-        UserError: Names the field.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        where = at(path, origins)
-        raise UserError(f"{where}{dotted(path)} is {value}, but must be a finite number.")
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        where = at(path, origins)  # half a character: bytes of the command line that are not UTF-8
-        raise UserError(f"{where}{dotted(path)} is {shown(value)}, but must be UTF-8 text.")
-    known = isinstance(value, dict | list | tuple | str | int | float | os.PathLike)
-    if not (value is None or known or hasattr(value, "tolist")):
-        where = at(path, origins)
-        raise UserError(f"{where}{dotted(path)} is {shown(value)}, but must be a plain value.")
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, child in items:
-            check_values(child, origins, (*path, key))
 
 
 def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:

@@ -34,14 +34,17 @@ def environment_class(name: str) -> type:
     return envs.env_class(name)
 
 
-def _algorithm_class(name: str) -> type:
+def _settings_class(name: str) -> type:
     import metarl.algorithms
 
-    return metarl.algorithms.algorithm_class(name)
+    settings = metarl.algorithms.settings_class(name)
+    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+        raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
+    return settings
 
 
 def load_class(kind: str, name: str, origins: Origins) -> type:
-    """The class behind ``env.name`` or ``algorithm.name``, any failure as one sentence."""
+    """The class of an environment, of an algorithm its settings'; any failure as one sentence."""
     path = ("env" if kind == "environment" else "algorithm", "name")
     known = environment_names() if kind == "environment" else algorithm_names()
     if ":" not in name and name not in known:
@@ -50,7 +53,7 @@ def load_class(kind: str, name: str, origins: Origins) -> type:
             f"{names_there_are(name, known)} (your own: package.module:Class)."
         )
     try:
-        return environment_class(name) if kind == "environment" else _algorithm_class(name)
+        return environment_class(name) if kind == "environment" else _settings_class(name)
     except Exception as error:  # a user's module may raise anything while it is imported
         said = " ".join(str(error).split()).rstrip(".")
         reason = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
@@ -96,26 +99,14 @@ def _env_model(env: type) -> type[EnvConfig]:
 
 
 @functools.cache
-def _algorithm_model(algorithm: type, name: str) -> type[BaseModel]:
-    """The algorithm's own config class, strict, and with the name it is known by."""
-    config_class = getattr(algorithm, "config_class", None)
-    if not (isinstance(config_class, type) and issubclass(config_class, BaseModel)):
-        raise UserError(
-            f"The algorithm {algorithm.__name__} has no config_class that is a pydantic BaseModel."
-        )
+def config_model(env: type, settings: type[BaseModel], algorithm_name: str) -> type[Config]:
+    """``Config`` for an environment, and an algorithm of these settings known by this name."""
     # Section comes last for its settings: of several bases pydantic lets the last one's win.
-    return create_model(
-        config_class.__name__,
-        __base__=(config_class, Section),
-        name=(str, Field(name, description="algorithm, or package.module:Class")),
+    algorithm = create_model(
+        settings.__name__,
+        __base__=(settings, Section),
+        name=(str, Field(algorithm_name, description="algorithm, or package.module:Class")),
     )
-
-
-@functools.cache
-def config_model(env: type, algorithm: type, algorithm_name: str) -> type[Config]:
-    """``Config`` for one environment class and one algorithm class."""
-    env_model = _env_model(env)
-    algorithm_model = _algorithm_model(algorithm, algorithm_name)
     return create_model(
-        "Config", __base__=Config, env=(env_model, ...), algorithm=(algorithm_model, ...)
+        "Config", __base__=Config, env=(_env_model(env), ...), algorithm=(algorithm, ...)
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from metarl.config.messages import field_at, shown
+from metarl.config.messages import Origins, shown
 from metarl.config.yaml_text import parse_scalar, parse_yaml
 from metarl.errors import UserError
 
@@ -20,9 +21,15 @@ class Option(NamedTuple):
     name: str
     text: str | None
 
-    @property
-    def path(self) -> tuple[str, ...]:
-        return tuple(self.name.split("."))
+
+class Word(str):
+    """A value of the command line among the data: what it means is up to its field.
+
+    Attributes:
+        beneath: What a file has in its place.
+    """
+
+    beneath: Any = None
 
 
 def split_options(words: Sequence[str], switches: Collection[str] = ()) -> list[Option]:
@@ -60,74 +67,72 @@ def split_options(words: Sequence[str], switches: Collection[str] = ()) -> list[
     return options
 
 
-def option_value(field: FieldInfo | None, option: Option) -> Any:
-    """The plain value that an option's text means for its field.
+def merged(
+    data: Mapping[str, Any], options: Sequence[Option], origins: Origins | None
+) -> tuple[dict[str, Any], Origins]:
+    """A copy of ``data`` with every option's :class:`Word` in its place, and all origins."""
+    plain: dict[str, Any] = copy.deepcopy(dict(data))
+    origins = dict(origins or {})
+    for option in options:
+        *sections, last = option.name.split(".")
+        section = plain
+        for key in sections:
+            if not isinstance(section.get(key), dict):
+                section[key] = named(section.get(key))
+            section = section[key]
+        word = True if option.text is None else Word(option.text)
+        if isinstance(word, Word):
+            word.beneath = section.get(last)
+        section[last] = word
+        origins[(*sections, last)] = "command line"
+        origins.pop((*sections, last, "name"), None)
+    return plain, origins
+
+
+def named(value: object) -> dict[str, Any]:
+    """A bare name as a mapping; a word's lies over the mapping that a file has in its place."""
+    if not isinstance(value, str):
+        return {}
+    if not (isinstance(value, Word) and isinstance(value.beneath, dict)):
+        return {"name": str(value)}
+    name = Word(value)
+    name.beneath = value.beneath.get("name")
+    return {**value.beneath, "name": name}
+
+
+def meaning(word: Word, field: FieldInfo | None, name: str) -> Any:
+    """The plain value that a word means for its field.
 
     The first reading that the field accepts: null, a YAML value (``1e-3``, ``false``,
     ``[0.5, 0.25]``), the text itself (``--name 7``), a list without brackets (``0.5,0.25``).
     Where it accepts none, the likeliest reading, for the config's validation to refuse.
     """
-    text = option.text or ""
+    text = str(word)
     readings: list[Any] = [None] if text.lower() == "none" else []
     bracketed: list[Any] | None = None
     if not text:  # such as an unset shell variable: not a null
         readings.append("")
     elif text.startswith(("[", "{", '"', "'")):
-        readings += [parse_yaml(text, f"--{option.name}")[0], text]
+        readings += [parse_yaml(text, f"--{name}")[0], text]
     else:
-        bracketed = [parse_scalar(part.strip()) for part in text.split(",")]
-        readings += [
-            parse_scalar(text),
-            text,
-            bracketed,
-            [part.strip() for part in text.split(",")],
-        ]
+        parts = [part.strip() for part in text.split(",")]
+        bracketed = [parse_scalar(part) for part in parts]
+        readings += [parse_scalar(text), text, bracketed, parts]
     if field is None:
         return readings[0]
     # An Any or plain-text reading comes after the typed ones, so the order decides.
     annotation: Any = Annotated[field.annotation, field]
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_config(field.annotation))
-    inner_error: Any = None
+    # For types such as an environment's own classes; a model brings its own settings.
+    own = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    config = None if own else ConfigDict(arbitrary_types_allowed=True)
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
+    likeliest = readings[0]
     for reading in readings:
         try:
             adapter.validate_json(json.dumps(reading), strict=True)
         except ValidationError as error:
             if reading is bracketed and "," in text and any(e["loc"] for e in error.errors()):
-                inner_error = reading  # a list is right, one of its values is not
+                likeliest = reading  # a list is right, one of its values is not
         else:
             return reading
-    return readings[0] if inner_error is None else inner_error
-
-
-def _config(annotation: Any) -> ConfigDict | None:
-    """Types such as an environment's own classes; a model brings its own settings."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return None
-    return ConfigDict(arbitrary_types_allowed=True)
-
-
-def apply_option(model: type[BaseModel], data: dict[str, Any], option: Option) -> None:
-    """Sets the option's value in the nested data.
-
-    Raises:
-        UserError: The option names no field, or a whole section.
-    """
-    path = option.path
-    field = field_at(model, path, "command line: ")
-    if (
-        field is not None
-        and isinstance(field.annotation, type)
-        and issubclass(field.annotation, BaseModel)
-    ):
-        example = next(iter(field.annotation.model_fields))
-        raise UserError(
-            f"command line: {option.name} is a section; give one of its fields, such as "
-            f"--{option.name}.{example}."
-        )
-    section = data
-    for key in path[:-1]:
-        inner = section.setdefault(key, {})
-        if not isinstance(inner, dict):
-            inner = section[key] = {}
-        section = inner
-    section[path[-1]] = True if option.text is None else option_value(field, option)
+    return likeliest

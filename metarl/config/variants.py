@@ -9,18 +9,17 @@ and the types of options see one plain model, and no message speaks of a variant
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from metarl.config.messages import Origins, at, dotted, rule, shown, sub_model
-from metarl.config.overrides import Option
+from metarl.config.messages import Origins, Path, at, dotted, rule, shown, sub_model
+from metarl.config.overrides import Word, named
+from metarl.config.validation import Model
 from metarl.errors import UserError
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def variants_of(annotation: Any) -> dict[str, type[BaseModel]]:
@@ -39,16 +38,12 @@ def variants_of(annotation: Any) -> dict[str, type[BaseModel]]:
 
 
 def resolve_variants(
-    model: type[Model],
-    data: dict[str, Any],
-    options: Sequence[Option],
-    origins: Origins,
-    path: tuple[str, ...] = (),
+    model: type[Model], data: dict[str, Any], origins: Origins, path: Path = ()
 ) -> type[Model]:
-    """``model`` with the variant that data and options choose in the place of every tagged union.
+    """``model`` with the variant that the data choose in the place of every tagged union.
 
-    A bare name in ``data`` becomes a mapping. A variant chosen on the command line replaces another
-    one of the file together with its settings.
+    In ``data`` every variant becomes a mapping with its name. One chosen on the command line
+    replaces another one of the file together with its settings.
 
     Raises:
         UserError: There is no such variant.
@@ -56,41 +51,33 @@ def resolve_variants(
     chosen: dict[str, type[BaseModel]] = {}
     for key, field in model.model_fields.items():
         here = (*path, key)
+        section = sub_model(field.annotation)
         if variants := variants_of(field.annotation):
-            variant = _choose(field, variants, data, options, origins, here)
-            chosen[key] = resolve_variants(variant, data[key], options, origins, here)
-        elif (section := sub_model(field.annotation)) is not None:
-            inner = data.get(key, {})
-            if isinstance(inner, dict):  # else it is refused later
-                concrete = resolve_variants(section, inner, options, origins, here)
-                if concrete is not section:
-                    chosen[key], data[key] = concrete, inner
+            data[key] = _choose(field, variants, data.get(key, {}), origins, here)
+            variant = variants[data[key]["name"]]
+            chosen[key] = resolve_variants(variant, data[key], origins, here)
+        elif section is not None and isinstance(inner := data.get(key, {}), dict):
+            concrete = resolve_variants(section, inner, origins, here)
+            if concrete is not section:
+                chosen[key], data[key] = concrete, inner
     return _concrete(model, tuple(chosen.items())) if chosen else model
 
 
 def _choose(
-    field: FieldInfo,
-    variants: dict[str, type[BaseModel]],
-    data: dict[str, Any],
-    options: Sequence[Option],
-    origins: Origins,
-    path: tuple[str, ...],
-) -> type[BaseModel]:
-    """The variant chosen for a field, whose value in ``data`` becomes a mapping with its name."""
-    default = field.get_default(call_default_factory=True)
-    given = data.get(path[-1], {})
-    given = given if isinstance(given, dict) else {"name": given}
-    name = given.setdefault("name", getattr(default, "name", next(iter(variants))))
-    for option in options:
-        if option.path == (*path, "name"):
-            name = option.text
+    field: FieldInfo, variants: Collection[str], given: Any, origins: Origins, path: Path
+) -> dict[str, Any]:
+    """The settings given for a field of several variants, with the name of one of them."""
+    default = getattr(field.get_default(call_default_factory=True), "name", next(iter(variants)))
+    settings = given if isinstance(given, dict) else named(given) or {"name": given}
+    name = settings.setdefault("name", default)
     if not isinstance(name, str) or name not in variants:
         context = {"expected": ", ".join(map(repr, variants)), "because": _reason(field, name)}
         must = rule({"type": "literal_error", "ctx": context}, name)
         where = at((*path, "name"), origins)
         raise UserError(f"{where}{dotted(path)} is {shown(name)}, but must {must}.")
-    data[path[-1]] = given if given["name"] == name else {"name": name}
-    return variants[name]
+    if isinstance(name, Word) and name != (name.beneath or default):
+        settings = {key: value for key, value in settings.items() if isinstance(value, Word)}
+    return settings | {"name": str(name)}
 
 
 def _reason(field: FieldInfo, name: object) -> str | None:
@@ -115,17 +102,3 @@ def _concrete(model: type[Model], chosen: tuple[tuple[str, type[BaseModel]], ...
         described = Field(description=field.description, json_schema_extra=extra)
         fields[key] = (kind, described)
     return create_model(model.__name__, __base__=model, **fields)
-
-
-def with_full_names(model: type[BaseModel], options: Sequence[Option]) -> list[Option]:
-    """``--algorithm.outer trpo`` as ``--algorithm.outer.name trpo``."""
-    full = []
-    for option in options:
-        inner: type[BaseModel] | None = model
-        field = None
-        for key in option.path:
-            field = inner.model_fields.get(key) if inner else None
-            inner = sub_model(field.annotation) if field else None
-        tagged = field is not None and variants_of(field.annotation)
-        full.append(Option(f"{option.name}.name", option.text) if tagged else option)
-    return full

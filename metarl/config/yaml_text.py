@@ -48,7 +48,7 @@ def parse_scalar(text: str) -> Scalar:
         if "e" in text.lower() and value.is_integer() and abs(value) < _EXACT:
             return int(value)
         return value
-    return text
+    return str(text)
 
 
 class _Builder:

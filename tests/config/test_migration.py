@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from metarl.config.loading import load_config
-from metarl.config.migration import migrate_fingerprint
 from tests.test_config import refused
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -79,8 +78,8 @@ def test_flat_settings_become_the_outer_optimisers(
     [
         ("tasks: 2", "--algorithm.max_kl 0.02", TRPO(max_kl=0.02)),
         ("outer: trpo; max_kl: 0.5", "--algorithm.cg-steps 3", TRPO(max_kl=0.5, cg_steps=3)),
+        ("outer: {name: trpo, max_kl: 0.5}", "--algorithm.max-kl 0.1", TRPO(max_kl=0.1)),
         ("clip: 0.3", "--algorithm.outer ppo --algorithm.outer_steps 2", PPO(clip=0.3, steps=2)),
-        ("outer: trpo; max_kl: 0.5", "--algorithm.outer ppo", PPO()),
     ],
 )
 def test_old_options(section: str, words: str, outer: Frozen, tmp_path: Path) -> None:
@@ -116,8 +115,20 @@ def test_old_options(section: str, words: str, outer: Frozen, tmp_path: Path) ->
         (
             "tasks: 1",
             "--algorithm.clip 0.3",
-            "command line: there is no field algorithm.outer.clip with outer trpo; there are: "
-            "cg_steps, max_kl, name.",
+            "command line: algorithm.clip is '0.3', but the outer optimiser trpo has no such "
+            "setting: leave it out.",
+        ),
+        (
+            "outer: trpo; max_kl: 0.5",
+            "--algorithm.outer ppo",
+            "{path}, line 4: algorithm.max_kl is 0.5, but the outer optimiser ppo has no such "
+            "setting: leave it out.",
+        ),
+        (
+            "outer: {name: trpo}; max_kl: 0.5",
+            "",
+            "{path}, line 4: there is no field algorithm.max_kl; the nearest is "
+            "algorithm.outer.max_kl.",
         ),
         (
             "tasks: 1",
@@ -134,14 +145,3 @@ def test_what_cannot_be_migrated(section: str, words: str, sentence: str, tmp_pa
 def test_flat_settings_stay_where_the_outer_optimiser_is_no_union() -> None:
     config = load_config(None, ["--algorithm.name", "rl2", "--algorithm.lr", "0.01"])
     assert config.algorithm.lr == 0.01
-
-
-def test_old_fingerprints() -> None:
-    old = {"seed": 1, "algorithm.outer": "ppo", "algorithm.outer_steps": 7, "algorithm.tasks": 3}
-    old |= {"algorithm.max_kl": 0.01, "algorithm.std_rate": 1.0, "algorithm.inner_lr": [0.1]}
-    new = {"seed": 1, "algorithm.outer.name": "ppo", "algorithm.outer.steps": 7}
-    new |= {"algorithm.tasks": 3, "algorithm.inner_lr": [0.1]}
-    assert migrate_fingerprint(ClimbConfig, old) == new
-    assert migrate_fingerprint(ClimbConfig, new) == new
-    other = migrate_fingerprint(ClimbConfig, {"algorithm.outer": "adam", "algorithm.lr": 0.1})
-    assert other == {"algorithm.outer.name": "adam"}
