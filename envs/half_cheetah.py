@@ -13,10 +13,13 @@ from metarl.envs.vector import Floats
 
 CONTROL_COST = 0.05
 _RESET_NOISE = 0.1
+_PUBLISHED = {"velocity_low": 0.0, "velocity_high": 3.0, "horizon": 200, "observe_position": True}
 
 
 class _HalfCheetah(MujocoTaskVectorEnv):
     """Gymnasium's HalfCheetah-v5: its model, frame skip (dt = 0.05 s) and initial states."""
+
+    model_file, frame_skip = "half_cheetah.xml", 5
 
     def __init__(
         self,
@@ -26,16 +29,8 @@ class _HalfCheetah(MujocoTaskVectorEnv):
         observe_position: bool,
         num_threads: int,
     ) -> None:
-        observe_position = checks.switch("observe_position", observe_position)
-        super().__init__(
-            num_envs,
-            task_distribution,
-            horizon,
-            model_file="half_cheetah.xml",
-            frame_skip=5,
-            observe_body="torso" if observe_position else None,
-            num_threads=num_threads,
-        )
+        body = "torso" if checks.switch("observe_position", observe_position) else None
+        super().__init__(num_envs, task_distribution, horizon, body, num_threads)
 
     def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
         nq, nv = self._qpos.shape[1], self._qvel.shape[1]
@@ -73,26 +68,10 @@ class HalfCheetahVel(_HalfCheetah):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "maml_2017": {
-            "velocity_low": 0.0,
-            "velocity_high": 2.0,
-            "horizon": 200,
-            "observe_position": True,
-            "held_out": "maml_2017",
-        },
+        "maml_2017": _PUBLISHED | {"velocity_high": 2.0, "held_out": "maml_2017"},
         "promp": {"velocity_low": 0.0, "velocity_high": 3.0, "horizon": 100},
-        "varibad": {
-            "velocity_low": 0.0,
-            "velocity_high": 3.0,
-            "horizon": 200,
-            "observe_position": True,
-        },
-        "pearl": {
-            "velocity_low": 0.0,
-            "velocity_high": 3.0,
-            "horizon": 200,
-            "observe_position": True,
-        },
+        "varibad": _PUBLISHED,
+        "pearl": _PUBLISHED,
     }
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -26,54 +26,47 @@ from numpy.typing import NDArray
 class MujocoTaskVectorEnv(TaskVectorEnv):
     """N simulations of one of Gymnasium's MuJoCo models, each with its own task.
 
-    A subclass says how a lane starts (`_initial_state`) and what a step is worth (`_reward`).
-    Observations are qpos[skip:] and qvel, which Gymnasium's environments observe too.
+    A subclass names its model, and says how a lane starts (`_initial_state`) and what a step is
+    worth (`_reward`). Observations are qpos[1:] and qvel, which Gymnasium's environments observe
+    too; qpos[0] is x.
 
     Args:
         num_envs: Number of lanes N.
         task_distribution: Whose tasks these are.
         horizon: Steps after which a lane is truncated.
-        model_file: A file among Gymnasium's MuJoCo models.
-        frame_skip: Physics steps a step.
-        skip_qpos: Leading entries of qpos that are not observed, of which the first is x.
         observe_body: Name of a body whose position (x, y, z) is observed too, as of the last
             physics step but one, as `get_body_com` returns it in the published environments.
         num_threads: Physics threads, 0 for all cores.
     """
+
+    model_file: ClassVar[str]
+    """A file among Gymnasium's MuJoCo models."""
+    frame_skip: ClassVar[int]
+    """Physics steps a step."""
 
     def __init__(
         self,
         num_envs: int,
         task_distribution: TaskDistribution,
         horizon: int,
-        *,
-        model_file: str,
-        frame_skip: int,
-        skip_qpos: int = 1,
         observe_body: str | None = None,
         num_threads: int = 0,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_threads = checks.integer("num_threads", num_threads, 0)
-        model = load_model(model_file)
-        self._model = model
-        self._frame_skip = frame_skip
-        self._dt = model.opt.timestep * frame_skip
+        self._model = model = load_model(self.model_file)
+        self._dt = model.opt.timestep * self.frame_skip
         self._batch = Batch(model, num_envs, min(num_threads or num_cores(), num_envs))
         # Live views of the simulations' state rows.
-        self._qpos = self._batch.bind("qpos")
-        self._qvel = self._batch.bind("qvel")
+        self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
+        self._observed = [self._qpos[:, 1:], self._qvel]
+        if observe_body is not None:
+            self._observed.append(self._batch.bind("xpos")[:, model.body(observe_body).id])
         self._warnings = self._batch.warning
         self._init_qpos = model.qpos0.copy()
-        self._num_observed = model.nq - skip_qpos + model.nv
-        self._skip_qpos = skip_qpos
-        self._body_position: Floats | None = None
-        if observe_body is not None:
-            self._body_position = self._batch.bind("xpos")[:, model.body(observe_body).id]
 
-        size = self._num_observed + (3 if observe_body is not None else 0)
-        self._observation_shape = (num_envs, size)
+        size = sum(part.shape[1] for part in self._observed)
         super().__init__(
             num_envs,
             task_distribution,
@@ -121,7 +114,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         x_before = self._qpos[:, 0].copy()
         try:
             with silence():
-                self._batch.step(live, nstep=self._frame_skip)
+                self._batch.step(live, nstep=self.frame_skip)
         except SimulationError as error:
             lane = int(error.ids[0])
             raise self.failure(lane, f"MuJoCo: {self._batch.error(lane)}") from error
@@ -131,14 +124,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         return self._reward((self._qpos[:, 0] - x_before) / self._dt, clipped), None
 
     def _observe(self) -> Floats:
-        start = self._skip_qpos
-        split = self._qpos.shape[1] - start
-        observation = np.empty(self._observation_shape)
-        observation[:, :split] = self._qpos[:, start:]
-        observation[:, split : self._num_observed] = self._qvel
-        if self._body_position is not None:
-            observation[:, self._num_observed :] = self._body_position
-        return observation
+        return np.concatenate(self._observed, axis=1)
 
     def _divergence(self) -> SimulationFailure:
         """The error for the first simulation with a warning."""

@@ -73,8 +73,8 @@ class ProcessVectorEnv(TaskVectorEnv):
             self._workers = [_Worker(lanes) for lanes in slices]
             description = self._start(cls, dict(params or {}))
             horizon, distribution = _required(cls.__name__, description, task_distribution)
-            observation_space = _flat_observation_space(cls.__name__, description)
-            action_space = self._scaled_action_space(cls.__name__, description)
+            observation_space = _flat_space(cls.__name__, description.observation_space)
+            action_space = self._scaled_action_space(cls.__name__, description.action_space)
             super().__init__(num_envs, distribution, horizon, observation_space, action_space)
         except BaseException:
             self.close()
@@ -109,19 +109,18 @@ class ProcessVectorEnv(TaskVectorEnv):
                 raise ValueError(f"{cls.__name__} cannot be built: {reason}.")
         return replies[0]
 
-    def _scaled_action_space(
-        self, name: str, description: Description
-    ) -> spaces.Box | spaces.Discrete:
+    def _scaled_action_space(self, name: str, space: spaces.Space) -> spaces.Box | spaces.Discrete:
         """The lanes' action space, and the scaling from it to the environment's own."""
-        space = self._env_action_space = description.action_space
         if isinstance(space, spaces.Discrete):
+            self._env_action_space: spaces.Box | spaces.Discrete = space
             return spaces.Discrete(space.n)
         if not isinstance(space, spaces.Box) or not space.is_bounded():
             raise ValueError(
                 f"{name} has actions of the space {space}: "
                 "only a bounded Box or Discrete is supported."
             )
-        low, high = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
+        self._env_action_space = space
+        low, high = _flat(space.low), _flat(space.high)
         self._action_center, self._action_half = (high + low) / 2.0, (high - low) / 2.0
         return spaces.Box(-1.0, 1.0, low.shape, np.float32)
 
@@ -138,7 +137,6 @@ class ProcessVectorEnv(TaskVectorEnv):
                     f"it must be from 0 to {space.n - 1}."
                 )
             return actions + space.start
-        assert isinstance(space, spaces.Box)
         scaled = self._action_center + self._action_half * np.clip(actions, -1.0, 1.0)
         shaped = scaled.reshape(-1, *space.shape).astype(space.dtype)
         return np.clip(shaped, space.low, space.high)  # rounding may have left the box
@@ -191,23 +189,22 @@ class ProcessVectorEnv(TaskVectorEnv):
                 if local:
                     worker.send(request(worker, local))
                     asked.append((worker, worker.lanes[local]))
-            replies = []
-            for worker, lanes in asked:
-                reply = worker.receive()
-                if isinstance(reply, Failed):
-                    failure = self.failure(int(worker.lanes[reply.lane]), reply.message)
-                    failure.add_note(reply.traceback)
-                    raise failure
-                if reply is None:
-                    span = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
-                    raise self.failure(
-                        int(lanes[0]), f"{worker.death()}, which stepped the lanes {span}"
-                    )
-                replies.append((lanes, reply))
+            return [(lanes, self._reply(worker, lanes)) for worker, lanes in asked]
         except BaseException:
             self.close()
             raise
-        return replies
+
+    def _reply(self, worker: _Worker, lanes: Lanes) -> Any:
+        """The worker's reply for the lanes [k] that it was asked about."""
+        reply = worker.receive()
+        if isinstance(reply, Failed):
+            failure = self.failure(int(worker.lanes[reply.lane]), reply.message)
+            failure.add_note(reply.traceback)
+            raise failure
+        if reply is None:
+            span = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
+            raise self.failure(int(lanes[0]), f"{worker.death()}, which stepped the lanes {span}")
+        return reply
 
 
 class _Worker:
@@ -289,13 +286,15 @@ def _required(
     return checks.integer(f"{name}.horizon", description.horizon, 1), distribution
 
 
-def _flat_observation_space(name: str, description: Description) -> spaces.Box:
-    """The environment's Box as one of rank 1."""
-    space = description.observation_space
+def _flat_space(name: str, space: spaces.Space) -> spaces.Box:
+    """The environment's observation space, a Box, as one of rank 1."""
     if not isinstance(space, spaces.Box):
         raise ValueError(
             f"{name} has observations of the space {space}: only a Box is supported, "
             "so flatten them (gymnasium.wrappers.FlattenObservation)."
         )
-    low, high = (bound.reshape(-1).astype(np.float64) for bound in (space.low, space.high))
-    return spaces.Box(low, high, dtype=np.float64)
+    return spaces.Box(_flat(space.low), _flat(space.high), dtype=np.float64)
+
+
+def _flat(bound: NDArray[Any]) -> Floats:
+    return bound.reshape(-1).astype(np.float64)

@@ -66,9 +66,9 @@ def make(
             the constructor refuses.
     """
     cls = env_class(name)
-    keywords = {**preset_params(cls, preset), **params}
-    check_params(cls, keywords)
-    distribution = task_distribution(tasks) if isinstance(tasks, str) else tasks
+    keywords = _preset_params(cls, preset) | params
+    _check_params(cls, keywords)
+    distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
     if not issubclass(cls, TaskVectorEnv):
         from metarl.envs.process_vector import ProcessVectorEnv  # native ones do without
 
@@ -106,12 +106,8 @@ def env_class(name: str) -> type[TaskVectorEnv] | type[gymnasium.Env]:
     return cls
 
 
-def task_distribution(path: str) -> TaskDistribution:
-    """The task distribution whose class has this import path, built without arguments.
-
-    Raises:
-        ValueError: there is none, or it cannot be built.
-    """
+def _task_distribution(path: str) -> TaskDistribution:
+    """The task distribution whose class has this import path, built without arguments."""
     cls = import_class("task distribution", path, ())
     if not issubclass(cls, TaskDistribution):
         raise ValueError(f"The task distribution {path!r} is not a subclass of TaskDistribution.")
@@ -121,12 +117,8 @@ def task_distribution(path: str) -> TaskDistribution:
         raise ValueError(f"The task distribution {path!r} cannot be built: {error}.") from error
 
 
-def preset_params(cls: type, preset: str | None) -> dict[str, Any]:
-    """The constructor keywords of a class's preset, {} for None.
-
-    Raises:
-        ValueError: the class has no such preset.
-    """
+def _preset_params(cls: type, preset: str | None) -> dict[str, Any]:
+    """The constructor keywords of a class's preset, {} for None."""
     if preset is None:
         return {}
     presets = getattr(cls, "presets", {})
@@ -155,19 +147,14 @@ def constructor_fields(cls: type) -> dict[str, ConstructorField]:
     }
 
 
-def check_params(cls: type, params: Iterable[str]) -> None:
-    """Refuse parameters that the class's constructor does not take.
-
-    Raises:
-        ValueError: naming the parameter, the nearest and all that there are.
-    """
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        return  # it takes whatever it is given
-    fields = constructor_fields(cls)
-    for name in params:
-        if name not in fields:
-            raise ValueError(_unknown("parameter", name, fields, f"{cls.__name__} has"))
+def _check_params(cls: type, params: Iterable[str]) -> None:
+    """Refuse parameters that the class's constructor does not take, unless it takes any."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        fields = constructor_fields(cls)
+        for name in params:
+            if name not in fields:
+                raise ValueError(_unknown("parameter", name, fields, f"{cls.__name__} has"))
 
 
 def import_class(kind: str, path: str, names: Iterable[str]) -> type:
@@ -233,17 +220,7 @@ def _unknown(kind: str, name: str, known: Iterable[str], owner: str) -> str:
 
 def _documented_args(docstring: str | None) -> dict[str, str]:
     """Name to description from the `Args:` section of a Google-style docstring."""
-    lines = inspect.cleandoc(docstring or "").splitlines()
-    if "Args:" not in lines:
-        return {}
-    docs: dict[str, str] = {}
-    name = ""
-    for line in lines[lines.index("Args:") + 1 :]:
-        if line and not line.startswith(" "):
-            break  # the next section
-        entry = re.match(r" {4}(\w+)(?: \([^)]*\))?:\s*(.*)", line)
-        if entry:
-            name, docs[entry[1]] = entry[1], entry[2]
-        elif name and line.strip():
-            docs[name] = f"{docs[name]} {line.strip()}".strip()
-    return docs
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(docstring or ""), re.M | re.S)
+    entry = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?:(.*?)(?=^ {4}\w|\Z)", re.M | re.S)
+    entries = entry.findall(section[1]) if section else []
+    return {name: " ".join(text.split()) for name, text in entries}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -86,14 +87,10 @@ class Renderer:
         x, y, _ = self._data.subtree_com[min(1, self._model.nbody - 1)]
         self._camera.lookat[:] = (x, y, self._height)
         self._gl.make_current()
+        drawn = mujoco.mjtCatBit.mjCAT_ALL.value
+        options = mujoco.MjvOption()
         mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            mujoco.MjvOption(),
-            None,
-            self._camera,
-            mujoco.mjtCatBit.mjCAT_ALL.value,
-            self._scene,
+            self._model, self._data, options, None, self._camera, drawn, self._scene
         )
         mujoco.mjr_render(self._rectangle, self._scene, self._context)
         pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), dtype=np.uint8)
@@ -116,9 +113,8 @@ def _soften_floor(model: mujoco.MjModel) -> None:
     for texture in range(model.ntex):
         if model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D:
             start = int(model.tex_adr[texture])
-            size = (
-                model.tex_height[texture] * model.tex_width[texture] * model.tex_nchannel[texture]
-            )
+            shape = (model.tex_height, model.tex_width, model.tex_nchannel)
+            size = math.prod(int(extent[texture]) for extent in shape)
             pixels = model.tex_data[start : start + size]
             pixels[:] = 120 + pixels // 2
 
@@ -135,16 +131,15 @@ def backend() -> str:
     for name in candidates:
         if name in ("egl", "osmesa", "glfw", "cgl") and _works(name):
             return name
-    if chosen:
-        raise RendererMissing(
-            f"MuJoCo cannot draw off screen here: the environment variable MUJOCO_GL is "
-            f"{chosen!r}, which does not work on this machine; unset it to have EGL and OSMesa "
-            "tried."
-        )
     raise RendererMissing(
-        "MuJoCo cannot draw off screen here: neither EGL nor OSMesa works; install one of them, "
-        "on Debian and Ubuntu by `apt-get install libegl1 libgl1-mesa-dri` or "
-        "`apt-get install libosmesa6`."
+        "MuJoCo cannot draw off screen here: "
+        + (
+            f"the environment variable MUJOCO_GL is {chosen!r}, which does not work on this "
+            "machine; unset it to have EGL and OSMesa tried."
+            if chosen
+            else "neither EGL nor OSMesa works; install one of them, on Debian and Ubuntu by "
+            "`apt-get install libegl1 libgl1-mesa-dri` or `apt-get install libosmesa6`."
+        )
     )
 
 
@@ -156,8 +151,7 @@ def _works(name: str) -> bool:
             [sys.executable, "-c", _PROBE.format(name)],
             env=variables,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=_PROBE_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -58,8 +58,8 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         if render_mode is not None and fps is None:
             raise ValueError(f"render_mode is 'rgb_array': {env} has no pictures.")
         self.render_mode = render_mode
-        pictures = {"render_modes": []} if fps is None else {"render_fps": round(fps)}
-        self.metadata = {**self.metadata, **pictures}
+        drawn = [] if fps is None else ["rgb_array"]
+        self.metadata = {"render_modes": drawn, "render_fps": round(fps or 20)}
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self.task_distribution = self._vector.task_distribution
