@@ -18,17 +18,20 @@ from metarl.random import Key
 from tests.toy_envs import Arms, Line
 
 ITERATIONS = 30
-LEARNED = {"arms": 0.5, "line": 1.6}  # gain of one adaptation step, mean over the last iterations
+LEARNED = {"arms": 0.5, "line": 1.6}
+"""Gain of one adaptation step, mean over the last iterations. Eight seeds gave 0.61 to 0.68 on the
+arms (with steps of 1/M 0.01 to 0.17) and 1.78 to 2.60 on the line: no luck of rounding decides.
+"""
 
 
 def gains(toy: str, seed: int, name: str = "maml", **changes: Any) -> list[float]:
     """What adaptation brings in every iteration of a meta-training: post − pre."""
     if toy == "arms":
         make: Callable[[int], TaskVectorEnv] = Arms
-        options: dict[str, Any] = {"tasks": 10, "episodes": 20, "inner_lr": (0.1,)}
+        options: dict[str, Any] = {"tasks": 40, "episodes": 10, "inner_lr": (0.2,)}
     else:
         make = lambda n: Line(n, horizon=10)  # noqa: E731
-        options = {"tasks": 10, "episodes": 10, "inner_lr": (0.05,), "initial_std": 0.5}
+        options = {"tasks": 20, "episodes": 10, "inner_lr": (0.05,), "initial_std": 0.7}
     worker = RolloutWorker(make)
     env = worker.env(1)
     make_algorithm: Any = algorithm_class(name)
@@ -64,9 +67,9 @@ def test_one_gradient_step_comes_to_matter(toy: str, name: str) -> None:
 
 
 def _smaller_steps(patch: pytest.MonkeyPatch) -> None:
-    """The mean over the 10 tasks taken before differentiating: every inner step is 1/M of its."""
+    """The mean over the 40 tasks taken before differentiating: every inner step is 1/M of its."""
     size = Adaptation.step_size
-    patch.setattr(Adaptation, "step_size", lambda self, k: size(self, k) / 10)
+    patch.setattr(Adaptation, "step_size", lambda self, k: size(self, k) / 40)
 
 
 def _uphill(patch: pytest.MonkeyPatch) -> None:
