@@ -92,14 +92,17 @@ def test_every_run_is_whole_and_loads():
         assert trained.iteration == json.loads(last)["iteration"], run
 
 
-def test_every_quoted_picture_is_there():
-    pages = [ROOT / "README.md", *_kept("docs"), *_kept("results")]
-    for page in pages:
+def test_every_picture_is_quoted_and_every_quoted_picture_is_there():
+    quoted: set[Path] = set()
+    for page in [ROOT / "README.md", *_kept("docs"), *_kept("results")]:
         if page.suffix != ".md":
             continue
         for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
             if not target.startswith(("http:", "https:")):
                 assert (page.parent / target).exists(), f"{page}: {target}"
+                quoted.add((page.parent / target).resolve())
+    pictures = {path.resolve() for path in _kept("results") if path.suffix in {".png", ".gif"}}
+    assert pictures <= quoted
 
 
 def test_best_speeds_says_what_the_pages_quote():
