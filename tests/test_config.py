@@ -501,27 +501,36 @@ NAVIGATION = "env: {name: point_navigation}\niterations: 5\n"
 def test_train_arguments_are_resolved(write, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     path = write(NAVIGATION, "my exp.yaml")
-    arguments = parse_train_arguments(["--config", str(path), "--seed", "3", "--device", "cpu"])
-    assert not arguments.resume
-    assert arguments.run_dir == Path("runs/my_exp")
-    assert arguments.config.seed == 3
-    assert arguments.config.rollout.torch_threads >= 1
-    arguments = parse_train_arguments([f"--config={path}", "--run-dir=elsewhere"])
-    assert arguments.config.device in ("cpu", "cuda")
-    assert arguments.run_dir == Path("elsewhere")
-    assert arguments.config.run_dir == "elsewhere"
+    config, resume = parse_train_arguments([str(path), "--seed", "3", "--device", "cpu"])
+    assert not resume
+    assert config.run_folder == Path("runs/my_exp")
+    assert config.seed == 3
+    assert config.rollout.torch_threads >= 1
+    config, _ = parse_train_arguments([f"--config={path}", "--run-dir=elsewhere"])
+    assert config.device in ("cpu", "cuda")
+    assert config.run_folder == Path("elsewhere")
+    assert config.run_dir == "elsewhere"
+
+
+def test_a_config_that_comes_with_metarl_has_a_name(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    for words in (["quickstart", "--seed", "3"], ["--seed", "3", "--config", "quickstart"]):
+        config, _ = parse_train_arguments(words)
+        assert (config.name, config.seed) == ("quickstart", 3)
 
 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["--config FILE", "--resume"]),
+        ([], ["--config CONFIG", "--resume"]),
+        (["quickstrat"], ["no config", "'quickstart'"]),
+        (["nav.yaml", "seed", "3"], ["nav.yaml, seed, 3"]),
         (["--config", ""], ["--config is empty"]),
         (["--resume=yes"], ["--resume is a switch"]),
         (["--resume"], ["--resume needs --run-dir"]),
         (["--resume", "--run-dir", "none_here"], ["no run", "none_here", "config.yaml"]),
         (["--resume", "--run-dir", "x" * 300], ["no run to resume"]),
-        (["--config", "x" * 300], ["cannot be read", "too long"]),
+        (["--config", "x" * 300], ["There is no config"]),
         (["--config", "nav.yaml", "--run-dir", ""], ["run_dir", "at least 1"]),
         (["--config", "nav.yaml", "--env.radius", "-1"], ["radius is -1", "above 0"]),
         (["--config", "nav.yaml", "--env.horizon", "0"], ["horizon is 0", "at least 1"]),
@@ -561,26 +570,26 @@ def run(write, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     source = write(NAVIGATION, "nav.yaml")
-    arguments = parse_train_arguments(["--config", str(source), "--rollout.torch_threads", "3"])
-    arguments.run_dir.mkdir(parents=True)
-    (arguments.run_dir / "config.yaml").write_text(config_to_yaml(arguments.config))
-    return arguments
+    config, _ = parse_train_arguments(["--config", str(source), "--rollout.torch_threads", "3"])
+    config.run_folder.mkdir(parents=True)
+    (config.run_folder / "config.yaml").write_text(config_to_yaml(config))
+    return config
 
 
 def test_resume_takes_the_runs_own_config(run) -> None:  # type: ignore[no-untyped-def]
-    resumed = parse_train_arguments(["--run-dir", "runs/nav", "--resume"])
-    assert resumed.resume
-    assert resumed.config == run.config
-    assert resumed.config.rollout.torch_threads == 3
+    resumed, resume = parse_train_arguments(["--run-dir", "runs/nav", "--resume"])
+    assert resume
+    assert resumed == run
+    assert resumed.rollout.torch_threads == 3
     # With the same config file: what it leaves to the machine is taken from the run.
-    assert parse_train_arguments(["--config", "nav.yaml", "--resume"]).config == run.config
+    assert parse_train_arguments(["--config", "nav.yaml", "--resume"]) == (run, True)
 
 
 def test_resume_after_the_folder_was_moved(run) -> None:  # type: ignore[no-untyped-def]
     Path("runs/nav").rename("moved")
-    resumed = parse_train_arguments(["--run-dir", "moved", "--resume"])
-    assert resumed.run_dir == Path("moved")
-    assert differences(run.config, resumed.config) == []
+    resumed, _ = parse_train_arguments(["--run-dir", "moved", "--resume"])
+    assert resumed.run_folder == Path("moved")
+    assert differences(run, resumed) == []
 
 
 @pytest.mark.parametrize(
@@ -597,9 +606,9 @@ def test_resume_after_the_folder_was_moved(run) -> None:  # type: ignore[no-unty
     ],
 )
 def test_resume_with_what_may_change(run, words: list[str]) -> None:  # type: ignore[no-untyped-def]
-    resumed = parse_train_arguments(["--run-dir", "runs/nav", "--resume", *words])
-    assert resumed.config != run.config
-    assert fingerprint(resumed.config) == fingerprint(run.config)
+    resumed, _ = parse_train_arguments(["--run-dir", "runs/nav", "--resume", *words])
+    assert resumed != run
+    assert fingerprint(resumed) == fingerprint(run)
 
 
 @pytest.mark.parametrize(
@@ -645,6 +654,7 @@ def test_evaluate_arguments(run) -> None:  # type: ignore[no-untyped-def]
     assert (arguments.split, arguments.episodes, arguments.adaptation_steps) == ("validation", 5, 2)
     assert (arguments.mode, arguments.seed, arguments.device) == ("both", 4, "cpu")
     assert (arguments.checkpoint, arguments.output) == (30, "out")
+    assert parse_evaluate_arguments(["--video", "runs/nav"]).run == ("runs/nav",)
     bare = parse_evaluate_arguments(["--run=runs/nav"])
     assert (bare.split, bare.episodes, bare.checkpoint, bare.device) == (
         None,
@@ -657,7 +667,7 @@ def test_evaluate_arguments(run) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["--run DIR"]),
+        ([], ["metarl evaluate RUN"]),
         (["--run", "nowhere"], ["no run in nowhere"]),
         (["--run", "runs/nav", "--run", "runs/../runs/nav"], ["given twice"]),
         (["--run", "runs/nav", "--split", "test"], ["split is 'test'", "held_out"]),
@@ -672,7 +682,8 @@ def test_evaluate_arguments(run) -> None:  # type: ignore[no-untyped-def]
         (["--run", "runs/nav", "--device", "cuda"], ["no CUDA device"]),
         (["--run", "runs/nav", "--episode", "3"], ["episode", "nearest is episodes"]),
         (["--run"], ["--run needs a value"]),
-        (["runs/nav"], ["'runs/nav'", "--field value"]),
+        (["runs/nav", "runs/./nav"], ["given twice"]),
+        (["runs/nav", "-x"], ["'-x'", "--field value"]),
     ],
 )
 def test_broken_evaluate_command_lines(run, words, parts) -> None:  # type: ignore[no-untyped-def]

@@ -24,7 +24,7 @@ FLOORS = (
     ("tracking", "references", "report"),
     ("training",),
     ("cli",),
-    ("api",),
+    ("api", "templates"),
     ("__init__", "__main__"),
 )
 """The rooms of metarl: each imports only from floors before its own."""

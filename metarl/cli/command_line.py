@@ -1,9 +1,8 @@
-"""The command lines of train.py and evaluate.py, and the help that lists their fields."""
+"""The command lines of `metarl train` and `metarl evaluate`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -22,15 +21,18 @@ from metarl.config.loading import (
 from metarl.config.overrides import Option, split_options
 from metarl.config.validation import validated
 from metarl.errors import UserError
+from metarl.storage.places import find_config
 from metarl.storage.run_folder import holds_run
 
 _TRAIN_USAGE = """\
 Meta-train an agent.
 
-  python train.py --config FILE [--run-dir DIR] [--seed N] [--device NAME] [--FIELD VALUE ...]
-  python train.py --run-dir DIR --resume [--FIELD VALUE ...]
+  metarl train CONFIG [--run-dir DIR] [--seed N] [--device NAME] [--FIELD VALUE ...]
+  metarl train --run-dir DIR --resume [--FIELD VALUE ...]
 
-  --config FILE   YAML with the fields below; what it leaves out keeps its default
+  CONFIG          a YAML file with the fields below, or the name of one that comes with metarl
+                  (see metarl list configs); what it leaves out keeps its default
+  --config CONFIG the same
   --resume        go on from the run folder's last checkpoint
   --help          this text, for the environment and the algorithm chosen
 
@@ -40,38 +42,23 @@ Every field below can stand in the file or on the command line, which wins:
 _EVALUATE_USAGE = """\
 Measure how fast a trained agent adapts to held-out tasks.
 
-  python evaluate.py --run DIR [--split NAME | --tasks FILE] [--episodes N] [--video] [...]
-  python evaluate.py --run DIR --run DIR ... [--output DIR] [...]
-  python evaluate.py --config FILE --agent module:Class [...]     an agent of your own
+  metarl evaluate RUN [--split NAME | --tasks FILE] [--episodes N] [--video] [...]
+  metarl evaluate RUN RUN ... [--output DIR] [...]
+  metarl evaluate --config CONFIG --agent module:Class [...]      an agent of your own
 
 Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 """
 
 
-@dataclass(frozen=True)
-class TrainArguments:
-    """What train.py was asked to do.
-
-    Attributes:
-        config: Resolved: device, threads of the update and run folder are settled.
-        run_dir: The run folder.
-        resume: Whether to go on with the run in it.
-    """
-
-    config: Config
-    run_dir: Path
-    resume: bool
-
-
 class EvaluateArguments(Section):
-    """What evaluate.py was asked to do; None means the value of the run's own config."""
+    """What `metarl evaluate` was asked to do; None means the value of the run's own config."""
 
-    run: tuple[str, ...] = Field((), description="run folder; repeat it to compare several")
+    run: tuple[str, ...] = Field((), description="run folder, the same as RUN")
     agent: str | None = Field(
-        None, min_length=1, description="import path of a Agent class, in place of a run"
+        None, min_length=1, description="import path of an Agent class, in place of a run"
     )
     config: str | None = Field(
-        None, min_length=1, description="YAML whose environment and evaluation the agent gets"
+        None, min_length=1, description="config whose environment and evaluation the agent gets"
     )
     split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
     tasks: str | None = Field(
@@ -122,30 +109,34 @@ class EvaluateArguments(Section):
         }
 
 
-# ---------------------------------------------------------------------------------------------
-# train.py
+def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:
+    """The resolved config, and whether to resume the run in its folder.
 
-
-def parse_train_arguments(argv: Sequence[str]) -> TrainArguments:
-    """Reads train.py's command line; ``--help`` prints and exits with 0.
+    ``--help`` prints and exits with 0.
 
     Raises:
-        UserError: Anything wrong with it, with the config, or with the run to resume.
+        UserError: Anything wrong with the words, with the config, or with the run to resume.
     """
-    options = split_options(argv, switches=("resume", "help"))
-    names = {option.name for option in options}
-    config_path = _last_path(options, "config")
+    options = split_options(argv, switches=("resume", "help"), positional="config")
+    names = [option.name for option in options]
+    if names.count("config") > 1:
+        given = ", ".join(str(option.text) for option in options if option.name == "config")
+        raise UserError(f"There is one config to a run: {given} are several; fields have a name.")
+    config_path = _config_path(options)
     fields = [o for o in options if o.name not in ("config", "resume", "help")]
     if "help" in names:
-        _print_help("\n".join([_TRAIN_USAGE, *config_lines(config_path, fields)]))
+        _print_help([_TRAIN_USAGE, *config_lines(config_path, fields)])
     if "resume" in names:
         config = _resumed_config(config_path, fields)
     elif config_path is None:
-        raise UserError("Give --config FILE, or --run-dir DIR --resume; --help lists the fields.")
+        raise UserError(
+            "Give a config, as in metarl train CONFIG or --config CONFIG, or --run-dir DIR "
+            "--resume; metarl list shows the configs that there are, --help the fields."
+        )
     else:
         config = resolve(load_options(config_path, fields))
     check_environment(config)
-    return TrainArguments(config=config, run_dir=config.run_folder, resume="resume" in names)
+    return config, "resume" in names
 
 
 def _resumed_config(config_path: Path | None, fields: list[Option]) -> Config:
@@ -175,28 +166,31 @@ def _last_path(options: Sequence[Option], name: str) -> Path | None:
     return Path(str(texts[-1])) if texts else None
 
 
-# ---------------------------------------------------------------------------------------------
-# evaluate.py
+def _config_path(options: Sequence[Option]) -> Path | None:
+    given = _last_path(options, "config")
+    return None if given is None else find_config(given)
 
 
 def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
-    """Reads evaluate.py's command line; ``--help`` prints and exits with 0.
+    """What the command line asks for; ``--help`` prints and exits with 0.
 
     Raises:
         UserError: Anything wrong with it, or a run that is missing.
     """
-    options = split_options(argv, switches=("help", "video"))
-    if any(option.name == "help" for option in options):
-        _print_help("\n".join([_EVALUATE_USAGE, *field_lines(EvaluateArguments)]))
-    _check_subject({option.name for option in options})
+    options = split_options(argv, switches=("help", "video"), positional="run")
+    names = {option.name for option in options}
+    if "help" in names:
+        _print_help([_EVALUATE_USAGE, *field_lines(EvaluateArguments)])
     runs = [option.text for option in options if option.name == "run"]
-    others = [option for option in options if option.name != "run"]
-    arguments = validated(EvaluateArguments, {"run": runs}, others)
+    _check_subject(names)
+    arguments = validated(
+        EvaluateArguments, {"run": runs}, [option for option in options if option.name != "run"]
+    )
     for index, run in enumerate(arguments.run):
         if not holds_run(Path(run)):
             raise UserError(f"There is no run in {run}: it has no config.yaml.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
-            raise UserError(f"--run {run} is given twice.")
+            raise UserError(f"The run {run} is given twice.")
     if arguments.video and len(arguments.run) > 1:
         raise UserError("--video shows one agent, and several runs were given.")
     if arguments.split is not None and arguments.tasks is not None:
@@ -214,15 +208,15 @@ def _check_subject(names: set[str]) -> None:
         if "config" in names:
             raise UserError("--config goes with --agent module:Class; a run has its own config.")
         if "run" not in names:
-            raise UserError("Give --run DIR, the folder of a trained run.")
+            raise UserError("Give the folder of a trained run: metarl evaluate RUN, or --run RUN.")
     elif "run" in names:
-        raise UserError("Give --run or --agent, not both.")
+        raise UserError("Give a run or an --agent, not both.")
     elif "config" not in names:
         raise UserError("--agent needs --config FILE, which says in what environment it acts.")
     elif "checkpoint" in names:
         raise UserError("--checkpoint belongs to a run; an --agent has none.")
 
 
-def _print_help(text: str) -> NoReturn:
-    print(text)
+def _print_help(lines: Sequence[str]) -> NoReturn:
+    print("\n".join(lines))
     raise SystemExit(0)

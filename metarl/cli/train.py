@@ -24,8 +24,7 @@ def train(argv: Sequence[str]) -> int:
     """Train as the command line says."""
     from metarl.cli.command_line import parse_train_arguments
 
-    arguments = parse_train_arguments(argv)
-    return 130 if train_run(arguments.config, arguments.resume) is None else 0
+    return 130 if train_run(*parse_train_arguments(argv)) is None else 0
 
 
 def train_run(config: Config, resume: bool = False) -> TrainedRun | None:

@@ -32,12 +32,15 @@ class Word(str):
     beneath: Any = None
 
 
-def split_options(words: Sequence[str], switches: Collection[str] = ()) -> list[Option]:
+def split_options(
+    words: Sequence[str], switches: Collection[str] = (), positional: str | None = None
+) -> list[Option]:
     """Splits command-line words into options.
 
     Args:
         words: As in ``sys.argv[1:]``.
         switches: Names that take no value, such as ``resume``.
+        positional: The option that words without a name belong to, such as ``config``.
 
     Raises:
         UserError: A word that is no option, an option without its value, a switch with one.
@@ -48,6 +51,9 @@ def split_options(words: Sequence[str], switches: Collection[str] = ()) -> list[
         word = rest.pop(0)
         if word == "-h" and "help" in switches:
             word = "--help"
+        if positional is not None and not word.startswith("-"):
+            options.append(Option(positional, word))
+            continue
         if not word.startswith("--") or len(word) < 3:
             raise UserError(
                 f"The argument {shown(word)} is out of place: fields are given as --field value."

@@ -6,6 +6,7 @@ In the wheel inside the package; in the repository, also when installed editable
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import metarl
@@ -40,15 +41,15 @@ def find_config(name_or_path: str | Path) -> Path:
         UserError: there is neither; the sentence names the nearest.
     """
     path, names = Path(name_or_path), config_names()
-    if path.is_file():
+    if os.path.isfile(path):  # False, not an error, for an impossible path
         return path
     if str(path) in names:
         return shipped_configs() / f"{path}.yaml"
     nearest = difflib.get_close_matches(path.stem, names, n=1)
     guess = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise UserError(
-        f"There is no config {str(path)!r}: {guess}it must be a YAML file or one of "
-        f"{', '.join(names)}."
+        f"There is no config {str(path)!r}: {guess}it must be a YAML file or one of those that "
+        "metarl list configs shows."
     )
 
 

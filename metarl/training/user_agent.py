@@ -10,6 +10,7 @@ from metarl.agents.watched_agent import WatchedAgent, cause
 from metarl.config.loading import load_config, resolve
 from metarl.envs.registry import import_class
 from metarl.errors import UserError
+from metarl.storage.places import find_config
 from metarl.training.build import make_worker
 from metarl.training.runs import Provenance
 from metarl.types import ActionMode, Agent
@@ -81,13 +82,13 @@ def load_agent(agent: str | type, config_path: str, device: DeviceName = "auto")
 
     Args:
         agent: The class, or its import path "module:Class"; the working directory is searched too.
-        config_path: A config file, whose environment and evaluation settings count.
+        config_path: A config's file or name, whose environment and evaluation settings count.
         device: For the record.
 
     Raises:
         UserError: the class cannot be imported or is no Agent, or the config is wrong.
     """
-    config = resolve(load_config(Path(config_path), ["--device", device]))
+    config = resolve(load_config(find_config(config_path), ["--device", device]))
     try:
         cls = import_class("agent", agent, ()) if isinstance(agent, str) else agent
     except ValueError as error:

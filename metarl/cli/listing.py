@@ -1,0 +1,86 @@
+"""What there is to choose from: ``metarl list``, a line for each config, environment, algorithm."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from metarl.cli.process import run_program
+from metarl.errors import UserError
+
+_USAGE = """\
+What there is, a line each.
+
+  metarl list                                          everything
+  metarl list configs | environments | algorithms
+
+A config is trained by its name, metarl train NAME; environments and algorithms stand in configs.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the lists asked for, and return the exit code."""
+    return run_program(lambda: show(argv))
+
+
+def show(argv: Sequence[str]) -> int:
+    """Print the lists asked for, all without a word."""
+    from metarl.config.messages import names_there_are
+
+    if set(argv) & {"--help", "-h"}:
+        print(_USAGE, end="")
+        return 0
+    for word in argv:
+        if word not in LISTS:
+            raise UserError(f"There is no list {word!r}: {names_there_are(word, LISTS)}.")
+    for kind in argv or LISTS:
+        lines = LISTS[kind]()
+        width = max(map(len, lines))
+        print(f"{kind}:")
+        for name, meaning in lines.items():
+            print(f"  {name:<{width}}  {meaning}")
+    return 0
+
+
+def configs() -> dict[str, str]:
+    """Name -> the first sentence of the comment at the head of each config."""
+    from metarl.storage.places import config_names, shipped_configs
+
+    said = {}
+    for name in config_names():
+        text = (shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8")
+        comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        said[name] = first_sentence(" ".join(line.lstrip("# ") for line in comment))
+    return said
+
+
+def environments() -> dict[str, str]:
+    """Name -> the first sentence of the docstring of each environment."""
+    from metarl.envs.registry import NAMES, env_class
+
+    return _docstrings(NAMES, env_class)
+
+
+def algorithms() -> dict[str, str]:
+    """Name -> the first sentence of the docstring of each algorithm's settings."""
+    from metarl.algorithms import NAMES, algorithm_class
+
+    return _docstrings(NAMES, lambda name: algorithm_class(name).config_class)
+
+
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "configs": configs,
+    "environments": environments,
+    "algorithms": algorithms,
+}
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that no number follows ("et al. 2017" goes on)."""
+    return re.split(r"(?<=\.)\s+(?!\d)", " ".join(text.split()), maxsplit=1)[0]
+
+
+def _docstrings(names: Mapping[str, object], find: Callable[[str], type]) -> dict[str, str]:
+    return {name: first_sentence(inspect.getdoc(find(name)) or "") for name in names}
