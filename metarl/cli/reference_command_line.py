@@ -1,10 +1,9 @@
-"""The command line of ``python -m metarl.references``."""
+"""The command line of ``metarl references``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -18,25 +17,24 @@ from metarl.config.overrides import split_options
 from metarl.config.validation import validated
 from metarl.errors import UserError
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+from metarl.storage.places import find_config
 
 _USAGE = """\
 Train the references of an environment that are missing: what an evaluation stands beside.
 
-  python -m metarl.references --config FILE [--kind LIST] [--again] [...]
+  metarl references CONFIG [--kind LIST] [--again] [...]
 
-  --config FILE   a run's config, of which the environment, the threads and the evaluation count;
-                  its fields can be given too: --env.velocity-high 2.0, --rollout.torch-threads 1
-  --again         train anew what is there, and what was interrupted
+  CONFIG          a run's config, by name or as a file, of which the environment, the threads and
+                  the evaluation count; its fields can be given too: --env.velocity-high 2.0
   --help          this text
 """
-
-
 KINDS = (*TRAINED, *PER_TASK)
 
 
 class ReferenceArguments(Section):
     """What is to be trained."""
 
+    config: str = Field(min_length=1, description="name or file of a run's config")
     kind: tuple[str, ...] = Field(TRAINED, min_length=1, description=f"which: {', '.join(KINDS)}")
     env_steps: int | None = Field(
         None, ge=1, description="budget of oracle and multitask; null: the environment's own"
@@ -59,30 +57,34 @@ class ReferenceArguments(Section):
         description="whose experience they have: episodes of all lanes a step (MAML), or one "
         "episode of one lane (RL²)",
     )
+    again: bool = Field(
+        False,
+        description="train anew what is there, and what was interrupted",
+        json_schema_extra={"switch": True},
+    )
 
 
-def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config, bool]:
-    """The arguments, the config, and whether to train anew; ``--help`` prints and exits.
+def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config]:
+    """The arguments and the resolved config; ``--help`` prints and exits.
 
     Raises:
         UserError: anything wrong with them or the config.
     """
-    options = split_options(argv, switches=("again", "help"))
-    names = {option.name for option in options}
-    if "help" in names:
+    words = argv if not argv or argv[0].startswith("-") else ["--config", *argv]
+    options = split_options(words, switches=("again", "help"))
+    if any(option.name == "help" for option in options):
         print("\n".join([_USAGE, *field_lines(ReferenceArguments)]))
         sys.exit(0)
-    files = [option.text for option in options if option.name == "config"]
-    if not files or not files[-1]:
-        raise UserError("Give --config FILE, the config of a run; --help lists the options.")
-    of_config = [option for option in options if "." in option.name]
-    own = [o for o in options if "." not in o.name and o.name not in ("config", "again")]
+    if not any(option.name == "config" for option in options):
+        raise UserError("Give a config, by name or as a file; --help lists the options.")
+    own = [option for option in options if "." not in option.name]
     arguments = validated(ReferenceArguments, {}, own)
     for kind in arguments.kind:
         if kind not in KINDS:
             raise UserError(
                 f"command line: there is no kind {kind!r}: {names_there_are(kind, KINDS)}."
             )
-    config = resolve(load_options(Path(files[-1]), of_config))
+    of_config = [option for option in options if "." in option.name]
+    config = resolve(load_options(find_config(arguments.config), of_config))
     check_environment(config)
-    return arguments, config, "again" in names
+    return arguments, config

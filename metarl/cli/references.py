@@ -1,21 +1,26 @@
-"""Train references: ``python -m metarl.references --config configs/quickstart.yaml``."""
+"""Train references: ``metarl references quickstart``."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.process import run_program, stop_requests
+from metarl.cli.process import run_program, say, stop_requests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from metarl.cli.reference_command_line import ReferenceArguments
     from metarl.config import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
+    from metarl.references.definition import Definition
+    from metarl.tracking.console import Display
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,136 +32,132 @@ def make(argv: Sequence[str]) -> int:
     """Train the kinds asked for that are not there."""
     from metarl.cli.reference_command_line import parse
 
-    arguments, config, again = parse(argv)
+    arguments, config = parse(argv)
     # Imported here, so that --help and wrong input answer at once.
+    from metarl.config import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+    from metarl.references.definition import Definition
+    from metarl.storage.provenance import metadata
     from metarl.training.build import make_worker
 
+    threads = config.rollout
+    record = metadata("cpu", threads.torch_threads, threads.physics_threads)
+    record["command"] = shlex.join(["metarl", "references", *argv])
+    del record["wandb_id"]
     worker = make_worker(config)
     try:
+        definition = Definition.of(config_to_dict(config)["env"])
+        maker = _Maker(arguments, config, definition, worker, record)
         for kind in TRAINED:
-            if kind in arguments.kind and not _train(kind, arguments, config, worker, again, argv):
+            if kind in arguments.kind and not maker.train(kind):
                 return 130
         for per_task in PER_TASK:
             if per_task in arguments.kind:
-                _adapt(per_task, arguments, config, worker, again, argv)
+                maker.learn_each_task(per_task)
     finally:
         worker.close()
     return 0
 
 
-def _train(
-    kind: TrainedKind,
-    arguments: ReferenceArguments,
-    config: Config,
-    worker: RolloutWorker,
-    again: bool,
-    argv: Sequence[str],
-) -> bool:
-    """Train one reference unless it is there; False when it was interrupted."""
-    from metarl.cli.progress import ProgressBar
-    from metarl.config import config_to_dict
-    from metarl.references import storage
-    from metarl.references.settings import training_settings
-    from metarl.references.training import train_reference
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the references that one command asks for."""
 
-    definition = storage.definition_of(config_to_dict(config)["env"])
-    folder = Path(arguments.folder)
-    place = folder / storage.folder_name(definition) / kind
-    there = storage.find(kind, definition, storage.search_path(folder))
-    if there is not None and not again:
-        print(f"There is a {kind} in {there} already; --again trains it anew.")
-        return True
-    if again:
-        storage.training_file(place).unlink(missing_ok=True)
-    settings = training_settings(config.env.name, kind)
-    if arguments.env_steps is not None:
-        settings = dataclasses.replace(settings, env_steps=arguments.env_steps)
-    with stop_requests() as stop, ProgressBar(kind, settings.env_steps) as progress:
-        finished = train_reference(
+    arguments: ReferenceArguments
+    config: Config
+    definition: Definition
+    worker: RolloutWorker
+    circumstances: dict[str, Any]  # versions, machine, command and commit, for the record
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments.folder)
+
+    def train(self, kind: TrainedKind) -> bool:
+        """Train one reference unless it is there; False when it was interrupted."""
+        from metarl.references import storage
+        from metarl.references.settings import training_settings
+        from metarl.references.training import ReferenceTraining, train_reference
+
+        arguments = self.arguments
+        place = self.folder / self.definition.key / kind
+        there = storage.find(kind, self.definition, storage.search_path(self.folder))
+        if there is not None and not arguments.again:
+            print(f"There is a {kind} in {there} already; --again trains it anew.")
+            return True
+        if arguments.again:
+            storage.training_file(place).unlink(missing_ok=True)
+        settings = training_settings(self.definition.name, kind)
+        if arguments.env_steps is not None:
+            settings = replace(settings, env_steps=arguments.env_steps)
+        training = ReferenceTraining(
             kind,
-            worker.env(settings.lanes),
-            definition,
+            self.definition,
             settings,
-            seed=arguments.seed,
-            place=place,
-            threads=config.rollout.torch_threads,
-            circumstances=_circumstances(config, argv),
-            progress=progress,
-            stop=stop,
+            arguments.seed,
+            place,
+            self.config.rollout.torch_threads,
+            self.circumstances,
         )
-    if finished:
-        print(f"The {kind} is in {place}.")
-    else:
-        print(f"Stopped; the same command goes on with {storage.training_file(place)}.")
-    return finished
+        env = self.worker.env(settings.lanes)
+        rollouts = -(-settings.env_steps // (settings.lanes * env.horizon))
+        with stop_requests() as stop, _display(kind, rollouts) as display:
+            finished = train_reference(training, env, display.update, stop)
+        if finished:
+            print(f"The {kind} is in {place}.")
+        else:
+            print(f"Stopped; the same command goes on with {storage.training_file(place)}.")
+        return finished
 
+    def learn_each_task(self, kind: PerTaskKind) -> None:
+        """Let PPO learn every task of a split, unless that is there."""
+        from metarl import envs
+        from metarl.errors import EnvironmentFailure, UserError
+        from metarl.evaluation.plan import EvaluationPlan
+        from metarl.references import storage
+        from metarl.references.measurement import find_multitask
+        from metarl.references.per_task_results import Experience, PerTaskReference
 
-def _adapt(
-    kind: PerTaskKind,
-    arguments: ReferenceArguments,
-    config: Config,
-    worker: RolloutWorker,
-    again: bool,
-    argv: Sequence[str],
-) -> None:
-    """Let PPO learn every task of a split, unless that is there."""
-    from metarl import envs
-    from metarl.cli.progress import ProgressBar
-    from metarl.config import config_to_dict
-    from metarl.errors import EnvironmentFailure, UserError
-    from metarl.evaluation.plan import EvaluationPlan
-    from metarl.references import per_task_results, storage
-    from metarl.references.measurement import find_multitask
-
-    definition = storage.definition_of(config_to_dict(config)["env"])
-    folder = Path(arguments.folder)
-    folders = storage.search_path(folder)
-    defaults = config.evaluation
-    split = arguments.split or defaults.split
-    experience = per_task_results.Experience(
-        split=split,
-        axis=arguments.axis,
-        adaptation_steps=arguments.adaptation_steps or defaults.adaptation_steps,
-        episodes=arguments.episodes or defaults.episodes,
-        seed=arguments.seed,
-    )
-    multitask = find_multitask(definition, folders) if kind == "fine_tuned" else None
-    if kind == "fine_tuned" and multitask is None:
-        raise UserError("fine_tuned needs the multitask policy: give --kind multitask,fine_tuned.")
-    tasks, _ = EvaluationPlan.asked(defaults, split=split).tasks(worker.task_distribution)
-    made_with = per_task_results.identity(kind, definition, experience, tasks, multitask)
-    if per_task_results.read(made_with, folders) is not None and not again:
-        print(f"There are results of {kind} already; --again makes them anew.")
-        return
-    env = worker.env(len(tasks) * experience.episodes)
-    rounds = experience.adaptation_steps + 1
-    try:
-        with ProgressBar(kind, rounds, "rounds") as progress:
-            evaluation = per_task_results.measure(
-                kind,
-                env,
-                tasks,
-                definition,
-                experience,
-                multitask,
-                lambda k, _: progress.update(k),
+        arguments = self.arguments
+        folders = storage.search_path(self.folder)
+        plan = EvaluationPlan.asked(
+            self.config.evaluation,
+            split=arguments.split,
+            episodes=arguments.episodes,
+            adaptation_steps=arguments.adaptation_steps,
+            seed=arguments.seed,
+        )
+        experience = Experience.of(plan, arguments.axis)
+        multitask = find_multitask(self.definition, folders) if kind == "fine_tuned" else None
+        if kind == "fine_tuned" and multitask is None:
+            raise UserError(
+                "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
             )
-    except (FloatingPointError, envs.SimulationFailure) as error:
-        raise EnvironmentFailure(f"{kind} failed. {error}") from error
-    path = per_task_results.write(folder, made_with, evaluation, _circumstances(config, argv))
-    means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
-    print(f"{kind} after 0 to {rounds - 1} rounds: {means}; in {path}.")
+        tasks, _ = plan.tasks(self.worker.task_distribution)
+        reference = PerTaskReference(kind, self.definition, experience, tasks, multitask)
+        if reference.read(folders) is not None and not arguments.again:
+            print(f"There are results of {kind} already; --again makes them anew.")
+            return
+        try:
+            env = self.worker.env(len(tasks) * experience.episodes)
+            evaluation = reference.measure(env, lambda k, n: say(f"{kind}: round {k} of {n}"))
+        except (FloatingPointError, envs.SimulationFailure) as error:
+            raise EnvironmentFailure(f"{kind} failed. {error}") from error
+        path = reference.write(self.folder, evaluation, self.circumstances)
+        means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
+        print(f"{kind} after 0 to {experience.adaptation_steps} rounds: {means}; in {path}.")
 
 
-def _circumstances(config: Config, argv: Sequence[str]) -> dict[str, Any]:
-    """Versions, machine, command and commit, for the record."""
-    from metarl.tracking import metadata
+@contextmanager
+def _display(name: str, rollouts: int) -> Iterator[Display]:
+    from metarl.tracking.console import open_display
 
-    threads = config.rollout
-    record = metadata("cpu", threads.torch_threads, threads.physics_threads)
-    record["command"] = shlex.join(["python", "-m", "metarl.references", *argv])
-    return {name: value for name, value in record.items() if name != "wandb_id"}
+    display = open_display(name, rollouts)
+    display.start()
+    try:
+        yield display
+    finally:
+        display.stop()
 
 
 if __name__ == "__main__":

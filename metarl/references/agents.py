@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from gymnasium import spaces
 
 from metarl.random import Key
@@ -16,7 +15,6 @@ class _Unadapting:
 
     adaptation_axis: AdaptationAxis = "episode"
     privileged = False
-    mode: ActionMode
     step_sizes: list[float] = []  # noqa: RUF012
 
     def observe(
@@ -33,52 +31,36 @@ class _Unadapting:
         """Nothing to learn."""
 
 
-class MultitaskAgent(_Unadapting):
-    """One fixed policy for all tasks.
+class PolicyAgent(_Unadapting):
+    """One fixed policy for all tasks, which takes the mode of its distribution.
 
     Args:
         policy: Not stacked.
-        mode: "deterministic" takes the distribution's mode, "stochastic" samples.
-        key: Names the action noise.
+        sees_task: Whether its observation ends with the task vector: the oracle's does.
     """
 
-    def __init__(self, policy: ReferencePolicy, mode: ActionMode, key: Key) -> None:
-        self.policy, self.mode, self._key = policy, mode, key
+    mode: ActionMode = "deterministic"
 
-    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
-        """Expect M tasks × B lanes."""
-        self._streams = [self._key.generator("evaluation", m) for m in range(num_tasks)]
-
-    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Actions [M, B, a], or int [M, B], for observations [M, B, o]."""
-        noise = None
-        if self.mode == "stochastic":
-            lanes = observation.shape[1]
-            blocks = [self.policy.draw_noise(rng, lanes) for rng in self._streams]
-            noise = torch.from_numpy(np.stack(blocks))
-        action = self.policy.act(observation, noise).numpy()
-        return action if self.policy.discrete else np.clip(action, -1.0, 1.0)
-
-
-class OracleAgent(MultitaskAgent):
-    """A fixed policy that is told the task: its observation ends with the task vector."""
-
-    privileged = True
+    def __init__(self, policy: ReferencePolicy, *, sees_task: bool) -> None:
+        self._policy, self.privileged = policy, sees_task
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Expect M tasks × B lanes, of these task vectors [M, d].
 
         Raises:
-            ValueError: no tasks are given.
+            ValueError: it sees the task, and none are given.
         """
-        if tasks is None:
-            raise ValueError("The oracle needs the task vectors.")
-        super().begin(num_tasks, lanes)
-        self._tasks = np.repeat(np.asarray(tasks)[:, None], lanes, axis=1)  # [M, B, d]
+        if self.privileged:
+            if tasks is None:
+                raise ValueError("The oracle needs the task vectors.")
+            self._tasks = np.repeat(np.asarray(tasks)[:, None], lanes, axis=1)  # [M, B, d]
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Actions [M, B, a], or int [M, B], for observations [M, B, o] without the task."""
-        return super().act(np.concatenate([observation, self._tasks], axis=2), active)
+        if self.privileged:
+            observation = np.concatenate([observation, self._tasks], axis=2)
+        action = self._policy.act(observation, None).numpy()
+        return action if self._policy.discrete else np.clip(action, -1.0, 1.0)
 
 
 class RandomAgent(_Unadapting):

@@ -16,9 +16,10 @@ from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.random import Key
-from metarl.references import per_task_results, storage
-from metarl.references.agents import MultitaskAgent, OracleAgent, RandomAgent
-from metarl.references.per_task_results import Experience
+from metarl.references import storage
+from metarl.references.agents import PolicyAgent, RandomAgent
+from metarl.references.definition import Definition
+from metarl.references.per_task_results import Experience, PerTaskReference
 from metarl.references.policy import ReferencePolicy
 from metarl.types import Agent
 
@@ -63,7 +64,7 @@ def measure_references(
     Raises:
         UserError: a stored reference is damaged, or does not fit the environment.
     """
-    definition = storage.definition_of(env_config)
+    definition = Definition.of(env_config)
     folders = storage.search_path(folder)
     key = Key(experience.seed, evaluation=True)
     agents: dict[str, Agent] = {"random": RandomAgent(env.single_action_space, key)}  # type: ignore[arg-type]
@@ -73,9 +74,8 @@ def measure_references(
         if place is None:
             missing[kind] = _command([kind], config, folder)
         else:
-            policy = load_policy(place, kind, definition, env)
-            cls = OracleAgent if kind == "oracle" else MultitaskAgent
-            agents[kind] = cls(policy, "deterministic", key)
+            sees_task = kind == "oracle"
+            agents[kind] = PolicyAgent(load_policy(place, env, sees_task), sees_task=sees_task)
     returns = {
         name: evaluate(
             agent,
@@ -92,10 +92,9 @@ def measure_references(
     # A user's own list of tasks has none of those that learn each task.
     for per_task in PER_TASK if experience.split in SPLITS else ():
         start = multitask if per_task == "fine_tuned" else None
-        made_with = per_task_results.identity(per_task, definition, experience, tasks, start)
-        kept = per_task_results.read(made_with, folders)
+        kept = PerTaskReference(per_task, definition, experience, tasks, start).read(folders)
         if kept is not None:
-            returns[per_task] = kept[0][-1]
+            returns[per_task] = kept[-1]
         else:
             needed = ["multitask"] if per_task == "fine_tuned" and multitask is None else []
             missing[per_task] = _command([*needed, per_task], config, folder, experience)
@@ -103,33 +102,28 @@ def measure_references(
     return References({name: returns[name] for name in order if name in returns}, missing)
 
 
-def find_multitask(
-    definition: storage.Definition, folders: list[Path]
-) -> storage.StoredReference | None:
+def find_multitask(definition: Definition, folders: list[Path]) -> storage.StoredReference | None:
     """The stored multitask policy, which fine-tuning starts from; None if there is none.
 
     Raises:
         UserError: it is damaged.
     """
     place = storage.find("multitask", definition, folders)
-    return None if place is None else storage.load(place, "multitask", definition)
+    return None if place is None else storage.load(place)
 
 
-def load_policy(
-    place: Path, kind: str, definition: storage.Definition, env: TaskVectorEnv
-) -> ReferencePolicy:
+def load_policy(place: Path, env: TaskVectorEnv, sees_task: bool) -> ReferencePolicy:
     """The policy of a stored reference.
 
     Raises:
         UserError: it is damaged, or does not fit the environment.
     """
-    stored = storage.load(place, kind, definition)
     try:
-        policy = ReferencePolicy.from_state(stored.state)
+        policy = ReferencePolicy.from_state(storage.load(place).state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"The reference {place} holds no policy: {error}.") from None
     (observed,) = env.single_observation_space.shape or (0,)
-    wanted = observed + (env.task_distribution.dim if kind == "oracle" else 0)
+    wanted = observed + (env.task_distribution.dim if sees_task else 0)
     if policy.observed != wanted:
         raise UserError(
             f"The reference {place} observes {policy.observed} numbers, and the environment has "
@@ -142,8 +136,7 @@ def _command(
     kinds: list[str], config: Path, folder: Path | None, experience: Experience | None = None
 ) -> str:
     """The command that makes references of these kinds."""
-    words = ["python", "-m", "metarl.references", "--config", str(config)]
-    words += ["--kind", ",".join(kinds)]
+    words = ["metarl", "references", str(config), "--kind", ",".join(kinds)]
     if experience is not None:
         for name, value in asdict(experience).items():
             words += [f"--{name.replace('_', '-')}", str(value)]

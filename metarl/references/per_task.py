@@ -1,33 +1,31 @@
-"""PPO on each evaluated task with a algorithm's own experience: from scratch, or fine-tuned."""
+"""PPO on each evaluated task with an algorithm's own experience: from scratch, or fine-tuned."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv
 
 from metarl.random import Key
 from metarl.references.policy import ReferencePolicy
+from metarl.references.ppo import make_ppo, policy_state, restore_statistics
 from metarl.references.settings import PerTaskSettings
 from metarl.types import ActionMode, AdaptationAxis
-
-_UNNORMALISED = {"clip_obs": float("inf"), "clip_reward": 10.0, "epsilon": 1e-8}
 
 
 class PerTaskAgent:
     """A :class:`metarl.types.Agent` whose :meth:`adapt` is stable-baselines3's PPO update.
 
     It holds no environment: a round's own episodes are put into PPO's rollout buffer, so it learns
-    from what a algorithm would have, to the sample, and from nothing else. Where the agents are
+    from what an algorithm would have, to the sample, and from nothing else. Where the agents are
     tasks, each learns from the B episodes of its task; where they are lanes, each from its own.
 
     Rewards are divided by the running standard deviation of the discounted return, as VecNormalize
@@ -39,7 +37,6 @@ class PerTaskAgent:
         observation_space: Of one lane.
         action_space: Of one lane.
         axis: "gradient_step": one agent a task; "episode": one agent a lane.
-        mode: "stochastic", or "deterministic" where nothing is learned from it.
         key: Names all streams.
         start: A stored multitask policy to fine-tune; None: random weights, other ones a task.
 
@@ -47,6 +44,7 @@ class PerTaskAgent:
         samples: Env steps learned from in each :meth:`adapt`, of all agents together.
     """
 
+    mode: ActionMode = "stochastic"
     privileged = False
     step_sizes: list[float] = []  # noqa: RUF012
 
@@ -56,29 +54,14 @@ class PerTaskAgent:
         observation_space: spaces.Box,
         action_space: spaces.Box | spaces.Discrete,
         axis: AdaptationAxis,
-        mode: ActionMode,
         key: Key,
         start: Mapping[str, Any] | None = None,
     ) -> None:
         self.adaptation_axis = axis
         self.samples: list[int] = []
-        self._settings, self._key, self._start, self._mode = settings, key, start, mode
-        self._discrete = isinstance(action_space, spaces.Discrete)
-        shape = observation_space.shape
-        box = spaces.Box(-np.inf, np.inf, shape, np.float32)
-        self._spaces = _Spaces(1, box, action_space)
-        self._agents: list[_Agent] = []
-
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen; setting it starts the round of episodes anew."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._mode = mode
-        if self._agents:
-            self._begin_round()
+        self._settings, self._key, self._start = settings, key, start
+        observed = spaces.Box(-np.inf, np.inf, observation_space.shape, np.float32)
+        self._spaces = (observed, action_space)
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Start every agent anew, for M tasks × B lanes."""
@@ -87,25 +70,23 @@ class PerTaskAgent:
         self._grouped = (num_tasks, lanes) if pooled else (num_tasks * lanes, 1)
         self._round = 0
         self.samples = []
-        self._agents = []
+        self._agents: list[_Agent] = []
         for agent in range(self._grouped[0]):
             with _global_generators(self._key.generator("init", agent)):
-                self._agents.append(_Agent(self._spaces, self._settings, self._start))
+                self._agents.append(_Agent(*self._spaces, self._settings, self._start))
         self._begin_round()
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Actions [M, B, a], or int [M, B], for observations [M, B, o]."""
         num_tasks, lanes = self._shape
-        noise = None
-        if self._mode == "stochastic":
-            blocks = [self._policy.draw_noise(rng, lanes) for rng in self._streams]
-            noise = torch.from_numpy(np.stack(blocks)).view(*self._grouped, -1)
+        blocks = [self._policy.draw_noise(rng, lanes) for rng in self._streams]
+        noise = torch.from_numpy(np.stack(blocks)).view(*self._grouped, -1)
         # [M, B, o] -> [agents, own lanes, o]
         grouped = observation.reshape(*self._grouped, -1).astype(np.float32)
         action = self._policy.act(grouped, noise).numpy()
         self._steps.append({"observations": grouped, "actions": action, "valid": active.copy()})
         played = action.reshape(num_tasks, lanes, *action.shape[2:])
-        return played if self._discrete else np.clip(played, -1.0, 1.0)
+        return played if self._policy.discrete else np.clip(played, -1.0, 1.0)
 
     def observe(
         self,
@@ -119,13 +100,7 @@ class PerTaskAgent:
         self._steps[-1]["rewards"] = np.array(reward, dtype=np.float32)
 
     def adapt(self) -> None:
-        """PPO's update of every agent on the episodes that it just played.
-
-        Raises:
-            ValueError: the actions were deterministic.
-        """
-        if self._mode == "deterministic":
-            raise ValueError("adapt() needs a round of stochastic actions: set mode first")
+        """PPO's update of every agent on the episodes that it just played."""
         # [agents, own lanes, ...] a step → [agents, own lanes, T, ...]
         fields = {
             name: np.stack([s[name].reshape(*self._grouped, *s[name].shape[2:]) for s in steps], 2)
@@ -153,69 +128,57 @@ class _Agent:
     """One PPO that is given its rollouts."""
 
     def __init__(
-        self, env: _Spaces, settings: PerTaskSettings, start: Mapping[str, Any] | None
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        settings: PerTaskSettings,
+        start: Mapping[str, Any] | None,
     ) -> None:
-        self._architecture: Mapping[str, Any] = {
-            "hidden_sizes": settings.hidden_sizes,
-            "activation": settings.activation,
-        }
         if start is not None:
-            self._architecture = start["architecture"]
-        activation = self._architecture["activation"]
-        self._ppo = PPO(
-            "MlpPolicy",
-            env,
+            settings = replace(settings, **start["architecture"])
+        self._settings = settings
+        self._ppo = make_ppo(
+            settings,
+            None,  # it never steps one, so its spaces are set as stable-baselines3's load() does
             learning_rate=settings.learning_rate,
             n_steps=settings.batch_size,  # of its own rollouts, which it never makes
             batch_size=settings.batch_size,
-            n_epochs=settings.epochs,
-            gamma=settings.gamma,
-            gae_lambda=settings.gae_lambda,
-            clip_range=settings.clip_range,
-            policy_kwargs={
-                "net_arch": list(self._architecture["hidden_sizes"]),
-                "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation],
-                "log_std_init": settings.log_std_init,
-            },
-            device="cpu",
+            _init_setup_model=False,
         )
+        self._ppo.observation_space, self._ppo.action_space = observation_space, action_space
+        self._ppo.n_envs = 1
+        self._ppo._setup_model()
         self._ppo.set_logger(Logger(None, []))
-        (observed,) = env.observation_space.shape or (0,)
+        (observed,) = observation_space.shape
         self._returns = RunningMeanStd(shape=())
         self._normaliser: dict[str, Any] = {
-            **_UNNORMALISED,
             "obs_mean": torch.zeros(observed, dtype=torch.float64),
             "obs_var": torch.ones(observed, dtype=torch.float64),
+            "clip_obs": float("inf"),
+            "clip_reward": 10.0,
+            "epsilon": 1e-8,
         }
         if start is not None:
             self._normaliser = start["normaliser"]
             self._ppo.policy.load_state_dict(start["policy"])
-            self._returns.mean = self._normaliser["return_mean"].numpy().copy()
-            self._returns.var = self._normaliser["return_var"].numpy().copy()
-            self._returns.count = float(self._normaliser["return_count"])
+            restore_statistics(self._returns, "return", self._normaliser)
 
     def policy(self) -> ReferencePolicy:
         """What it plays now."""
-        return ReferencePolicy.from_state(
-            {
-                "policy": self._ppo.policy.state_dict(),
-                "normaliser": self._normaliser,
-                "architecture": self._architecture,
-            }
-        )
+        return ReferencePolicy.from_state(policy_state(self._ppo, self._normaliser, self._settings))
 
     def learn(self, episodes: Mapping[str, np.ndarray]) -> int:
         """One update on B episodes, [B, T, ...] a field; returns the number of its samples."""
         valid = episodes["valid"]
         samples = int(valid.sum())
-        settings = self._ppo
+        ppo = self._ppo
         buffer = RolloutBuffer(
             samples,
-            settings.observation_space,
-            settings.action_space,
+            ppo.observation_space,
+            ppo.action_space,
             "cpu",
-            gae_lambda=settings.gae_lambda,
-            gamma=settings.gamma,
+            gae_lambda=ppo.gae_lambda,
+            gamma=ppo.gamma,
         )
         # Lane after lane, [B, T, ...] → [samples, ...]; every lane is one whole episode.
         starts = np.zeros(valid.shape, dtype=np.float32)
@@ -223,7 +186,7 @@ class _Agent:
         observations = self.policy().normalise(episodes["observations"][valid])
         actions = episodes["actions"][valid]
         with torch.no_grad():
-            values, log_probs, _ = self._ppo.policy.evaluate_actions(
+            values, log_probs, _ = ppo.policy.evaluate_actions(
                 torch.from_numpy(observations), torch.from_numpy(actions)
             )
         buffer.observations[:, 0] = observations
@@ -235,8 +198,8 @@ class _Agent:
         buffer.pos, buffer.full = samples, True
         # The last episode is over as all are: no bootstrap past the horizon.
         buffer.compute_returns_and_advantage(torch.zeros(1), np.ones(1, dtype=bool))
-        self._ppo.rollout_buffer = buffer
-        self._ppo.train()
+        ppo.rollout_buffer = buffer
+        ppo.train()
         return samples
 
     def _scaled_rewards(self, rewards: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -250,34 +213,6 @@ class _Agent:
         scale = np.sqrt(self._returns.var + self._normaliser["epsilon"])
         bound = self._normaliser["clip_reward"]
         return np.clip(rewards / scale, -bound, bound)
-
-
-class _Spaces(VecEnv):
-    """What PPO must know of an environment that it never steps."""
-
-    def reset(self) -> Any:
-        raise NotImplementedError
-
-    def step_async(self, actions: np.ndarray) -> None:
-        raise NotImplementedError
-
-    def step_wait(self) -> Any:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [None]
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        return [False]
 
 
 @contextlib.contextmanager

@@ -9,36 +9,58 @@ from metarl.evaluation.reference_kinds import TrainedKind
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """PPO on the whole task distribution (Schulman et al. 2017), as stable-baselines3 has it.
+class PPOSettings:
+    """PPO (Schulman et al. 2017), as stable-baselines3 has it.
 
     Attributes:
-        env_steps: Budget.
-        lanes: Episodes at once; one rollout is a horizon of steps on every lane.
-        minibatches: Parts of a rollout, of equal size; a divisor of ``lanes``.
-        epochs: Passes over a rollout.
-        learning_rate: Adam's, falling linearly to 0 over the budget.
+        learning_rate: Adam's.
+        epochs: Passes over a rollout, or over a round of episodes.
         gamma: Discount.
         gae_lambda: λ of the advantages.
         clip_range: Of the probability ratio.
-        entropy: Weight of the entropy bonus.
         log_std_init: Initial log standard deviation of the actions, which lie in [−1, 1].
         hidden_sizes: Of the policy's network and of the critic's.
         activation: "tanh" or "relu".
     """
 
-    env_steps: int = 5_000_000
-    lanes: int = 64
-    minibatches: int = 8
-    epochs: int = 8
     learning_rate: float = 5e-4
+    epochs: int = 8
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2
-    entropy: float = 0.0
     log_std_init: float = -1.0
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+
+
+@dataclass(frozen=True)
+class TrainingSettings(PPOSettings):
+    """PPO on the whole task distribution; its learning rate falls linearly to 0 over the budget.
+
+    Attributes:
+        env_steps: Budget.
+        lanes: Episodes at once; one rollout is a horizon of steps on every lane.
+        minibatches: Parts of a rollout, of equal size; a divisor of ``lanes``.
+        entropy: Weight of the entropy bonus.
+    """
+
+    env_steps: int = 5_000_000
+    lanes: int = 64
+    minibatches: int = 8
+    entropy: float = 0.0
+
+
+@dataclass(frozen=True)
+class PerTaskSettings(PPOSettings):
+    """PPO on one task's few episodes; the multitask policy brings its own networks.
+
+    Attributes:
+        batch_size: Samples of a minibatch.
+    """
+
+    learning_rate: float = 1e-3
+    epochs: int = 10
+    batch_size: int = 256
 
 
 _HALF_CHEETAH = TrainingSettings(
@@ -59,33 +81,6 @@ def training_settings(env_name: str, kind: TrainedKind) -> TrainingSettings:
     """The settings for an environment by its short name or import path; a default for others."""
     settings = _BY_ENVIRONMENT.get(env_name, TrainingSettings())
     return _ORACLE_BY_ENVIRONMENT.get(env_name, settings) if kind == "oracle" else settings
-
-
-@dataclass(frozen=True)
-class PerTaskSettings:
-    """PPO on one task's few episodes, from scratch or from the multitask policy.
-
-    Attributes:
-        learning_rate: Adam's, constant.
-        epochs: Passes over a round of episodes.
-        batch_size: Samples of a minibatch.
-        gamma: Discount.
-        gae_lambda: λ of the advantages.
-        clip_range: Of the probability ratio.
-        log_std_init: Initial log standard deviation of the actions, from scratch.
-        hidden_sizes: Of the networks, from scratch.
-        activation: Of the networks, from scratch.
-    """
-
-    learning_rate: float = 1e-3
-    epochs: int = 10
-    batch_size: int = 256
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    log_std_init: float = -1.0
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    activation: Literal["tanh", "relu"] = "tanh"
 
 
 def per_task_settings(env_name: str) -> PerTaskSettings:

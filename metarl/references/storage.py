@@ -2,50 +2,31 @@
 
 ``references/<environment>-<8 hex digits>/<kind>/`` holds ``weights.pt`` (tensors and plain values:
 the policy, the critic, the normaliser's statistics) and ``reference.json`` (how it was made, and
-the SHA-256 of ``weights.pt``). The digits name the environment's definition: its name and all
-parameters of its constructor, whichever preset or config they came from. A reference is written
-beside its place and renamed, so it is whole or absent. ``<kind>.training.pt`` beside it is what an
-interrupted training goes on from.
+the SHA-256 of ``weights.pt``). The digits name the environment's definition: its name and the
+parameters that differ from their defaults, whichever preset or config they came from. A reference
+is found by the definition in its JSON, so it may lie under a key of an earlier release. It is
+written beside its place and renamed, so it is whole or absent. ``<kind>.training.pt`` beside it is
+what an interrupted training goes on from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import metarl
 from metarl.errors import UserError
+from metarl.references.definition import Definition
 from metarl.storage.files import replace_file, replace_folder, writing
 from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
 DEFAULT_FOLDER = Path("references")
-
-Definition = Mapping[str, Any]
-
-
-def definition_of(env_config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an environment is, from the section ``env`` of a resolved config.
-
-    The preset goes, since its parameters stand in the section themselves; threads and workers are
-    no part of it.
-    """
-    fields = {name: value for name, value in env_config.items() if name != "preset"}
-    return dict(json.loads(json.dumps(fields)))  # tuples as JSON has them
-
-
-def folder_name(definition: Definition) -> str:
-    """The folder of an environment's references, e.g. ``half_cheetah_vel-1f0a2b3c``."""
-    text = json.dumps(dict(definition), sort_keys=True)
-    digits = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = re.sub(r"[^\w.-]+", "_", str(definition["name"])).lstrip(".-")
-    return f"{name}-{digits}"
 
 
 def search_path(folder: Path | None) -> list[Path]:
@@ -54,10 +35,40 @@ def search_path(folder: Path | None) -> list[Path]:
     return [first] if first.resolve() == shipped else [first, shipped]
 
 
+def stored(
+    file: str, definition: Definition, folders: Sequence[Path]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The JSON files of this environment, with what they say, under whatever key they lie.
+
+    Args:
+        file: Below the environment's folder, e.g. ``oracle/reference.json``.
+        definition: What the file's ``env`` must mean.
+        folders: From :func:`search_path`.
+
+    Raises:
+        UserError: one that lies under this environment's key cannot be read.
+    """
+    for folder in folders:
+        paths = folder.glob(f"{definition.stem}-*/{file}")
+        for path in sorted(paths, key=lambda path: definition.key not in path.parts):
+            try:
+                data = read_json(path)
+            except UserError:
+                if definition.key in path.parts:
+                    raise
+                continue
+            if definition.describes(data.get("env")):
+                yield path, data
+
+
 def find(kind: str, definition: Definition, folders: Sequence[Path]) -> Path | None:
-    """The folder of a trained reference, the first there is; None if there is none."""
-    places = (folder / folder_name(definition) / kind for folder in folders)
-    return next((place for place in places if (place / "reference.json").is_file()), None)
+    """The folder of a trained reference, the first there is; None if there is none.
+
+    Raises:
+        UserError: its ``reference.json`` cannot be read.
+    """
+    places = stored(f"{kind}/reference.json", definition, folders)
+    return next((path.parent for path, _ in places), None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ def save(place: Path, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
     Args:
         place: Its folder, ``.../<kind>``.
         state: ``policy`` (stable-baselines3's state_dict), ``normaliser``, ``architecture``.
-        metadata: JSON; has ``kind`` and ``env``, the environment's definition.
+        metadata: JSON; has ``kind`` and ``env``, the fields of the environment's definition.
 
     Raises:
         EnvironmentFailure: the folder cannot be written.
@@ -96,20 +107,21 @@ def save(place: Path, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
         replace_folder(place, {"weights.pt": data, "reference.json": f"{text}\n".encode()})
 
 
-def load(place: Path, kind: str, definition: Definition) -> StoredReference:
+def load(place: Path) -> StoredReference:
     """Read a reference; nothing in it is ever executed.
 
     Raises:
-        UserError: it is damaged, of another format, kind or environment, or holds anything but
-            tensors and plain values.
+        UserError: it is damaged, of another format or kind, or holds anything but tensors and
+            plain values.
     """
-    metadata = read_json(place / "reference.json", "reference")
+    metadata = read_json(place / "reference.json")
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"The reference {place} has format {str(metadata.get('format'))[:40]}; this metarl "
             f"{metarl.__version__} reads format {FORMAT}."
         )
-    _check_definition(metadata, place, kind, definition)
+    if metadata.get("kind") != place.name:
+        raise UserError(f"The reference {place} is of kind {metadata.get('kind')!r}.")
     try:
         data = (place / "weights.pt").read_bytes()
     except OSError as error:
@@ -124,8 +136,8 @@ def load(place: Path, kind: str, definition: Definition) -> StoredReference:
     return StoredReference(read_plain(data, f"reference {place}"), metadata)
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """A JSON object of a file.
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object of a reference's file.
 
     Raises:
         UserError: it cannot be read or is none.
@@ -134,33 +146,10 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else "it is not JSON"
-        raise UserError(f"The {what} {path} cannot be read: {reason}.") from None
+        raise UserError(f"The reference {path} cannot be read: {reason}.") from None
     if not isinstance(data, dict):
-        raise UserError(f"The {what} {path} is no JSON object.")
+        raise UserError(f"The reference {path} is no JSON object.")
     return data
-
-
-def _check_definition(
-    metadata: Mapping[str, Any], place: Path, kind: str, definition: Definition
-) -> None:
-    if metadata.get("kind") != kind:
-        raise UserError(f"The reference {place} is of kind {metadata.get('kind')!r}, not {kind!r}.")
-    made_for = metadata.get("env")
-    if not isinstance(made_for, dict):
-        raise UserError(f"The reference {place} does not say for which environment it is.")
-    wanted = dict(definition)
-    for name in sorted({*made_for, *wanted}):
-        if made_for.get(name, "absent") != wanted.get(name, "absent"):
-            was = json.dumps(made_for.get(name, "absent"))
-            now = json.dumps(wanted.get(name, "absent"))
-            raise UserError(
-                f"The reference {place} belongs to another environment: env.{name} was {was} and "
-                f"is {now} here."
-            )
-
-
-# ---------------------------------------------------------------------------------------------
-# Interrupted training
 
 
 def training_file(place: Path) -> Path:

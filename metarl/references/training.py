@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from metarl import envs
@@ -21,34 +21,54 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.reference_kinds import TrainedKind
 from metarl.random import Key
 from metarl.references import storage
+from metarl.references.definition import Definition
+from metarl.references.ppo import (
+    make_training_ppo,
+    normaliser_state,
+    policy_state,
+    restore_statistics,
+)
 from metarl.references.settings import TrainingSettings
 from metarl.references.vec_env import TaskVecEnv
 
 _CURVE_POINTS = 100
 _CHECKPOINT_INTERVAL_S = 60.0
 
-Curve = list[tuple[int, float]]
+Progress = Callable[[Mapping[str, Any]], None]
+"""Told after every rollout: its ``iteration``, ``env_steps``, pace, and the return of late."""
 
 
-class Progress(Protocol):
-    """Shows how far a training is."""
+@dataclass(frozen=True)
+class ReferenceTraining:
+    """What is to be trained, and where it is stored.
 
-    def update(self, env_steps: int, mean_return: float | None) -> None:
-        """Env steps so far, and the mean return of the last episodes."""
+    Attributes:
+        kind: "oracle" sees the task vector, "multitask" does not.
+        definition: Of the environment.
+        settings: PPO's, with the budget.
+        seed: Of everything.
+        place: The reference's folder.
+        threads: Of torch in the update; rollouts use one.
+        circumstances: Versions, command and commit, for the record.
+    """
+
+    kind: TrainedKind
+    definition: Definition
+    settings: TrainingSettings
+    seed: int
+    place: Path
+    threads: int
+    circumstances: Mapping[str, Any]
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides the result: an interrupted training goes on with the very same."""
+        settings = json.loads(json.dumps(asdict(self.settings)))  # tuples as they are stored
+        return {"seed": self.seed, "env": self.definition.fields, "settings": settings}
 
 
 def train_reference(
-    kind: TrainedKind,
-    env: TaskVectorEnv,
-    definition: storage.Definition,
-    settings: TrainingSettings,
-    *,
-    seed: int,
-    place: Path,
-    threads: int,
-    circumstances: Mapping[str, Any],
-    progress: Progress,
-    stop: Sequence[int] = (),
+    training: ReferenceTraining, env: TaskVectorEnv, progress: Progress, stop: Sequence[int] = ()
 ) -> bool:
     """Train a reference and store it; go on with an interrupted training of it.
 
@@ -56,14 +76,8 @@ def train_reference(
     action noise and minibatches are stable-baselines3's, from the global generators that it seeds.
 
     Args:
-        kind: "oracle" sees the task vector, "multitask" does not.
+        training: What, how and where.
         env: ``settings.lanes`` lanes, used by nothing else meanwhile.
-        definition: Of the environment.
-        settings: PPO's, with the budget.
-        seed: Of everything.
-        place: Where to store it.
-        threads: Of torch in the update; rollouts use one.
-        circumstances: Versions, command and commit, for the record.
         progress: Told after every rollout.
         stop: Not empty when the training is to end with what it has.
 
@@ -75,99 +89,53 @@ def train_reference(
         UserError: an interrupted training with other settings lies there.
         EnvironmentFailure: the training or the environment diverged, or nothing can be written.
     """
-    asked = _plain({"seed": seed, "env": dict(definition), "settings": asdict(settings)})
-    saved = storage.load_training(place)
-    if saved is not None and saved.get("asked") != asked:
+    kind, settings = training.kind, training.settings
+    saved = storage.load_training(training.place)
+    if saved is not None and saved.get("asked") != training.asked:
         raise UserError(
-            f"{storage.training_file(place)} is an interrupted training with another seed, budget "
-            f"or settings; go on with those, or begin anew with --again."
+            f"{storage.training_file(training.place)} is an interrupted training with another "
+            f"seed, budget or settings; go on with those, or begin anew with --again."
         )
     part = 0 if saved is None else int(saved["part"]) + 1
-    key = Key(seed, adaptation_step=part)
+    key = Key(training.seed, adaptation_step=part)
     venv = VecNormalize(
         VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle")), gamma=settings.gamma
     )
     threads_before = torch.get_num_threads()
     try:
-        model = make_ppo(venv, settings, env.horizon, int(key.generator("init").integers(2**31)))
-        callback = _Training(model, venv, saved, asked, part, place, threads, progress, stop)
+        seed = int(key.generator("init").integers(2**31))
+        model = make_training_ppo(settings, venv, env.horizon, seed)
+        watch = _Watch(training, model, venv, part, progress, stop)
         if saved is not None:
-            _restore(model, venv, saved)
+            watch.restore(saved)
         model.learn(
             settings.env_steps - model.num_timesteps,
-            callback,
+            watch,
             log_interval=10**9,  # nothing reads them
             reset_num_timesteps=saved is None,
         )
-        callback.check_finite()
+        watch.check_finite()
     except envs.SimulationFailure as error:
         raise EnvironmentFailure(f"The training of the {kind} failed. {error}") from error
     finally:
         torch.set_num_threads(threads_before)
-    if callback.stopped:
-        callback.save()
+    if watch.stopped:
+        watch.save()
         return False
     metadata = {
         "kind": kind,
         "made_with": "stable-baselines3 PPO",
-        "env": dict(definition),
+        "env": training.definition.fields,
         "sees_task": kind == "oracle",
-        "seed": seed,
+        "seed": training.seed,
         "env_steps_budget": settings.env_steps,
-        "env_steps": callback.env_steps,  # whole rollouts, so the budget or a little more
-        "interruptions": part,
-        "seconds": round(callback.seconds, 1),
-        "settings": asked["settings"],
-        "training_curve": {
-            "columns": ["env_steps", "mean stochastic return of the last 100 training episodes"],
-            "rows": thin(callback.curve),
-        },
-        **circumstances,
+        **watch.record,
+        "settings": training.asked["settings"],
+        **training.circumstances,
     }
-    storage.save(place, policy_state(model, venv, settings), metadata)
-    storage.training_file(place).unlink(missing_ok=True)
+    storage.save(training.place, policy_state(model, normaliser_state(venv), settings), metadata)
+    storage.training_file(training.place).unlink(missing_ok=True)
     return True
-
-
-def make_ppo(venv: VecNormalize, settings: TrainingSettings, horizon: int, seed: int) -> PPO:
-    """PPO whose rollouts are a horizon of steps on every lane."""
-    return PPO(
-        "MlpPolicy",
-        venv,
-        learning_rate=lambda left: settings.learning_rate * max(left, 0.0),
-        n_steps=horizon,
-        batch_size=horizon * venv.num_envs // settings.minibatches,
-        n_epochs=settings.epochs,
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
-        clip_range=settings.clip_range,
-        ent_coef=settings.entropy,
-        policy_kwargs={
-            "net_arch": list(settings.hidden_sizes),
-            "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[settings.activation],
-            "log_std_init": settings.log_std_init,
-        },
-        seed=seed,
-        device="cpu",
-    )
-
-
-def policy_state(model: PPO, venv: VecNormalize, settings: TrainingSettings) -> dict[str, Any]:
-    """What is stored of a trained policy: tensors and builtins."""
-    return {
-        "architecture": {
-            "hidden_sizes": list(settings.hidden_sizes),
-            "activation": settings.activation,
-        },
-        "policy": dict(model.policy.state_dict()),
-        "normaliser": {
-            **_statistics("obs", venv.obs_rms),  # type: ignore[arg-type]
-            **_statistics("return", venv.ret_rms),
-            "clip_obs": float(venv.clip_obs),
-            "clip_reward": float(venv.clip_reward),
-            "epsilon": float(venv.epsilon),
-        },
-    }
 
 
 def thin(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
@@ -177,62 +145,82 @@ def thin(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
     return [[steps, round(value, 3)] for steps, value in kept]
 
 
-class _Training(BaseCallback):
+class _Watch(BaseCallback):
     """Counts, watches and keeps: progress, the curve, checkpoints, torch's threads, requests."""
 
     def __init__(
         self,
+        training: ReferenceTraining,
         model: PPO,
         venv: VecNormalize,
-        saved: Mapping[str, Any] | None,
-        asked: Mapping[str, Any],
         part: int,
-        place: Path,
-        threads: int,
         progress: Progress,
         stop: Sequence[int],
     ) -> None:
         super().__init__()
-        self.env_steps = 0 if saved is None else int(saved["env_steps"])
-        self.curve: Curve = [] if saved is None else [(int(s), float(r)) for s, r in saved["curve"]]
         self.stopped = False
-        self._venv, self._asked, self._part, self._place = venv, asked, part, place
-        self._threads, self._progress, self._stop_requests = threads, progress, stop
-        self._earlier = 0.0 if saved is None else float(saved["seconds"])
-        self._ppo = model
-        self._began = self._saved_at = time.monotonic()
+        self._training, self._ppo, self._venv, self._part = training, model, venv, part
+        self._progress, self._stop_requests = progress, stop
+        self._env_steps = 0
+        self._curve: list[tuple[int, float]] = []
+        self._earlier = 0.0  # seconds of the interrupted parts
+        self._began = self._saved_at = self._rollout_at = time.monotonic()
 
     @property
-    def seconds(self) -> float:
-        """Of training, the interrupted parts included."""
+    def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._began
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is told of a finished training."""
+        return {
+            "env_steps": self._env_steps,  # whole rollouts, so the budget or a little more
+            "interruptions": self._part,
+            "seconds": round(self._seconds, 1),
+            "training_curve": {
+                "columns": [
+                    "env_steps",
+                    "mean stochastic return of the last 100 training episodes",
+                ],
+                "rows": thin(self._curve),
+            },
+        }
 
     def check_finite(self) -> None:
         """Refuse to go on with a policy that has diverged."""
         vector = torch.nn.utils.parameters_to_vector(self._ppo.policy.parameters())
         if not bool(torch.isfinite(vector).all()):
             raise EnvironmentFailure(
-                f"The training diverged: the policy is no longer finite after {self.env_steps} "
+                f"The training diverged: the policy is no longer finite after {self._env_steps} "
                 f"env steps."
             )
 
     def save(self) -> None:
         """Keep what the training goes on from."""
         storage.save_training(
-            self._place,
+            self._training.place,
             {
-                "asked": self._asked,
+                "asked": self._training.asked,
                 "part": self._part,
-                "env_steps": self.env_steps,
-                "seconds": self.seconds,
-                "curve": [list(point) for point in self.curve],
+                "env_steps": self._env_steps,
+                "seconds": self._seconds,
+                "curve": [list(point) for point in self._curve],
                 "policy": dict(self._ppo.policy.state_dict()),
                 "optimizer": self._ppo.policy.optimizer.state_dict(),
-                **_statistics("obs", self._venv.obs_rms),  # type: ignore[arg-type]
-                **_statistics("return", self._venv.ret_rms),
+                **normaliser_state(self._venv),
             },
         )
         self._saved_at = time.monotonic()
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Put back what :meth:`save` kept."""
+        self._env_steps = self._ppo.num_timesteps = int(saved["env_steps"])
+        self._earlier = float(saved["seconds"])
+        self._curve = [(int(steps), float(mean)) for steps, mean in saved["curve"]]
+        self._ppo.policy.load_state_dict(saved["policy"])
+        self._ppo.policy.optimizer.load_state_dict(saved["optimizer"])
+        restore_statistics(self._venv.obs_rms, "obs", saved)  # type: ignore[arg-type]
+        restore_statistics(self._venv.ret_rms, "return", saved)
 
     def _on_rollout_start(self) -> None:
         # After an update, so what is kept is whole.
@@ -246,49 +234,23 @@ class _Training(BaseCallback):
         return not self.stopped
 
     def _on_rollout_end(self) -> None:
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._training.threads)
         buffer = self._ppo.rollout_buffer
         if not np.isfinite(buffer.observations.sum(dtype=np.float64) + buffer.rewards.sum()):
             raise EnvironmentFailure(
                 f"The training diverged: an observation or a reward is not finite after "
-                f"{self.env_steps} env steps."
+                f"{self._env_steps} env steps."
             )
-        self.env_steps = self._ppo.num_timesteps
-        episodes = self._ppo.ep_info_buffer or ()
-        mean = float(np.mean([e["r"] for e in episodes])) if episodes else None
-        if mean is not None:
-            self.curve.append((self.env_steps, mean))
-        self._progress.update(self.env_steps, mean)
-
-
-def _restore(model: PPO, venv: VecNormalize, saved: Mapping[str, Any]) -> None:
-    """Put back what :meth:`_Training.save` kept."""
-    model.policy.load_state_dict(saved["policy"])
-    model.policy.optimizer.load_state_dict(saved["optimizer"])
-    model.num_timesteps = int(saved["env_steps"])
-    for name, statistics in (("obs", venv.obs_rms), ("return", venv.ret_rms)):
-        restore_statistics(statistics, name, saved)  # type: ignore[arg-type]
-
-
-def _statistics(name: str, statistics: RunningMeanStd) -> dict[str, Any]:
-    return {
-        f"{name}_mean": torch.tensor(statistics.mean, dtype=torch.float64),
-        f"{name}_var": torch.tensor(statistics.var, dtype=torch.float64),
-        f"{name}_count": float(statistics.count),
-    }
-
-
-def restore_statistics(statistics: RunningMeanStd, name: str, saved: Mapping[str, Any]) -> None:
-    """Put stored statistics back."""
-    statistics.mean = saved[f"{name}_mean"].numpy().copy()
-    statistics.var = saved[f"{name}_var"].numpy().copy()
-    statistics.count = float(saved[f"{name}_count"])
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, so that what was stored equals what is asked."""
-    if isinstance(value, Mapping):
-        return {name: _plain(child) for name, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(child) for child in value]
-    return value
+        now, steps = time.monotonic(), buffer.buffer_size * buffer.n_envs
+        self._env_steps = self._ppo.num_timesteps
+        row = {
+            "iteration": self._env_steps // steps,
+            "env_steps": self._env_steps,
+            "env_steps_per_s": steps / (now - self._rollout_at),
+        }
+        self._rollout_at = now
+        episodes = self._ppo.ep_info_buffer
+        if episodes:
+            row["return/mean"] = float(np.mean([e["r"] for e in episodes]))
+            self._curve.append((self._env_steps, row["return/mean"]))
+        self._progress(row)

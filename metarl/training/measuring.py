@@ -106,13 +106,7 @@ def _beside_references(
         env,
         headline.tasks,
         env_config,
-        experience=Experience(
-            plan.tasks_name,
-            headline.adaptation_axis,
-            plan.adaptation_steps,
-            plan.episodes,
-            plan.seed,
-        ),
+        experience=Experience.of(plan, headline.adaptation_axis),
         config=subject.config.run_folder / "config.yaml",
         folder=folder,
     )

@@ -49,8 +49,8 @@ def test_from_the_command_to_the_normalised_score(
     assert list(commands) == ["oracle", "multitask", "from_scratch", "fine_tuned"]
     for kind in ("oracle", "fine_tuned", "from_scratch"):  # the second makes the multitask too
         words = commands[kind].split()
-        assert words[:3] == ["python", "-m", "metarl.references"]
-        assert main([*words[3:], "--env-steps", "1280"]) == 0
+        assert words[:2] == ["metarl", "references"]
+        assert main([*words[2:], "--env-steps", "1280"]) == 0
     assert "fine_tuned after 0 to 1 rounds: " in capsys.readouterr().out
 
     assert evaluate.main(["--run", "run"]) == 0
@@ -76,14 +76,14 @@ def test_what_is_there_is_not_trained_again_unless_asked(
     assert run_command(config, tmp_path, "oracle", "--again", "--seed", "1") == 0
     told = json.loads(weights.with_name("reference.json").read_text())
     assert told["seed"] == 1
-    assert told["command"].startswith("python -m metarl.references --config ")
+    assert told["command"].startswith("metarl references --config ")
     assert {"stable_baselines3", "torch", "mujoco"} <= set(told["versions"])
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--kind", "oracle"], "Give --config FILE"),
+        (["--kind", "oracle"], "Give a config"),
         (["--config", "absent.yaml"], "absent.yaml"),
         (["--kind", "oracel"], "oracle"),
         (["--env-step", "5"], "env_steps"),

@@ -14,10 +14,10 @@ import torch
 from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
-from metarl.references import per_task_results, storage
+from metarl.references import storage
 from metarl.references.measurement import measure_references
 from metarl.references.per_task import PerTaskAgent
-from metarl.references.per_task_results import Experience
+from metarl.references.per_task_results import Experience, PerTaskReference
 from metarl.references.settings import PerTaskSettings
 from tests.references.test_references import LINE, Recorder, train
 from tests.toy_envs import Arms, Line
@@ -31,7 +31,7 @@ TASKS = np.array([[-0.8], [0.8]])
 
 def make_agent(env: Any, axis: Any = "gradient_step", key: Key = KEY, **changes: Any) -> Any:
     spaces = (env.single_observation_space, env.single_action_space)
-    return PerTaskAgent(replace(SETTINGS, **changes), *spaces, axis, "stochastic", key)
+    return PerTaskAgent(replace(SETTINGS, **changes), *spaces, axis, key)
 
 
 class _Counting(Line):
@@ -71,10 +71,7 @@ def test_agents_of_lanes_learn_apart() -> None:
     agent = make_agent(env, "episode")
     evaluate(agent, env, TASKS, adaptation_steps=1, episodes=3, seed=2, split="held_out")
     assert agent.samples == [30]
-    observation = np.zeros((2, 3, 2))
-    agent.mode = "deterministic"
-    action = agent.act(observation, np.ones((2, 3), dtype=bool))
-    assert len(np.unique(action)) == 6
+    assert len(np.unique(agent._policy.act(np.zeros((6, 1, 2)), None))) == 6
 
 
 def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -> None:
@@ -93,15 +90,6 @@ def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -
     assert not np.array_equal(results[0], results[2])
 
 
-def test_deterministic_rounds_teach_nothing() -> None:
-    agent = make_agent(Line(2))
-    agent.mode = "deterministic"
-    agent.begin(2, 1)
-    agent.act(np.zeros((2, 1, 2)), np.ones((2, 1), dtype=bool))
-    with pytest.raises(ValueError, match="stochastic"):
-        agent.adapt()
-
-
 # --- measured beside an evaluation ------------------------------------------------------------
 
 EXPERIENCE = Experience("held_out", "gradient_step", 2, 3, 0)
@@ -112,14 +100,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two references of the line."""
     folder = tmp_path_factory.mktemp("references")
     for kind in ("oracle", "multitask"):
-        assert train(folder / storage.folder_name(LINE) / kind, Recorder())
+        assert train(folder / LINE.key / kind, Recorder())
     return folder
 
 
 def measured(folder: Path, **changes: Any) -> Any:
     env = Line(6)
     options: dict[str, Any] = {
-        "env_config": LINE | {"preset": None},
+        "env_config": LINE.fields | {"preset": None},
         "experience": EXPERIENCE,
         "config": Path("configs/line.yaml"),
         "folder": folder,
@@ -131,11 +119,10 @@ def kept(folder: Path, kind: Any, tasks: np.ndarray = TASKS) -> Path:
     """Results of PPO on each task, made as the command makes them."""
     multitask = None
     if kind == "fine_tuned":
-        place = folder / storage.folder_name(LINE) / "multitask"
-        multitask = storage.load(place, "multitask", LINE)
-    made_with = per_task_results.identity(kind, LINE, EXPERIENCE, tasks, multitask)
-    result = per_task_results.measure(kind, Line(6), tasks, LINE, EXPERIENCE, multitask)
-    return per_task_results.write(folder, made_with, result, {"versions": {}})
+        place = folder / LINE.key / "multitask"
+        multitask = storage.load(place)
+    reference = PerTaskReference(kind, LINE, EXPERIENCE, tasks, multitask)
+    return reference.write(folder, reference.measure(Line(6)), {"versions": {}})
 
 
 def test_what_is_there_is_measured_and_what_is_missing_is_named(folder: Path) -> None:
@@ -143,7 +130,7 @@ def test_what_is_there_is_measured_and_what_is_missing_is_named(folder: Path) ->
     assert list(found.returns) == ["oracle", "multitask", "random"]
     assert all(returns.shape == (2,) for returns in found.returns.values())
     assert found.missing == {
-        kind: f"python -m metarl.references --config configs/line.yaml --kind {kind} "
+        kind: f"metarl references configs/line.yaml --kind {kind} "
         f"--split held_out --axis gradient_step --adaptation-steps 2 --episodes 3 --seed 0 "
         f"--folder {folder}"
         for kind in ("from_scratch", "fine_tuned")
@@ -175,7 +162,7 @@ def test_results_of_each_task_are_taken_until_they_are_stale(folder: Path) -> No
     kept(folder, "from_scratch", TASKS / 2)
     assert "from_scratch" in measured(folder).missing
     # A multitask policy trained anew has not been fine-tuned.
-    assert train(folder / storage.folder_name(LINE) / "multitask", seed=4)
+    assert train(folder / LINE.key / "multitask", seed=4)
     assert "fine_tuned" in measured(folder).missing
 
 
@@ -193,4 +180,4 @@ def test_a_reference_that_observes_something_else_is_refused(folder: Path) -> No
 
     options = {"experience": EXPERIENCE, "config": Path("x.yaml"), "folder": folder}
     with pytest.raises(UserError, match="observes 3 numbers, and the environment has 4"):
-        measure_references(Wider(6), TASKS, LINE, **options)  # type: ignore[arg-type]
+        measure_references(Wider(6), TASKS, LINE.fields, **options)  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,16 @@ from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.agents import MultitaskAgent, OracleAgent, RandomAgent
+from metarl.references.agents import PolicyAgent, RandomAgent
+from metarl.references.definition import Definition
 from metarl.references.policy import ReferencePolicy
+from metarl.references.ppo import make_training_ppo, normaliser_state, policy_state
 from metarl.references.settings import TrainingSettings
-from metarl.references.training import (
-    make_ppo,
-    policy_state,
-    thin,
-    train_reference,
-)
+from metarl.references.training import ReferenceTraining, thin, train_reference
 from metarl.references.vec_env import TaskVecEnv
 from tests.toy_envs import Arms, Line
 
-LINE = {"name": "tests.toy_envs:Line", "tasks": None, "horizon": 5}
+LINE = Definition.of({"name": "tests.toy_envs:Line", "tasks": None, "horizon": 5})
 SMALL = TrainingSettings(
     env_steps=400, lanes=8, minibatches=2, epochs=2, hidden_sizes=(8, 8), gamma=0.9
 )
@@ -44,26 +43,24 @@ class Recorder:
         self.stop: list[int] = []
         self._stop_after = stop_after
 
-    def update(self, env_steps: int, mean_return: float | None) -> None:
-        self.env_steps.append(env_steps)
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        self.env_steps.append(row["env_steps"])
         if len(self.env_steps) >= self._stop_after:
             self.stop.append(15)
 
 
 def train(place: Path, progress: Recorder | None = None, **changes: Any) -> bool:
-    options: dict[str, Any] = {
-        "kind": place.name,
-        "env": Line(8),
-        "definition": LINE,
-        "settings": SMALL,
-        "seed": 3,
-        "place": place,
-        "threads": 1,
-        "circumstances": {"versions": {}, "command": "python"},
-        "progress": progress or Recorder(),
-        "stop": progress.stop if progress else [],
-    }
-    return train_reference(**(options | changes))
+    training = ReferenceTraining(
+        kind=place.name,  # type: ignore[arg-type]
+        definition=LINE,
+        settings=SMALL,
+        seed=3,
+        place=place,
+        threads=1,
+        circumstances={"versions": {}, "command": "python"},
+    )
+    recorder = progress or Recorder()
+    return train_reference(replace(training, **changes), Line(8), recorder, recorder.stop)
 
 
 def refused(action: Any) -> str:
@@ -80,24 +77,45 @@ def refused(action: Any) -> str:
 
 def test_the_key_is_the_definition_and_not_the_preset_or_the_order() -> None:
     section = {"name": "half_cheetah_vel", "preset": "promp", "tasks": None, "horizon": 100}
-    definition = storage.definition_of(section)
-    assert "preset" not in definition
-    name = storage.folder_name(definition)
-    assert name.startswith("half_cheetah_vel-")
-    assert storage.folder_name(dict(reversed(definition.items()))) == name
-    assert storage.folder_name(definition | {"horizon": 200}) != name
-    assert "/" not in storage.folder_name({"name": "../my.module:Env"})
+    definition = Definition.of(section)
+    assert definition.fields == {"name": "half_cheetah_vel", "tasks": None, "horizon": 100}
+    assert definition.key.startswith("half_cheetah_vel-")
+    assert Definition.of(dict(reversed(section.items()))).key == definition.key
+    assert Definition.of(section | {"horizon": 200}).key != definition.key
+    assert LINE.key.startswith("tests.toy_envs_Line-")
+
+
+def test_a_parameter_at_its_default_changes_nothing() -> None:
+    bare = Definition.of({"name": "half_cheetah_vel"})
+    spelt = Definition.of({"name": "half_cheetah_vel", "tasks": None, "velocity_high": 3.0})
+    assert bare.key == spelt.key
+    assert bare.describes(spelt.fields)
+    assert spelt.describes(bare.fields)
+    assert not bare.describes(spelt.fields | {"velocity_high": 2.0})
+    assert not bare.describes(spelt.fields | {"name": "half_cheetah_dir"})
+    assert not bare.describes(None)
+
+
+SHIPPED = sorted(storage.shipped_references().glob("*/*/*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: "/".join(path.parts[-3:]))
+def test_what_is_shipped_lies_under_its_key(path: Path) -> None:
+    definition = Definition.of(json.loads(path.read_text())["env"])
+    assert path.parts[-3] == definition.key
+    file = "/".join(path.parts[-2:])
+    assert [found for found, _ in storage.stored(file, definition, [path.parents[2]])] == [path]
 
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("references") / storage.folder_name(LINE) / "oracle"
+    place = tmp_path_factory.mktemp("references") / LINE.key / "oracle"
     assert train(place)
     return place
 
 
 def test_a_trained_reference_tells_how_it_was_made(oracle: Path) -> None:
-    stored = storage.load(oracle, "oracle", LINE)
+    stored = storage.load(oracle)
     told = stored.metadata
     assert (told["kind"], told["seed"], told["sees_task"]) == ("oracle", 3, True)
     # 8 lanes × 5 steps a rollout: the budget is met to the rollout.
@@ -109,10 +127,24 @@ def test_a_trained_reference_tells_how_it_was_made(oracle: Path) -> None:
     assert storage.find("multitask", LINE, [oracle.parents[1]]) is None
 
 
-def test_another_environment_is_refused_by_its_field(oracle: Path) -> None:
-    message = refused(lambda: storage.load(oracle, "oracle", LINE | {"horizon": 9}))
-    assert "env.horizon was 5 and is 9" in message
-    assert "is of kind 'oracle'" in refused(lambda: storage.load(oracle, "multitask", LINE))
+def test_a_reference_is_found_by_what_it_is_of(oracle: Path, tmp_path: Path) -> None:
+    """Under a key of an earlier release, and not for another environment."""
+    shutil.copytree(oracle, tmp_path / "tests.toy_envs_Line-01234567" / "oracle")
+    found = storage.find("oracle", LINE, [tmp_path])
+    assert found == tmp_path / "tests.toy_envs_Line-01234567" / "oracle"
+    shutil.copytree(oracle, tmp_path / LINE.key / "oracle")
+    assert storage.find("oracle", LINE, [tmp_path]) == tmp_path / LINE.key / "oracle"
+    other = Definition.of(LINE.fields | {"horizon": 9})
+    assert storage.find("oracle", other, [tmp_path]) is None
+    (found / "reference.json").write_text("{")  # beside the right one it hinders nobody
+    assert storage.find("oracle", LINE, [tmp_path]) is not None
+    (tmp_path / LINE.key / "oracle" / "reference.json").write_text("{")
+    assert "it is not JSON" in refused(lambda: storage.find("oracle", LINE, [tmp_path]))
+
+
+def test_a_reference_of_another_kind_is_refused(oracle: Path, tmp_path: Path) -> None:
+    shutil.copytree(oracle, tmp_path / "multitask")
+    assert "is of kind 'oracle'" in refused(lambda: storage.load(tmp_path / "multitask"))
 
 
 class _Trap:
@@ -131,26 +163,26 @@ def test_a_pickle_is_refused_and_not_executed(oracle: Path, tmp_path: Path) -> N
         told = json.loads((oracle / "reference.json").read_text())
         (place / "weights.pt").write_bytes(data)
         (place / "reference.json").write_text(json.dumps(told))
-        assert "damaged or tampered" in refused(lambda: storage.load(place, "oracle", LINE))  # noqa: B023
+        assert "damaged or tampered" in refused(lambda: storage.load(place))  # noqa: B023
         told["sha256"] = hashlib.sha256(data).hexdigest()
         (place / "reference.json").write_text(json.dumps(told))
-        assert "tensors and plain values" in refused(lambda: storage.load(place, "oracle", LINE))  # noqa: B023
+        assert "tensors and plain values" in refused(lambda: storage.load(place))  # noqa: B023
     assert not (tmp_path / "hit").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "kind": "oracle"}'])
 def test_a_broken_description_gets_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "reference.json").write_text(text)
-    refused(lambda: storage.load(tmp_path, "oracle", LINE))
+    refused(lambda: storage.load(tmp_path))
 
 
 def test_training_anew_replaces_the_whole(oracle: Path) -> None:
-    before = storage.load(oracle, "oracle", LINE).sha256
-    storage.save(oracle, {"policy": {}}, {"kind": "oracle", "env": LINE})
-    assert storage.load(oracle, "oracle", LINE).state == {"policy": {}}
+    before = storage.load(oracle).sha256
+    storage.save(oracle, {"policy": {}}, {"kind": "oracle", "env": LINE.fields})
+    assert storage.load(oracle).state == {"policy": {}}
     assert sorted(path.name for path in oracle.parent.iterdir()) == ["oracle"]
     assert train(oracle)
-    assert storage.load(oracle, "oracle", LINE).sha256 == before  # one seed, one policy
+    assert storage.load(oracle).sha256 == before  # one seed, one policy
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -170,7 +202,7 @@ def test_an_interrupted_training_leaves_no_reference_and_goes_on(tmp_path: Path)
     rest = Recorder()
     assert train(place, rest)
     assert rest.env_steps[0] == 160
-    told = storage.load(place, "multitask", LINE).metadata
+    told = storage.load(place).metadata
     assert (told["env_steps"], told["interruptions"]) == (400, 1)
     assert [row[0] for row in told["training_curve"]["rows"]] == list(range(40, 401, 40))
     assert not storage.training_file(place).exists()
@@ -210,9 +242,9 @@ def test_a_stored_policy_acts_as_stable_baselines3_predicts(env: Any) -> None:
     settings = replace(SMALL, lanes=4, env_steps=40, activation="relu")
     inner = TaskVecEnv(env, Key(1), show_task=True)
     venv = VecNormalize(VecMonitor(inner), gamma=settings.gamma)
-    model = make_ppo(venv, settings, env.horizon * 2, seed=5)
+    model = make_training_ppo(settings, venv, env.horizon * 2, seed=5)
     model.learn(200)
-    policy = ReferencePolicy.from_state(policy_state(model, venv, settings))
+    policy = ReferencePolicy.from_state(policy_state(model, normaliser_state(venv), settings))
     rng = np.random.default_rng(0)
     observation = rng.normal(size=(6, inner.observation_space.shape[0])) * 3.0  # type: ignore[index]
     venv.training = False
@@ -231,8 +263,10 @@ def test_stacked_policies_act_as_each_alone() -> None:
     policies = []
     for seed in (1, 2, 3):
         venv = VecNormalize(VecMonitor(TaskVecEnv(Line(2), Key(seed), show_task=False)))
-        model = make_ppo(venv, SMALL, 5, seed)
-        policies.append(ReferencePolicy.from_state(policy_state(model, venv, SMALL)))
+        model = make_training_ppo(SMALL, venv, 5, seed)
+        policies.append(
+            ReferencePolicy.from_state(policy_state(model, normaliser_state(venv), SMALL))
+        )
     observation = np.random.default_rng(0).normal(size=(3, 4, 2))
     noise = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 4, 1)).astype(np.float32))
     stacked = ReferencePolicy.stack(policies).act(observation, noise)
@@ -242,20 +276,19 @@ def test_stacked_policies_act_as_each_alone() -> None:
 
 def test_the_evaluator_tells_only_the_oracle(oracle: Path) -> None:
     """The oracle's actions differ between two tasks, the multitask policy's cannot."""
-    policy = ReferencePolicy.from_state(storage.load(oracle, "oracle", LINE).state)
+    policy = ReferencePolicy.from_state(storage.load(oracle).state)
     tasks = np.array([[-0.9], [0.9]])
     observation = np.zeros((2, 1, 2))
-    agent = OracleAgent(policy, "deterministic", Key(0, evaluation=True))
+    agent = PolicyAgent(policy, sees_task=True)
     agent.begin(2, 1, tasks)
     action = agent.act(observation, np.ones((2, 1), dtype=bool))
     assert action[0] != action[1]
     with pytest.raises(ValueError, match="task vectors"):
         agent.begin(2, 1)
-    assert OracleAgent.privileged
-    assert not MultitaskAgent.privileged
+    other = PolicyAgent(replace_observed(policy), sees_task=False)
+    assert agent.privileged
+    assert not other.privileged
     assert not RandomAgent.privileged
-    blind = replace_observed(policy)
-    other = MultitaskAgent(blind, "deterministic", Key(0, evaluation=True))
     other.begin(2, 1)
     action = other.act(observation, np.ones((2, 1), dtype=bool))
     assert action[0] == action[1]
