@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metarl.config.fields import Config
 from metarl.config.loading import (
+    changes,
     config_from,
     config_to_dict,
     config_to_yaml,
@@ -17,6 +18,7 @@ from metarl.config.validation import validated
 
 __all__ = [
     "Config",
+    "changes",
     "config_from",
     "config_to_dict",
     "config_to_yaml",

@@ -19,7 +19,7 @@ from metarl.config.fields import Config, DeviceName, EnvConfig
 from metarl.config.messages import Origins, at, names_there_are, shown
 from metarl.config.migration import migrate
 from metarl.config.model import config_model, environment_class, load_class
-from metarl.config.overrides import Option, Word, merged, split_options
+from metarl.config.overrides import Option, Word, merged, put, split_options
 from metarl.config.validation import read_fields, validated, whole_section
 from metarl.config.variants import resolve_variants
 from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
@@ -283,3 +283,14 @@ def differences(a: Config, b: Config) -> list[str]:
             why = f" ({_WHY[name]})" if name in _WHY else ""
             clauses.append(f"{name} was {was} and is {is_now} now{why}")
     return clauses
+
+
+def changes(made_with: Mapping[str, Any], config: Config) -> list[str]:
+    """What forbids to go on from a checkpoint with this fingerprint: as :func:`differences`.
+
+    A field that did not exist yet counts as its default, an earlier name as today's.
+    """
+    data: dict[str, Any] = {}
+    for name, value in made_with.items():
+        put(data, name, value)
+    return differences(config_from(data), config)

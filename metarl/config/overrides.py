@@ -80,19 +80,26 @@ def merged(
     plain: dict[str, Any] = copy.deepcopy(dict(data))
     origins = dict(origins or {})
     for option in options:
-        *sections, last = option.name.split(".")
-        section = plain
-        for key in sections:
-            if not isinstance(section.get(key), dict):
-                section[key] = named(section.get(key))
-            section = section[key]
         word = True if option.text is None else Word(option.text)
+        before = put(plain, option.name, word)
         if isinstance(word, Word):
-            word.beneath = section.get(last)
-        section[last] = word
-        origins[(*sections, last)] = "command line"
-        origins.pop((*sections, last, "name"), None)
+            word.beneath = before
+        path = tuple(option.name.split("."))
+        origins[path] = "command line"
+        origins.pop((*path, "name"), None)
     return plain, origins
+
+
+def put(data: dict[str, Any], name: str, value: object) -> Any:
+    """Sets the value of a dotted name in nested data; returns what was there."""
+    *sections, last = name.split(".")
+    for key in sections:
+        if not isinstance(data.get(key), dict):
+            data[key] = named(data.get(key))
+        data = data[key]
+    before = data.get(last)
+    data[last] = value
+    return before
 
 
 def named(value: object) -> dict[str, Any]:

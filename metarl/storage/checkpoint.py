@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from metarl.storage.files import delete_folder, delete_leftovers, replace_file, 
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
+Changes = Callable[[Mapping[str, Any]], Sequence[str]]
 _MANIFEST_TYPES = {
     "format": int,
     "metarl_version": str,
@@ -139,7 +140,7 @@ def newest_checkpoint(run_dir: Path) -> int | None:
 def load_checkpoint(
     run_dir: Path,
     which: int | Literal["latest"] = "latest",
-    expected_fingerprint: Mapping[str, Any] | None = None,
+    changes: Changes | None = None,
     *,
     fall_back: bool = False,
 ) -> Checkpoint:
@@ -148,8 +149,8 @@ def load_checkpoint(
     Args:
         run_dir: The run folder.
         which: An iteration, or the one that ``latest`` names.
-        expected_fingerprint: Of the config in use. Fields that only one side has are not compared:
-            a run made before a field existed stays readable.
+        changes: From the fingerprint of the config that made the checkpoint, what the config in
+            use says otherwise: see :func:`metarl.config.changes`.
         fall_back: Where the latest is damaged take the newest good one, with a line on stderr. For
             resuming, which computes the lost iterations again; an evaluation should rather know.
 
@@ -167,7 +168,7 @@ def load_checkpoint(
         raise UserError(f"{run_dir} has no checkpoint of iteration {which}; there are: {listed}.")
     try:
         wanted = _latest(folder) if which == "latest" else which
-        return _read(folder / str(wanted), expected_fingerprint)
+        return _read(folder / str(wanted), changes)
     except _Damaged as error:
         good = newest_checkpoint(run_dir)
         if good is None:
@@ -175,7 +176,7 @@ def load_checkpoint(
         if which != "latest" or not fall_back:
             raise UserError(f"{error} The newest good one is that of iteration {good}.") from None
         print(f"warning: {error} Going on from iteration {good}.", file=sys.stderr)
-        return _read(folder / str(good), expected_fingerprint)
+        return _read(folder / str(good), changes)
 
 
 def _iterations(folder: Path) -> list[int]:
@@ -262,16 +263,8 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, expected_fingerprint: Mapping[str, Any] | None) -> Checkpoint:
+def _read(path: Path, changes: Changes | None) -> Checkpoint:
     manifest, data = _read_whole(path)
-    if expected_fingerprint is not None:
-        made_with = manifest["config_fingerprint"]
-        expected = json.loads(json.dumps(dict(expected_fingerprint)))  # tuples as JSON has them
-        other = [k for k in made_with if k in expected and made_with[k] != expected[k]]
-        if other:
-            field = other[0]
-            raise UserError(
-                f"The checkpoint {path} belongs to another config: {field} was "
-                f"{json.dumps(made_with[field])} and is {json.dumps(expected[field])} now."
-            )
+    if changes is not None and (clauses := changes(manifest["config_fingerprint"])):
+        raise UserError(f"The checkpoint {path} belongs to another config: {'; '.join(clauses)}.")
     return Checkpoint(manifest["iteration"], read_plain(data, f"checkpoint {path}"), manifest)

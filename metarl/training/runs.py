@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from metarl.config import fingerprint, load_config
+from metarl.config import changes, load_config
 from metarl.errors import UserError
 from metarl.random import Key
 from metarl.storage.checkpoint import load_checkpoint
@@ -87,13 +87,10 @@ def load_run(
     # Where it lies now, which may not be where it was made.
     here = ["--device", device, "--run-dir", str(run_dir)]
     config = load_config(run_dir / "config.yaml", here)
-    saved = load_checkpoint(run_dir, checkpoint, _without_device(fingerprint(config)))
+    # A checkpoint may be evaluated on another device, by another number of threads.
+    machine = {"device": device, "rollout.torch_threads": config.rollout.torch_threads}
+    saved = load_checkpoint(run_dir, checkpoint, lambda made: changes({**made, **machine}, config))
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
     restore(algorithm, saved.state["algorithm"], run_dir)
     return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
-
-
-def _without_device(fields: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint may be evaluated on another device, by another number of threads."""
-    return {k: v for k, v in fields.items() if k not in ("device", "rollout.torch_threads")}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metarl import envs
-from metarl.config import config_to_dict, fingerprint
+from metarl.config import changes, config_to_dict, fingerprint
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
@@ -196,7 +196,7 @@ class Trainer:
 
     def _restore(self) -> None:
         saved = load_checkpoint(
-            self.run_dir, expected_fingerprint=fingerprint(self.config), fall_back=True
+            self.run_dir, changes=lambda made: changes(made, self.config), fall_back=True
         )
         restore(self.algorithm, saved.state["algorithm"], self.run_dir)
         self.iteration = saved.iteration

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from metarl.config.loading import load_config
+from metarl.config import changes, load_config
 from tests.test_config import refused
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -47,7 +48,10 @@ class Climb:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.rglob("config.yaml")), ids=lambda p: p.parent.name)
 def test_every_stored_run_loads(path: Path) -> None:
-    load_config(path, [])
+    config = load_config(path, [])
+    for manifest in path.parent.glob("checkpoints/*/manifest.json"):
+        made_with = json.loads(manifest.read_text())["config_fingerprint"]
+        assert changes(made_with, config) == []
 
 
 def load(folder: Path, section: str, *words: str) -> Any:
@@ -145,3 +149,29 @@ def test_what_cannot_be_migrated(section: str, words: str, sentence: str, tmp_pa
 def test_flat_settings_stay_where_the_outer_optimiser_is_no_union() -> None:
     config = load_config(None, ["--algorithm.name", "rl2", "--algorithm.lr", "0.01"])
     assert config.algorithm.lr == 0.01
+
+
+def test_a_checkpoint_of_earlier_is_compared_under_todays_names() -> None:
+    made_with = {"algorithm.name": CLIMB[1], "algorithm.outer": "ppo", "algorithm.outer_steps": 7}
+    made_with |= {
+        "algorithm.max_kl": 0.01,
+        "algorithm.std_rate": 1.0,
+        "env.name": "half_cheetah_vel",
+    }
+    words = ["--env.name=half_cheetah_vel", "--algorithm.outer=ppo", "--algorithm.outer.steps"]
+    assert changes(made_with, load_config(None, [*CLIMB, *words, "7"])) == []
+    found = changes(made_with, load_config(None, [*CLIMB, *words, "8"]))
+    assert found == ["algorithm.outer.steps was 7 and is 8 now"]
+    found = changes(made_with, load_config(None, [*CLIMB, words[0]]))
+    assert "algorithm.outer.name was 'ppo' and is 'trpo' now" in found
+
+
+def test_a_field_that_did_not_exist_counts_as_its_default() -> None:
+    made_with = {"algorithm.name": CLIMB[1]}
+    assert changes(made_with, load_config(None, CLIMB)) == []
+    found = changes(made_with, load_config(None, [*CLIMB, "--algorithm.tasks", "4"]))
+    assert found == ["algorithm.tasks was 3 and is 4 now"]
+    found = changes(made_with | {"algorithm.tasks": 4}, load_config(None, CLIMB))
+    assert found == ["algorithm.tasks was 4 and is 3 now"]
+    made_with |= {"algorithm": 3, "algorithm.tasks": {}}
+    assert "algorithm.tasks" in refused(lambda: changes(made_with, load_config(None, CLIMB)))
