@@ -14,7 +14,7 @@ from metarl.tracking import Media, copy_evaluation, is_tracked
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult
-    from metarl.report.evaluation_report import ReportFiles
+    from metarl.report.page import ReportFiles
     from metarl.tracking import Table, Tracker
     from metarl.training.measuring import Subject
 

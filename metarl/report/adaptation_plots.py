@@ -1,12 +1,10 @@
 """Adaptation curve and reward within the episode of one evaluation.
 
-Each function takes data and the path of the PNG that it writes. Before adaptation is always orange,
-after it always blue; references are grey.
+Before adaptation is always orange, after it always blue; references are grey.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,30 +13,32 @@ from metarl.report.figures import (
     AFTER,
     BEFORE,
     SKY,
+    in_legend,
     label_lines,
     legend_above,
-    save,
+    png,
     single_axes,
-    step_name,
-    styled,
 )
+from metarl.report.words import step_name
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult
 
 
-@styled
-def plot_adaptation_curve(result: EvaluationResult, path: Path) -> None:
+@png
+def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     """Mean return against adaptation steps with its interval, both modes and the references."""
     figure, ax = single_axes(6.0, 4.8)
     head, steps = result.headline, np.arange(result.adaptation_steps + 1)
     low, high = np.array(head.ci95).T
     ax.fill_between(steps, low, high, color=AFTER, alpha=0.2, linewidth=0)
-    label = f"{result.algorithm}, {head.action_mode}"
+    label = in_legend(f"{result.algorithm}, {head.action_mode}")
     ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
     if result.other is not None:
-        label = f"{result.algorithm}, {result.other.action_mode}"
+        label = in_legend(f"{result.algorithm}, {result.other.action_mode}")
         ax.plot(steps, result.other.mean, "s--", color=SKY, label=label, markersize=5)
     if result.x == "gradient_step":
         ax.set_xticks(steps, [f"{k}\n({used})" for k, used in enumerate(result.episodes_used)])
@@ -50,11 +50,11 @@ def plot_adaptation_curve(result: EvaluationResult, path: Path) -> None:
     ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
     label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
-    save(figure, path)
+    return figure
 
 
-@styled
-def plot_reward_within_episode(evaluation: Evaluation, path: Path) -> None:
+@png
+def plot_reward_within_episode(evaluation: Evaluation) -> Figure:
     """Mean reward at each time step of an episode, before and after adaptation."""
     figure, ax = single_axes(6.0, 4.4)
     steps = np.arange(1, evaluation.rewards.shape[2] + 1)
@@ -68,4 +68,4 @@ def plot_reward_within_episode(evaluation: Evaluation, path: Path) -> None:
     ax.set_xlabel("time step of the episode (finished episodes count 0)")
     ax.set_ylabel("mean reward ± 1.96 SE over tasks")
     legend_above(figure)
-    save(figure, path)
+    return figure

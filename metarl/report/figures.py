@@ -1,4 +1,4 @@
-"""How figures look: colours, style, size, legend, and the words they share.
+"""How figures look: colours, style, size, legend.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart. Figures are drawn without
 pyplot, so no global state is touched and no display is needed; matplotlib is imported when the
@@ -8,8 +8,8 @@ first plot is drawn.
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
@@ -31,32 +31,29 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
     "lines.linewidth": 2.0,
+    "text.parse_math": False,  # a name with dollars is no formula
 }
 
 
 _P = ParamSpec("_P")
 
 
-def styled(draw: Callable[_P, None]) -> Callable[_P, None]:
-    """Draw under this module's style; the user's matplotlib settings come back afterwards."""
+def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
+    """Make a drawing function return its figure as a PNG file.
+
+    It draws under this module's style; the user's matplotlib settings come back afterwards.
+    """
 
     @functools.wraps(draw)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> None:
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> bytes:
         import matplotlib
 
-        with matplotlib.rc_context(_STYLE):
-            draw(*args, **kwargs)
+        with matplotlib.rc_context(_STYLE), io.BytesIO() as file:
+            figure = draw(*args, **kwargs)  # ticks are made under the style too, when it is saved
+            figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
+            return file.getvalue()
 
     return drawn
-
-
-def step_name(adaptation_axis: str, k: int) -> str:
-    """What a reader calls measurement k."""
-    if adaptation_axis == "episode":
-        return f"episode {k + 1}"
-    if k == 0:
-        return "before adaptation"
-    return f"after {k} gradient step{'s' if k > 1 else ''}"
 
 
 def new_figure(width: float, height: float, compress: bool = False) -> Figure:
@@ -74,6 +71,20 @@ def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def panels(figure: Figure, count: int, columns: int, sharex: bool = False) -> list[Axes]:
+    """Axes of so many panels, row by row, on one vertical axis; the last row may have gaps."""
+    rows = -(-count // columns)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=True).reshape(-1)
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return list(axes[:count])
+
+
+def in_legend(name: str) -> str:
+    """A label that shows: matplotlib hides those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def legend_above(figure: Figure) -> None:
     """The legend of the first axes, outside of them, where it hides no data."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -82,11 +93,6 @@ def legend_above(figure: Figure) -> None:
     rows = -(-len(labels) // columns)
     columns = -(-len(labels) // rows)  # no wider than the rows need
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the PNG."""
-    figure.savefig(path, format="png", facecolor="white", metadata={"Software": None})
 
 
 def cycle(items: Sequence[Any], count: int) -> list[Any]:

@@ -1,166 +1,160 @@
-"""A page as a list of blocks, rendered as Markdown and as one self-contained HTML file."""
+"""Pages: Markdown from a template, and one self-contained HTML file made from that Markdown.
+
+Templates stand in `metarl/templates`. What a template inserts is literal text: no name that a user
+gives can become markup, in either file.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Sequence
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from metarl.report import words
+from metarl.storage.files import replace_file
 
-@dataclass(frozen=True)
-class Heading:
-    text: str
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
-
-@dataclass(frozen=True)
-class Paragraph:
-    text: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The sentence that a reader in a hurry reads."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Code:
-    text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+_MARKUP = re.compile(
+    r"""[\\`*<|~$]                   # code, emphasis, HTML, table cells, formulas
+    | (?<!\w)_ | _(?!\w)             # emphasis; inside a word it is a letter
+    | &(?=\#?\w+;)                   # entities
+    | (?<=\])[(\[:]                  # links
+    | \A(?:>|[-+=\#]+(?=\s|\Z))      # at the start: quotations, lists, headings
+    | (?<=\A\d)[.)](?=\s|\Z)
+    """,
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the page."""
+    """A PNG with its name, which is that of its file without the ending, and a caption."""
 
-    path: Path
+    name: str
     caption: str
+    data: bytes
 
 
-Block = Heading | Paragraph | Verdict | Code | Table | Picture
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report consists of."""
+
+    evaluation: Path
+    markdown: Path
+    html: Path
+    plots: list[Path]
 
 
-def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The page as Markdown; pictures are linked by file name."""
-    return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
+def write_report_files(
+    folder: Path, numbers: Mapping[str, str], pictures: Sequence[Picture], page: str
+) -> ReportFiles:
+    """Write a report; `report.html` comes last, so where it is, all of it is.
+
+    Args:
+        folder: Created if it is not there; files of an earlier report are replaced.
+        numbers: Name and text of the JSON file.
+        pictures: Written as PNG files.
+        page: The Markdown.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    html = folder / "report.html"
+    html.unlink(missing_ok=True)
+    ((name, text),) = numbers.items()
+    files = ReportFiles(folder / name, folder / "report.md", html, [])
+    replace_file(files.evaluation, text.encode())
+    for picture in pictures:
+        files.plots.append(folder / f"{picture.name}.png")
+        replace_file(files.plots[-1], picture.data)
+    replace_file(files.markdown, page.encode())
+    replace_file(html, html_page(page, pictures).encode())
+    return files
 
 
-def to_html(title: str, blocks: Sequence[Block]) -> str:
+def markdown_page(template: str, **content: Any) -> str:
+    """A template of `metarl/templates`, filled; everything that it inserts is literal text."""
+    return _templates().get_template(template).render(content)
+
+
+def html_page(markdown: str, pictures: Sequence[Picture]) -> str:
     """The page as one HTML file that loads nothing: style inline, pictures as data."""
-    body = "\n".join(map(_html, blocks))
-    name = html.escape(title)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{name}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    from markupsafe import Markup
+
+    body = html_body(markdown, pictures)
+    title = re.search(r"<h1>(.*)</h1>", body)
+    template = _templates().overlay(finalize=None).get_template("page.html.j2")
+    return template.render(title=Markup(title[1] if title else ""), body=Markup(body))
+
+
+def html_body(markdown: str, pictures: Sequence[Picture]) -> str:
+    """The HTML of a page of ours; HTML and links within it stay text."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False, "xhtmlOut": False}).enable("table")
+    parser.disable(["link", "autolink", "reference"])
+    files = {f"{picture.name}.png": picture.data for picture in pictures}
+    tokens = parser.parse(markdown)
+    for token in tokens:
+        for child in token.children or []:
+            if child.type == "image":
+                data = base64.b64encode(files[str(child.attrs["src"])]).decode("ascii")
+                child.attrs["src"] = f"data:image/png;base64,{data}"
+    html = str(parser.renderer.render(tokens, parser.options, {}))
+    html = html.replace("<table>", '<div class="table"><table>')
+    return html.replace("</table>", "</table></div>")
+
+
+@functools.cache
+def _templates() -> Environment:
+    import jinja2
+    from markupsafe import Markup
+
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("metarl"),
+        autoescape=True,
+        finalize=literal,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
     )
+    templates.globals |= {"table": table, "words": words}
+    templates.filters |= {"code": code, "json": functools.partial(json.dumps, indent=1)}
+    templates.filters["listed"] = lambda items: Markup(", ").join(map(literal, items))
+    return templates
 
 
-def _markdown(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"## {text}"
-        case Paragraph(text):
-            return text
-        case Verdict(text):
-            return f"> **{text}**"
-        case Code(text):
-            return f"```\n{text}\n```"
-        case Table(header, rows):
-            rule = ["---:" if numeric else "---" for numeric in _numeric_columns(block)]
-            lines = [header, rule, *rows]
-            return "\n".join(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                for line in lines
-            )
-        case Picture(path, caption):
-            return f"![{caption}]({path.name})\n\n*{caption}*"
+def literal(value: object) -> Markup:
+    """Text in which nothing is Markdown or HTML, on one line; markup of ours as it is."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup):
+        return value
+    return Markup(_MARKUP.sub(r"\\\g<0>", " ".join(str(value).split())))
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
-        case Paragraph(text):
-            return f"<p>{html.escape(text)}</p>"
-        case Verdict(text):
-            return f'<p class="verdict">{html.escape(text)}</p>'
-        case Code(text):
-            return f"<pre>{html.escape(text)}</pre>"
-        case Table(header, rows):
-            numeric = _numeric_columns(block)
-            lines = "\n".join(_html_row(row, "td", numeric) for row in rows)
-            return (
-                f'<div class="table"><table><thead>{_html_row(header, "th", numeric)}</thead>\n'
-                f"<tbody>\n{lines}\n</tbody></table></div>"
-            )
-        case Picture(path, caption):
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
-            text = html.escape(caption)
-            return (
-                f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-                f"<figcaption>{text}</figcaption></figure>"
-            )
+def code(text: str) -> Markup:
+    """A block of code, fenced by more backticks than the text has in a row."""
+    from markupsafe import Markup
+
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markup(f"{fence}\n{text}\n{fence}")
 
 
-def _html_row(cells: Sequence[str], tag: str, numeric: Sequence[bool]) -> str:
-    classes = [' class="number"' if number else "" for number in numeric]
-    return (
-        "<tr>"
-        + "".join(
-            f"<{tag}{kind}>{html.escape(cell)}</{tag}>"
-            for cell, kind in zip(cells, classes, strict=True)
-        )
-        + "</tr>"
-    )
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Markup:
+    """A table; columns but the first `left` are flush right."""
+    from markupsafe import Markup
 
-
-def _numeric_columns(table: Table) -> list[bool]:
-    """Columns whose every cell begins like a number or is empty: those are set flush right."""
-    return [
-        all(row[column][:1] in {"", *"0123456789-+±–"} for row in table.rows)
-        for column in range(len(table.header))
-    ]
-
-
-_STYLE = """
-:root { color-scheme: light dark; --text: #1a1a1a; --quiet: #595959; --page: #ffffff;
-  --panel: #f3f5f7; --line: #d5d9dd; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8e8e8; --quiet: #a8adb2;
-  --page: #16181b; --panel: #22262a; --line: #3a4046; --accent: #56b4e9; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1000px; margin: 0 auto; padding: 1.2rem 1rem 3rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.4rem 0 0.8rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2rem 0 0.6rem; }
-p { margin: 0.7rem 0; overflow-wrap: anywhere; }
-.verdict { border-left: 4px solid var(--accent); background: var(--panel);
-  padding: 0.7rem 0.9rem; font-weight: 600; border-radius: 0 6px 6px 0; }
-.table { overflow-x: auto; }
-@media (max-width: 600px) { table { font-size: 0.8rem !important; }
-  th, td { padding: 0.3rem 0.4rem !important; } }
-table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; }
-td.number { white-space: nowrap; }
-td:first-child { min-width: 7rem; }
-td:nth-child(2):not(.number) { min-width: 12rem; }
-.number { text-align: right; }
-th:first-child, td:first-child { padding-left: 0; }
-th { color: var(--quiet); font-weight: 600; }
-pre { background: var(--panel); padding: 0.8rem; border-radius: 6px; overflow-x: auto;
-  font-size: 0.85rem; line-height: 1.4; }
-figure { margin: 1.2rem 0; max-width: 760px; }
-img { width: 100%; height: auto; display: block; background: #ffffff; border-radius: 6px;
-  border: 1px solid var(--line); }
-figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.35rem; }
-"""
+    rule = [Markup("---" if column < left else "---:") for column in range(len(header))]
+    lines = [" | ".join(map(literal, line)) for line in (header, rule, *rows)]
+    return Markup("\n".join(f"| {line} |" for line in lines))

@@ -1,14 +1,14 @@
-"""Plots of the paths of an agent that moves in the plane, before and after adaptation."""
+"""Paths of an agent that moves in the plane, before and after adaptation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.report.figures import GREY, SERIES, new_figure, number, save, step_name, styled
+from metarl.report.figures import GREY, SERIES, new_figure, number, panels, png
+from metarl.report.words import step_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.protocol import Evaluation
 
-
-@styled
-def plot_paths(evaluation: Evaluation, path: Path, goals: np.ndarray | None = None) -> None:
-    """Paths of one episode of a few tasks, before and after adaptation.
-
-    Args:
-        evaluation: With paths.
-        path: Of the PNG.
-        goals: Position of each task's goal [n, 2], where tasks are goals.
-    """
-    _path_panels(evaluation, path, sorted({0, evaluation.adaptation_steps}), goals, 3.1)
+GOAL_COLUMNS = ("goal_x", "goal_y")
 
 
-@styled
-def plot_adaptation_picture(
-    evaluation: Evaluation, path: Path, goals: np.ndarray | None = None
-) -> None:
+@png
+def plot_paths(evaluation: Evaluation) -> Figure:
+    """Paths of one episode of a few tasks, before and after adaptation."""
+    return _path_panels(evaluation, sorted({0, evaluation.adaptation_steps}), 3.1)
+
+
+@png
+def plot_adaptation_picture(evaluation: Evaluation) -> Figure:
     """One wide picture: paths before adaptation, then after each step, for the same few tasks."""
-    _path_panels(evaluation, path, range(evaluation.adaptation_steps + 1), goals, 3.2)
+    return _path_panels(evaluation, range(evaluation.adaptation_steps + 1), 3.2)
+
+
+def goals_of(evaluation: Evaluation) -> np.ndarray | None:
+    """Positions of the goals [n, 2] where the tasks are goals; other tasks are no places."""
+    return evaluation.tasks if evaluation.task_columns == GOAL_COLUMNS else None
 
 
 def spread_tasks(tasks: np.ndarray, count: int) -> np.ndarray:
@@ -52,28 +51,25 @@ def spread_tasks(tasks: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def _path_panels(
-    evaluation: Evaluation,
-    path: Path,
-    steps: Sequence[int],
-    goals: np.ndarray | None,
-    panel_width: float,
-) -> None:
+def square_window(paths: np.ndarray, goals: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Middle [2] and half the width of a square that holds paths [..., 2] and goals [p, 2]."""
+    points = paths.reshape(-1, 2)
+    points = points if goals is None else np.concatenate([points, goals])
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    return (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.12
+
+
+def _path_panels(evaluation: Evaluation, steps: Sequence[int], panel_width: float) -> Figure:
     if evaluation.paths is None:
         raise ValueError("This environment has no position, so there are no paths to draw.")
-    shown = spread_tasks(evaluation.tasks, len(SERIES))
+    shown, goals = spread_tasks(evaluation.tasks, len(SERIES)), goals_of(evaluation)
     paths = evaluation.paths[:, shown]  # [K+1, p, T+1, 2]
     figure = new_figure(panel_width * len(steps), panel_width + 1.3, compress=True)
-    axes = figure.subplots(1, len(steps), sharex=True, sharey=True, squeeze=False)[0]
+    axes = panels(figure, len(steps), len(steps), sharex=True)
     means = evaluation.task_returns.mean(axis=1)
     for ax, k in zip(axes, steps, strict=True):
         for i, (task, color) in enumerate(zip(shown, SERIES, strict=False)):
-            visited = paths[k, i][np.isfinite(paths[k, i]).all(axis=1)]
-            ax.plot(*visited.T, color=color, linewidth=1.2, alpha=0.7, zorder=2)
-            if goals is not None:
-                ax.plot(*goals[task], "*", color=color, markersize=17, mec="black", zorder=3)
-            ax.plot(*visited[0], "o", color="black", markersize=6, zorder=4)
-            ax.plot(*visited[-1], "o", color="white", mec=color, mew=2, markersize=7, zorder=5)
+            _path(ax, paths[k, i], None if goals is None else goals[task], color)
         title = step_name(evaluation.adaptation_axis, k)
         ax.set_title(
             f"{title}\nmean return {number(means[k])}\n{evaluation.episodes_used[k]} episodes used",
@@ -83,39 +79,31 @@ def _path_panels(
         ax.set_xlabel("x (m)")
         ax.locator_params(nbins=5)
     axes[0].set_ylabel("y (m)")
-    _fit_to_paths(axes[0], paths[steps], None if goals is None else goals[shown])
+    (x, y), half = square_window(paths[steps], None if goals is None else goals[shown])
+    axes[0].set_xlim(x - half, x + half)
+    axes[0].set_ylim(y - half, y + half)
     _path_legend(figure, goals is not None)
-    save(figure, path)
+    return figure
 
 
-def _fit_to_paths(ax: Axes, paths: np.ndarray, goals: np.ndarray | None) -> None:
-    """One square window that holds all paths and goals shown."""
-    points = paths.reshape(-1, 2)
-    points = points[np.isfinite(points).all(axis=1)]
-    if goals is not None:
-        points = np.concatenate([points, goals])
-    low, high = points.min(axis=0), points.max(axis=0)
-    middle, half = (low + high) / 2, max((high - low).max() / 2, 1e-6) * 1.12
-    ax.set_xlim(middle[0] - half, middle[0] + half)
-    ax.set_ylim(middle[1] - half, middle[1] + half)
+def _path(ax: Axes, path: np.ndarray, goal: np.ndarray | None, color: str) -> None:
+    visited = path[np.isfinite(path).all(axis=1)]
+    ax.plot(*visited.T, color=color, linewidth=1.2, alpha=0.7, zorder=2)
+    if goal is not None:
+        ax.plot(*goal, "*", color=color, markersize=17, mec="black", zorder=3)
+    ax.plot(*visited[0], "o", color="black", markersize=6, zorder=4)
+    ax.plot(*visited[-1], "o", color="white", mec=color, mew=2, markersize=7, zorder=5)
 
 
 def _path_legend(figure: Figure, with_goals: bool) -> None:
     from matplotlib.lines import Line2D
 
+    star: dict[str, Any] = {"color": GREY, "mec": "black", "marker": "*", "linestyle": "", "ms": 13}
     handles = [
         Line2D([], [], color="black", marker="o", linestyle="", markersize=6, label="start"),
         Line2D([], [], color=GREY, linewidth=1.6, label="path of one episode"),
         Line2D([], [], mfc="white", mec=GREY, mew=2, marker="o", linestyle="", label="its end"),
+        *([Line2D([], [], label="its goal", **star)] if with_goals else []),
     ]
-    if with_goals:
-        handles.append(
-            Line2D(
-                [], [], color=GREY, mec="black", marker="*", linestyle="", ms=13, label="its goal"
-            )
-        )
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles) if figure.get_figwidth() > 8 else 2,
-    )
+    columns = len(handles) if figure.get_figwidth() > 8 else 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)

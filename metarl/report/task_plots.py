@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,27 +15,44 @@ from metarl.report.figures import (
     GREY,
     REFERENCE_STYLES,
     cycle,
+    in_legend,
     legend_above,
     new_figure,
     number,
-    save,
+    panels,
+    png,
     single_axes,
-    step_name,
-    styled,
 )
+from metarl.report.words import step_name
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from metarl.evaluation.protocol import Evaluation
-    from metarl.evaluation.result import EvaluationResult
+    from metarl.evaluation.result import EvaluationResult, Reference
 
 
-@styled
-def plot_return_by_task(
-    result: EvaluationResult, path: Path, evaluation: Evaluation | None = None
-) -> None:
+@dataclass(frozen=True)
+class Series:
+    """The returns of one agent at one measurement.
+
+    Attributes:
+        name: Lines of text.
+        returns: Mean return of each task, [n].
+        errors: Length of each task's bar, [n], or below and above it, [2, n].
+        color: Of its line.
+        marker: Of its points.
+    """
+
+    name: str
+    returns: np.ndarray
+    errors: np.ndarray | None
+    color: str
+    marker: str
+
+
+@png
+def plot_return_by_task(result: EvaluationResult, evaluation: Evaluation | None = None) -> Figure:
     """Return against the task parameter before and after adaptation.
 
     One-dimensional tasks: return against the parameter, with ± 1.96 standard errors over the
@@ -42,73 +60,103 @@ def plot_return_by_task(
 
     Args:
         result: Of the evaluation.
-        path: Of the PNG.
         evaluation: The episodes behind its headline mode, for the intervals.
 
     Raises:
         ValueError: Tasks of more than two dimensions.
     """
-    tasks = np.array(result.tasks)  # [n, d]
-    ends = sorted({0, result.adaptation_steps})
-    returns = np.array(result.headline.returns)[ends]  # [2, n]: before, after
-    labels = axis_labels(result.task_columns, result.task_units)
-    names = [step_name(result.x, k) for k in ends]
-    if tasks.shape[1] == 1:
-        references = {name: np.array(ref.returns) for name, ref in result.references.items()}
-        errors = None if evaluation is None else _standard_errors(evaluation.returns[ends])
-        _line(tasks[:, 0], labels[0], returns, errors, names, references, path)
-    elif tasks.shape[1] == 2:
-        figure = new_figure(6.0, 3.4, compress=True)
-        axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-        titles = [
-            f"{name}\nmean {number(row.mean())}" for name, row in zip(names, returns, strict=True)
-        ]
-        equal = len(set(result.task_units)) == 1
-        scatter_map(figure, list(axes), tasks, list(returns), titles, labels, equal, len(names))
-        save(figure, path)
-    else:
-        raise ValueError(f"No plot shows tasks of {tasks.shape[1]} dimensions; 1 or 2 can be.")
+    series = []
+    for k, color, marker in ((0, BEFORE, "s"), (result.adaptation_steps, AFTER, "o")):
+        errors = None if evaluation is None else _standard_errors(evaluation.returns[k])
+        name = step_name(result.x, k)
+        series.append(Series(name, np.array(result.headline.returns[k]), errors, color, marker))
+    series = series[: result.adaptation_steps + 1]
+    return by_task(result, series, "± 1.96 SE over episodes", result.references)
 
 
-def axis_labels(columns: Sequence[str], units: Sequence[str]) -> list[str]:
-    """The task's columns with their units."""
-    return [
-        f"{column.replace('_', ' ')} ({unit})" if unit else column.replace("_", " ")
-        for column, unit in zip(columns, units, strict=True)
-    ]
+def _standard_errors(returns: np.ndarray) -> np.ndarray | None:
+    """1.96 standard errors over the episodes of a task, [n, B] -> [n]; None for one episode."""
+    episodes = returns.shape[1]
+    return 1.96 * returns.std(axis=1, ddof=1) / np.sqrt(episodes) if episodes > 1 else None
 
 
-def scatter_map(
-    figure: Figure,
-    axes: Sequence[Axes],
-    tasks: np.ndarray,
-    returns: Sequence[np.ndarray],
-    titles: Sequence[str],
-    labels: Sequence[str],
-    equal: bool,
-    columns: int,
-) -> None:
-    """A map of the tasks a panel, coloured by return on one scale.
+def by_task(
+    result: EvaluationResult,
+    series: Sequence[Series],
+    bars: str,
+    references: Mapping[str, Reference],
+) -> Figure:
+    """One pair of axes for tasks of one dimension, a map a series for those of two.
 
     Args:
-        figure: Gets the colour bar.
-        axes: Of the panels; those beyond the returns are hidden.
-        tasks: [n, 2].
-        returns: [n] a panel.
-        titles: A panel's each.
-        labels: Of the two axes.
-        equal: Whether both axes have one unit.
-        columns: Panels a row.
+        result: Knows the tasks.
+        series: In the order of the legend, or of the panels.
+        bars: What the errors are.
+        references: Drawn beside the series where tasks have one dimension.
+
+    Raises:
+        ValueError: Tasks of more than two dimensions.
     """
-    values = np.stack(returns)
-    for index, ax in enumerate(axes):
-        if index >= len(returns):
-            ax.set_visible(False)
-            continue
+    labels = [
+        f"{column.replace('_', ' ')} ({unit})" if unit else column.replace("_", " ")
+        for column, unit in zip(result.task_columns, result.task_units, strict=True)
+    ]
+    tasks = np.array(result.tasks)  # [n, d]
+    if len(labels) == 1:
+        return _line(tasks[:, 0], labels[0], series, bars, references)
+    if len(labels) == 2:
+        return _maps(tasks, labels, series, len(set(result.task_units)) == 1)
+    raise ValueError(f"No plot shows tasks of {len(labels)} dimensions; 1 or 2 can be.")
+
+
+def _line(
+    parameter: np.ndarray,
+    label: str,
+    series: Sequence[Series],
+    bars: str,
+    references: Mapping[str, Reference],
+) -> Figure:
+    figure, ax = single_axes(6.0, 4.6)
+    order = np.argsort(parameter)
+    joined = "-" if len(parameter) > 5 else ""
+    for each in series:
+        ax.errorbar(
+            parameter[order],
+            each.returns[order],
+            yerr=None if each.errors is None else each.errors[..., order],
+            fmt=f"{each.marker}{joined}",
+            color=each.color,
+            label=in_legend(each.name.replace("\n", ", ")),
+            markersize=4.5,
+            linewidth=1.2,
+            elinewidth=0.8,
+        )
+    styles = cycle(REFERENCE_STYLES, len(references))
+    for (name, reference), style in zip(references.items(), styles, strict=True):
+        returns = np.array(reference.returns)[order]
+        label_text = name.replace("_", " ")
+        ax.plot(parameter[order], returns, color=GREY, ls=style, lw=1.4, label=label_text)
+    ax.set_xlabel(f"task: {label}")
+    has_bars = any(each.errors is not None for each in series)
+    ax.set_ylabel("mean return of the task" + (f"\n(bars: {bars})" if has_bars else ""))
+    legend_above(figure)
+    return figure
+
+
+def _maps(
+    tasks: np.ndarray, labels: Sequence[str], series: Sequence[Series], equal: bool
+) -> Figure:
+    """A panel a series, coloured by return on one scale; equal where both axes have one unit."""
+    columns = min(len(series), 3)
+    panel = 4.1 / columns  # of 6 inches, beside labels and colour bar
+    figure = new_figure(6.0, -(-len(series) // columns) * (panel + 1.0) + 0.4, compress=True)
+    axes = panels(figure, len(series), columns, sharex=True)
+    values = np.stack([each.returns for each in series])
+    for index, (ax, each) in enumerate(zip(axes, series, strict=True)):
         points = ax.scatter(
             tasks[:, 0],
             tasks[:, 1],
-            c=returns[index],
+            c=each.returns,
             s=90,
             cmap="viridis",
             vmin=values.min(),
@@ -116,8 +164,9 @@ def scatter_map(
             edgecolors="#333333",
             linewidths=0.6,
         )
-        ax.set_title(titles[index], fontsize=10)
-        if index + columns >= len(returns):
+        lines = [textwrap.fill(line, 54 // columns) for line in each.name.split("\n")]
+        ax.set_title("\n".join([*lines, f"mean {number(each.returns.mean())}"]), fontsize=10)
+        if index + columns >= len(series):
             ax.set_xlabel(labels[0])
             ax.tick_params(labelbottom=True)
         if index % columns == 0:
@@ -125,53 +174,5 @@ def scatter_map(
         ax.margins(0.1)
         if equal:
             ax.set_aspect("equal", adjustable="box")
-    figure.colorbar(points, ax=list(axes), label="mean return of the task", pad=0.02)
-
-
-def _standard_errors(returns: np.ndarray) -> np.ndarray | None:
-    """1.96 standard errors over the episodes of a task, [k, n, B] -> [k, n]; None for one."""
-    episodes = returns.shape[2]
-    if episodes < 2:
-        return None
-    return 1.96 * returns.std(axis=2, ddof=1) / np.sqrt(episodes)
-
-
-def _line(
-    parameter: np.ndarray,
-    label: str,
-    returns: np.ndarray,
-    errors: np.ndarray | None,
-    names: Sequence[str],
-    references: Mapping[str, np.ndarray],
-    path: Path,
-) -> None:
-    figure, ax = single_axes(6.0, 4.6)
-    order = np.argsort(parameter)
-    joined = "-" if len(parameter) > 5 else ""
-    for k, (name, color, marker) in enumerate(zip(names, (BEFORE, AFTER), "so", strict=False)):
-        ax.errorbar(
-            parameter[order],
-            returns[k][order],
-            yerr=None if errors is None else errors[k][order],
-            fmt=f"{marker}{joined}",
-            color=color,
-            label=name,
-            markersize=4.5,
-            linewidth=1.2,
-            elinewidth=0.8,
-        )
-    styles = cycle(REFERENCE_STYLES, len(references))
-    for (name, row), style in zip(references.items(), styles, strict=True):
-        ax.plot(
-            parameter[order],
-            row[order],
-            color=GREY,
-            linestyle=style,
-            linewidth=1.4,
-            label=name.replace("_", " "),
-        )
-    ax.set_xlabel(f"task: {label}")
-    bars = "" if errors is None else "\n(bars: ± 1.96 SE over episodes)"
-    ax.set_ylabel(f"mean return of the task{bars}")
-    legend_above(figure)
-    save(figure, path)
+    figure.colorbar(points, ax=axes, label="mean return of the task", pad=0.02)
+    return figure

@@ -1,13 +1,16 @@
-"""What an evaluation and a comparison print on the terminal: tables that fit 80 columns."""
+"""What an evaluation and a comparison print on the terminal: tables that fit its width."""
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metarl.report.comparison_report import pair_sentence, verdict_sentences
-from metarl.report.evaluation_report import (
+from metarl.report.words import (
+    adaptation_sentences,
     estimate,
-    returns_table,
+    pair_sentence,
     tasks_in_words,
     verdict_meaning,
     verdict_words,
@@ -16,71 +19,86 @@ from metarl.report.evaluation_report import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from metarl.evaluation.comparison import Comparison
-    from metarl.evaluation.result import EvaluationResult
+    from metarl.evaluation.comparison import Comparison, GroupMode
+    from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+
+# Headings of the columns over two lines, those first that a narrow terminal loses first.
+_DROPPED = (("env steps", "used"), ("IQM", "[95 %]"), ("normal-", "ised"), ("episodes", "used"))
 
 
 def print_table(result: EvaluationResult, console: Console | None = None) -> None:
     """Print the returns, references and verdict on the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = console or Console()
+    page = _Page(console)
     title = f"{result.algorithm} on {result.env}: {tasks_in_words(result)}"
-    console.print(f"{title}, {result.headline.action_mode}", markup=False, highlight=False)
-    _, rows = returns_table(result, result.headline)
-    by_step = result.x == "gradient_step"
-    header = ["step" if by_step else "episode", "mean return\n[95 %]", "episodes\nused"]
-    header += ["env steps\nused", "IQM\n[95 %]", "normal-\nised"]
-    table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for k, row in enumerate(rows):
-        # A number for the step's words, and no ± column: so the table fits 80 columns.
-        cells = [str(k if by_step else k + 1), *row[1:5], *row[6:]]
-        if not table.columns:
-            for name in header[: len(cells)]:
-                table.add_column(name, justify="right")
-        table.add_row(*cells)
-    console.print(table)
-    for name, reference in result.references.items():
-        line = f"{name}: {estimate(reference.mean, reference.ci95)}"
-        console.print(line, markup=False, highlight=False)
-    console.print(verdict_words(result), style="bold", markup=False, highlight=False)
-    console.print(verdict_meaning(result), markup=False, highlight=False)
+    page.print(f"{title}, {result.headline.action_mode}")
+    page.print_returns(result, result.headline)
+    page.print_references(result.references)
+    page.print(verdict_words(result), style="bold")
+    page.print(verdict_meaning(result))
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print a table of all groups, the references, and the verdicts."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = console or Console()
-    shared = comparison.first
-    title = f"{shared.env}: {tasks_in_words(shared)}"
-    console.print(title, markup=False, highlight=False)
+    """Print a table a group, the references, and the verdicts."""
+    page = _Page(console)
+    page.print(f"{comparison.first.env}: {tasks_in_words(comparison.first)}")
     for group in comparison.groups:
-        mode = group.headline
         seeds = ", ".join(str(run.result.seeds[0]) for run in group.runs)
         few = " (few seeds)" if group.few_seeds else ""
-        console.print(
-            f"{group.label}, {mode.action_mode}, seeds {seeds}{few}", markup=False, highlight=False
-        )
-        table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        by_step = group.first.x == "gradient_step"
-        header = ["step" if by_step else "episode", "episodes\nused", "mean return\n[95 %]"]
-        for name in [*header, "IQM\n[95 %]"]:
-            table.add_column(name, justify="right")
-        for k, used in enumerate(group.episodes_used):
-            estimates = [
-                estimate(mode.mean[k], mode.ci95[k]),
-                estimate(mode.iqm[k], mode.iqm_ci95[k]),
-            ]
-            table.add_row(str(k if by_step else k + 1), str(used), *estimates)
-        console.print(table)
-    for name, reference in comparison.references.items():
-        line = f"{name}: {estimate(reference.mean, reference.ci95)}"
-        console.print(line, markup=False, highlight=False)
-    sentences = [*verdict_sentences(comparison), *map(pair_sentence, comparison.last)]
-    for sentence in sentences:
-        console.print(sentence, style="bold", markup=False, highlight=False)
+        page.print(f"{group.label}, {group.headline.action_mode}, seeds {seeds}{few}")
+        page.print_returns(group.first, group.headline)
+    page.print_references(comparison.references)
+    for sentence in [*adaptation_sentences(comparison), *map(pair_sentence, comparison.last)]:
+        page.print(sentence, style="bold")
+
+
+class _Page:
+    """Prints literal text: a name with brackets or colons is no markup and no emoji."""
+
+    def __init__(self, console: Console | None) -> None:
+        from rich.console import Console
+
+        self.console = console or Console()
+
+    def print(self, words: str, style: str = "") -> None:
+        """A paragraph, broken between words but not within an interval."""
+        whole = re.sub(r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\xa0"), words)
+        width = self.console.width
+        lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+        self.lines([line.replace("\xa0", " ") for line in lines], style)
+
+    def lines(self, lines: list[str], style: str = "") -> None:
+        from rich.text import Text
+
+        text = Text("\n".join(lines), style)
+        self.console.print(text, no_wrap=True, crop=False, overflow="ignore")
+
+    def print_returns(self, result: EvaluationResult, mode: ModeResult | GroupMode) -> None:
+        """A row a measurement, with as many columns as the terminal has room for."""
+        first = 0 if result.x == "gradient_step" else 1
+        rounds = range(len(mode.mean))
+        columns = {
+            ("", "step" if first == 0 else "episode"): [str(k + first) for k in rounds],
+            ("mean return", "[95 %]"): [estimate(mode.mean[k], mode.ci95[k]) for k in rounds],
+            ("episodes", "used"): [str(used) for used in result.episodes_used],
+            ("env steps", "used"): [f"{steps:,.0f}" for steps in mode.env_steps_used],
+            ("IQM", "[95 %]"): [estimate(mode.iqm[k], mode.iqm_ci95[k]) for k in rounds],
+        }
+        if mode.normalised:
+            columns["normal-", "ised"] = [f"{score:.2f}" for score in mode.normalised]
+
+        def widths() -> list[int]:
+            return [max(map(len, (*head, *cells))) for head, cells in columns.items()]
+
+        for head in _DROPPED:
+            if sum(widths()) + len(columns) - 1 > self.console.width:
+                columns.pop(head, None)
+        across = zip(*([*head, *cells] for head, cells in columns.items()), strict=True)
+        lines = [
+            " ".join(cell.rjust(width) for cell, width in zip(row, widths(), strict=True))
+            for row in across
+        ]
+        self.lines([*lines[:2], "─" * len(lines[0]), *lines[2:]])
+
+    def print_references(self, references: Mapping[str, Reference]) -> None:
+        for name, reference in references.items():
+            self.print(f"{name}: {estimate(reference.mean, reference.ci95)}")

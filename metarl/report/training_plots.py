@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,29 +14,32 @@ from metarl.report.figures import (
     AFTER,
     BEFORE,
     GREY,
+    in_legend,
     legend_above,
     new_figure,
-    save,
+    panels,
+    png,
     series_colors,
-    styled,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_RETURN = re.compile(r"return/(step|episode)_(\d+)")
 
 Lines = Sequence[Mapping[str, Any]]
 """Lines of a `metrics.jsonl`."""
 
 
-@styled
-def plot_training_curves(groups: Mapping[str, Sequence[Lines]], path: Path) -> None:
+@png
+def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
     """Return before and after adaptation, above against env steps, below against wall-clock time.
 
     One curve a run; runs of a group share a colour. The return axis is the same in both.
 
     Args:
         groups: Label -> the metrics of its runs, one a seed.
-        path: Of the PNG.
 
     Raises:
         ValueError: No run has a line with returns.
@@ -45,14 +49,16 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]], path: Path) -> N
         raise ValueError("No run has returns in its metrics yet, so there is no curve to draw.")
     timed = all("wall_time_s" in line for _, lines in runs for line in lines)
     figure = new_figure(6.0, 6.8 if timed else 4.4)
-    axes = figure.subplots(2 if timed else 1, 1, sharey=True, squeeze=False)[:, 0]
+    axes = panels(figure, 2 if timed else 1, 1)
     longest = max(line["wall_time_s"] if timed else 0 for _, lines in runs for line in lines)
     unit, seconds = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
     window = 1
     for ax, key, scale in zip(axes, ("env_steps", "wall_time_s"), (1.0, 1 / seconds), strict=False):
         for label, color in zip(groups, series_colors(len(groups)), strict=True):
             for index, lines in enumerate(groups[label]):
-                shown = label if index == 0 else "_"  # an underscore keeps out of the legend
+                shown = (
+                    in_legend(label) if index == 0 else "_"
+                )  # an underscore keeps out of the legend
                 used = _draw(ax, lines, key, scale, None if len(groups) == 1 else color, shown)
                 window = max(window, used)
     if len(groups) > 1:
@@ -68,12 +74,12 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]], path: Path) -> N
         ax.set_ylabel(f"mean return on\ntraining tasks{smoothed}")
         ax.set_xlim(left=0)
     legend_above(figure)
-    save(figure, path)
+    return figure
 
 
 def has_returns(groups: Mapping[str, Sequence[Lines]]) -> bool:
     """Whether there is a curve to draw."""
-    return any(_return_keys(lines) for group in groups.values() for lines in group)
+    return any(_ends(line) for group in groups.values() for lines in group for line in lines)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -87,32 +93,35 @@ def _draw(ax: Axes, lines: Lines, x: str, scale: float, color: str | None, label
 
     Returns the number of iterations in the moving mean.
     """
-    window = 1
-    for key, name, style in _return_keys(lines):
-        points = [(line[x] * scale, line[key]) for line in lines if key in line]
-        along, returns = np.array(points, dtype=np.float64).T
-        window = max(len(returns) // 40, 1)
+    shown = [(line[x] * scale, ends) for line in lines if (ends := _ends(line))]
+    if not shown:
+        return 1
+    along = np.array([place for place, _ in shown])
+    window = max(len(shown) // 40, 1)
+    names = list(shown[-1][1])
+    for index, name in enumerate(names):
+        returns = np.array([list(ends.values())[index] for _, ends in shown], dtype=np.float64)
         smooth = np.convolve(returns, np.ones(window) / window, mode="valid")
-        last = style == "-"
+        last = index == len(names) - 1
         if color is None:
-            text = name if label != "_" else "_"
-            shade = AFTER if last else BEFORE
+            text, shade = "_" if label == "_" else name, AFTER if last else BEFORE
         else:
             text, shade = label if last else "_", color
-        ax.plot(
-            along[window - 1 :], smooth, style, color=shade, label=text, lw=1.8 if last else 1.2
-        )
+        style, width = ("-", 1.8) if last else ("--", 1.2)
+        ax.plot(along[window - 1 :], smooth, style, color=shade, label=text, lw=width)
     return window
 
 
-def _return_keys(lines: Lines) -> list[tuple[str, str, str]]:
-    """(metric, its name in words, line style): the first and the last return of adaptation."""
-    keys = set().union(*lines) if lines else set()
-    if "return/post" in keys:
-        return [
-            ("return/pre", "before adaptation", "--"),
-            ("return/post", "after adaptation", "-"),
-        ]
-    numbers = sorted(int(k.rsplit("_", 1)[1]) for k in keys if k.startswith("return/episode_"))
-    ends = sorted({numbers[0], numbers[-1]}) if numbers else []
-    return [(f"return/episode_{n}", f"episode {n}", "-" if n == ends[-1] else "--") for n in ends]
+def _ends(line: Mapping[str, Any]) -> dict[str, float]:
+    """The first and the last return of adaptation by their names in words, if the line has any.
+
+    Before 0.2 gradient steps were called return/pre, return/step_1, … and return/post.
+    """
+    old = [line[key] for key in ("return/pre", "return/post") if key in line]
+    found = sorted((int(n[2]), n[1], line[key]) for key in line if (n := _RETURN.fullmatch(key)))
+    if found and found[0][1] == "episode":
+        return {f"episode {n}": value for n, _, value in (found[0], found[-1])}
+    returns = old or [value for _, _, value in found]
+    if not returns:
+        return {}
+    return {"before adaptation": returns[0], "after adaptation": returns[-1]}

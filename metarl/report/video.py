@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.report.evaluation_report import GOAL_COLUMNS
-from metarl.report.figures import SERIES, step_name
+from metarl.report.figures import SERIES
 from metarl.report.movie_files import write_movie
-from metarl.report.path_plots import spread_tasks
+from metarl.report.path_plots import goals_of, spread_tasks, square_window
+from metarl.report.words import step_name
 
 if TYPE_CHECKING:
     from metarl.envs.vector import TaskVectorEnv
@@ -133,12 +133,10 @@ def _write_scenes(
 def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> list[Path]:
     """All tasks in one picture; paths [K+1, n, T+1, 2]."""
     shown = shown_tasks(evaluation.tasks, len(SERIES))
-    goals = evaluation.tasks[shown] if evaluation.task_columns == GOAL_COLUMNS else None
+    goals = goals_of(evaluation)
+    goals = None if goals is None else goals[shown]
     steps = sorted({0, evaluation.adaptation_steps})
-    points = paths[np.ix_(steps, shown)].reshape(-1, 2)
-    points = points if goals is None else np.concatenate([points, goals])
-    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-    middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.12
+    middle, half = square_window(paths[np.ix_(steps, shown)], goals)
     scale = 2  # drawn larger and reduced, which smooths the lines
 
     def pixel(position: np.ndarray) -> tuple[float, float]:

@@ -168,10 +168,10 @@ class LiveDisplay:
         self._bar.update(self._task, completed=row["iteration"], refresh=True)
 
     def print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)  # no markup, no emoji
 
     def warn(self, text: str) -> None:
-        self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+        self._console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
 
     def stop(self) -> None:
         self._bar.stop()

@@ -16,7 +16,7 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.report.comparison_report import write_comparison
-from metarl.report.evaluation_report import ReportFiles
+from metarl.report.page import ReportFiles
 from metarl.tracking import metadata
 from metarl.training.measuring import measure, training_lines
 from metarl.training.runs import TrainedRun, load_run

@@ -18,7 +18,8 @@ from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
 from metarl.references.measurement import measure_references
 from metarl.references.per_task_results import Experience
-from metarl.report.evaluation_report import ReportFiles, write_report
+from metarl.report.evaluation_report import write_report
+from metarl.report.page import ReportFiles
 from metarl.report.training_plots import Lines, read_metrics
 from metarl.tracking import metadata
 from metarl.training.runs import TrainedRun
@@ -147,7 +148,6 @@ def report(
     config = subject.config
     lines = training_lines(subject.folder)
     try:
-        (output / LAST_FILE).unlink(missing_ok=True)
         return write_report(
             output,
             result,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from PIL import Image
 
 from metarl.evaluation.protocol import Evaluation
 from metarl.report import adaptation_plots, path_plots, task_plots, training_plots
-from metarl.report.figures import AFTER, BEFORE, step_name
+from metarl.report.figures import AFTER, BEFORE
+from metarl.report.words import step_name
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 
-def pixels(path: Path) -> np.ndarray:
+def pixels(png: bytes) -> np.ndarray:
     """[height, width, 3], after checks that hold for every plot."""
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         colors = np.asarray(image.convert("RGB")).astype(int)
     assert colors.shape[1] >= 1000
@@ -56,63 +58,58 @@ def metrics(iterations: int, keys: tuple[str, ...], level: float = 0.0) -> list[
     ]
 
 
-def test_adaptation_curve_shows_modes_and_references(tmp_path: Path) -> None:
+def test_adaptation_curve_shows_modes_and_references() -> None:
     evaluation = navigation_evaluation()
     other = replace(evaluation, action_mode="deterministic", returns=evaluation.returns + 3)
     result = navigation_result(evaluation, other=other)
     drawn = []
-    for name, each in {
-        "full": result,
-        "no other": replace(result, other=None),
-        "no references": replace(result, references={}),
-        "no step": navigation_result(
-            replace(evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1))
-        ),
-    }.items():
-        adaptation_plots.plot_adaptation_curve(each, tmp_path / f"{name}.png")
-        colors = pixels(tmp_path / f"{name}.png")
+    first = replace(evaluation, returns=evaluation.returns[:1], env_steps_used=np.zeros(1))
+    for each in (
+        result,
+        replace(result, other=None),
+        replace(result, references={}),
+        navigation_result(first),
+    ):
+        colors = pixels(adaptation_plots.plot_adaptation_curve(each))
         assert share_of(colors, AFTER) > 1e-4
         drawn.append(colors)
     assert len({colors.tobytes() for colors in drawn}) == 4
 
 
 @pytest.mark.parametrize("make", [navigation_evaluation, velocities])
-def test_return_by_task(make: Callable[[], Evaluation], tmp_path: Path) -> None:
+def test_return_by_task(make: Callable[[], Evaluation]) -> None:
     evaluation = make()
     result = navigation_result(evaluation)
-    task_plots.plot_return_by_task(result, tmp_path / "plot.png", evaluation)
-    colors = pixels(tmp_path / "plot.png")
-    task_plots.plot_return_by_task(result, tmp_path / "bare.png")
-    same = np.array_equal(colors, pixels(tmp_path / "bare.png"))
+    colors = pixels(task_plots.plot_return_by_task(result, evaluation))
+    same = np.array_equal(colors, pixels(task_plots.plot_return_by_task(result)))
     assert same == (len(result.task_columns) == 2)  # a line has bars, a map has none
     if len(result.task_columns) == 1:
         assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
 
-def test_return_by_task_in_three_dimensions_is_refused(tmp_path: Path) -> None:
+def test_return_by_task_in_three_dimensions_is_refused() -> None:
     evaluation = replace(
         velocities(), tasks=np.zeros((12, 3)), task_columns=tuple("abc"), task_units=("",) * 3
     )
     with pytest.raises(ValueError, match="tasks of 3 dimensions"):
-        task_plots.plot_return_by_task(navigation_result(evaluation), tmp_path / "plot.png")
+        task_plots.plot_return_by_task(navigation_result(evaluation))
 
 
-def test_reward_within_episode(tmp_path: Path) -> None:
-    adaptation_plots.plot_reward_within_episode(navigation_evaluation(), tmp_path / "plot.png")
-    colors = pixels(tmp_path / "plot.png")
+def test_reward_within_episode() -> None:
+    colors = pixels(adaptation_plots.plot_reward_within_episode(navigation_evaluation()))
     assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
 
 @pytest.mark.parametrize("with_goals", [True, False])
-def test_paths(with_goals: bool, tmp_path: Path) -> None:
+def test_paths(with_goals: bool) -> None:
     evaluation = navigation_evaluation()
-    goals = evaluation.tasks if with_goals else None
-    path_plots.plot_paths(evaluation, tmp_path / "paths.png", goals)
-    path_plots.plot_adaptation_picture(evaluation, tmp_path / "picture.png", goals)
-    paths, picture = pixels(tmp_path / "paths.png"), pixels(tmp_path / "picture.png")
+    if not with_goals:
+        evaluation = replace(evaluation, task_columns=("mass", "drag"))
+    paths = pixels(path_plots.plot_paths(evaluation))
+    picture = pixels(path_plots.plot_adaptation_picture(evaluation))
     assert picture.shape[1] / picture.shape[0] > 2 > paths.shape[1] / paths.shape[0]
     with pytest.raises(ValueError, match="no paths to draw"):
-        path_plots.plot_paths(velocities(), tmp_path / "none.png")
+        path_plots.plot_paths(velocities())
 
 
 def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
@@ -130,10 +127,11 @@ def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
         (3, ("return/pre", "return/post")),
         (200, ("return/pre", "return/post")),
         (50, ("return/episode_1", "return/episode_2")),
+        (50, ("return/step_0", "return/step_1", "return/step_2")),
         (50, ("return/episode_1",)),
     ],
 )
-def test_training_curves(iterations: int, keys: tuple[str, ...], tmp_path: Path) -> None:
+def test_training_curves(iterations: int, keys: tuple[str, ...]) -> None:
     seeds = [metrics(iterations, keys, level=3.0 * s) for s in range(3)]
     timed = [[line | {"wall_time_s": 2.0 * line["env_steps"]} for line in lines] for lines in seeds]
     drawn = []
@@ -143,16 +141,28 @@ def test_training_curves(iterations: int, keys: tuple[str, ...], tmp_path: Path)
         {"one": seeds[:1], "two": seeds[1:]},
         {"one": timed},
     ):
-        training_plots.plot_training_curves(groups, tmp_path / "plot.png")
-        drawn.append(pixels(tmp_path / "plot.png"))
+        drawn.append(pixels(training_plots.plot_training_curves(groups)))
     assert len({colors.tobytes() for colors in drawn}) == 4
     assert drawn[3].shape[0] > drawn[1].shape[0]  # a second pair of axes, against time
 
 
-def test_training_curves_without_returns(tmp_path: Path) -> None:
+def test_returns_are_read_under_their_old_and_their_new_names() -> None:
+    """A run that went on with a newer version has both; one that ends at step 10 has ten."""
+    old = [
+        {"env_steps": i, "return/pre": -9.0, "return/step_1": 0.0, "return/post": i} for i in (1, 2)
+    ]
+    new = [{"env_steps": i, "return/step_0": -9.0, "return/step_10": i} for i in (1, 2)]
+    new = [line | {f"return/step_{k}": 7.0 for k in range(1, 10)} for line in new]
+    draw = training_plots.plot_training_curves
+    assert draw({"a": [old]}) == draw({"a": [new]}) == draw({"a": [[old[0], new[1]]]})
+    trial = [{"env_steps": i, "return/episode_1": -9.0, "return/episode_10": i} for i in (1, 2)]
+    assert draw({"a": [trial]}) != draw({"a": [new]})  # its legend says "episode"
+
+
+def test_training_curves_without_returns() -> None:
     for runs in ({}, {"run": []}, {"run": [[{"iteration": 0, "env_steps": 5}]]}):
         with pytest.raises(ValueError, match="no curve to draw"):
-            training_plots.plot_training_curves(runs, tmp_path / "plot.png")
+            training_plots.plot_training_curves(runs)
 
 
 def test_read_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
@@ -168,16 +178,14 @@ def test_step_names() -> None:
     assert [step_name("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
 
 
-def test_plotting_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
+def test_plotting_leaves_matplotlib_as_it_was() -> None:
     code = (
         "import sys, matplotlib\n"
         "keys = [key for key in matplotlib.rcParams if not key.startswith('backend')]\n"
         "before = {key: matplotlib.rcParams[key] for key in keys}\n"
-        "from pathlib import Path\n"
         "from metarl.report import task_plots, adaptation_plots\n"
         "from tests.evaluation.fakes import navigation_evaluation\n"
-        "adaptation_plots.plot_reward_within_episode(\n"
-        f"    navigation_evaluation(), Path({str(tmp_path)!r}, 'p'))\n"
+        "adaptation_plots.plot_reward_within_episode(navigation_evaluation())\n"
         "print(all(matplotlib.rcParams[key] == before[key] for key in keys))\n"
         "print('matplotlib.pyplot' in sys.modules)\n"
     )

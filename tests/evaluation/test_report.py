@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from markdown_it import MarkdownIt
 
 from metarl.evaluation.protocol import Evaluation
 from metarl.evaluation.result import EvaluationResult
-from metarl.report.evaluation_report import ReportFiles, write_report
-from metarl.report.terminal import print_table
+from metarl.report.evaluation_report import write_report
+from metarl.report.page import ReportFiles
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 COMMAND = "python evaluate.py --run runs/navigation --seed 7"
@@ -73,12 +73,16 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.links: list[str] = []
         self.tags: set[str] = set()
+        self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
-        if tag not in ("meta", "img", "link"):
+        if tag not in ("meta", "img", "link", "br", "hr"):
             self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -177,18 +181,66 @@ def test_an_evaluation_without_adaptation_is_reported(tmp_path: Path) -> None:
     assert "No adaptation step was measured." in page
 
 
-def test_table_on_the_terminal_fits_80_columns() -> None:
-    result = navigation_result(navigation_evaluation())
-    text = io.StringIO()
-    print_table(result, Console(file=text, width=80))
-    lines = text.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "…" not in text.getvalue()
-    for k in range(4):
-        low, high = result.headline.ci95[k]
-        numbers = f"{result.headline.mean[k]:.2f} [{low:.2f}, {high:.2f}]"
-        row = next(line for line in lines if numbers in line)
-        assert row.split()[0] == str(k)
-        assert row.split()[4] == str(result.episodes_used[k])
-    assert any(line.startswith("optimum: -0.") for line in lines)
-    assert any(line.startswith("Adaptation helps: +") for line in lines)
+def test_the_page_shows_before_it_tells(files: ReportFiles) -> None:
+    page, html = pages(files)
+    order = ["Adaptation helps", "adaptation_curve.png", "paths.png", "## Returns", "## Protocol"]
+    assert sorted(order, key=page.index) == order
+    assert html.index("<blockquote>") < html.index("<img") < html.index("<table>")
+
+
+NASTY = [
+    *("<script>alert(1)</script>", "a|b", "`code` ``", "[x](javascript:y)", "![x](y.png)"),
+    *("**b**", "# head", "- item", "1. item", "> quote", "&lt;b&gt;", "_em_", "[x]: y"),
+    *("\\|", "a\n\nb", "---", "$\\bad$"),
+]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_what_users_supply_is_text(name: str, tmp_path: Path) -> None:
+    """Under any Markdown parser, however permissive, and in the HTML."""
+    measured = navigation_evaluation(num_tasks=4)
+    measured = replace(
+        measured, split=f"tasks of {name}", task_columns=(name, "b"), task_units=("", "")
+    )
+    references = {name: np.zeros(4)}
+    missing = {"x": f"python {name} ```"}
+    files = write(
+        tmp_path,
+        measured,
+        algorithm=name,
+        env=name,
+        references=references,
+        missing_references=missing,
+        env_config={"name": name},
+    )
+    page, html = pages(files)
+    shown = " ".join(name.split())
+    permissive = MarkdownIt("commonmark", {"html": True, "xhtmlOut": False})
+    permissive.enable(["table", "strikethrough"])
+    for body in (permissive.render(page), html):
+        reader = Reader()
+        reader.feed(body)
+        assert reader.open == []
+        assert not reader.tags & {"script", "a", "b", "ul", "ol", "hr", "del"}
+        assert reader.text.count(shown) >= 6  # title, what was run, tasks, table, settings, command
+        assert len(reader.links) == 5  # the pictures
+    assert "<h1>" in html
+    cells = [line for line in permissive.render(page).splitlines() if line.startswith("<td>")]
+    assert f"<td>{escape(shown, quote=False)}</td>".replace('"', "&quot;") in cells
+
+
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, navigation_evaluation())
+    written = []
+
+    def replaced(path: Path, data: bytes) -> None:
+        written.append(path.name)
+        if path.name == "report.md":
+            raise OSError("no space")
+
+    monkeypatch.setattr("metarl.report.page.replace_file", replaced)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path, navigation_evaluation())
+    assert not (tmp_path / "report.html").exists()
+    assert written[0] == "evaluation.json"
+    assert all(name.endswith(".png") for name in written[1:-1])

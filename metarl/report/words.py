@@ -1,0 +1,78 @@
+"""The words that pages, figures and the terminal share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, ORACLE
+
+if TYPE_CHECKING:
+    from metarl.evaluation.comparison import Comparison, Pair
+    from metarl.evaluation.result import EvaluationResult
+
+REFERENCES = {
+    ORACLE: "a policy trained with the task in its observation",
+    FLOOR: "one policy trained on all tasks, without adaptation: the floor",
+    FROM_SCRATCH: "PPO from random weights on each task, with the agent's own experience there",
+    FINE_TUNED: "the multitask policy, trained on with the agent's own experience there",
+    "random": "uniformly random actions",
+    "optimum": "the best possible return with the task known, computed",
+}
+
+
+def step_name(adaptation_axis: str, k: int) -> str:
+    """What a reader calls measurement k."""
+    if adaptation_axis == "episode":
+        return f"episode {k + 1}"
+    if k == 0:
+        return "before adaptation"
+    return f"after {k} gradient step{'s' if k > 1 else ''}"
+
+
+def estimate(value: float, interval: tuple[float, float]) -> str:
+    """E.g. "-3.11 [-3.53, -2.70]"."""
+    decimals = 2 if abs(value) < 100 else 1
+    return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
+
+
+def tasks_in_words(result: EvaluationResult) -> str:
+    """E.g. "40 held-out tasks", or "12 tasks of velocities.csv"."""
+    if result.split.startswith("tasks of "):
+        return f"{len(result.tasks)} {result.split}"
+    name = result.split.replace("_", "-").removesuffix(" tasks")
+    return f"{len(result.tasks)} {name} tasks"
+
+
+def verdict_words(result: EvaluationResult) -> str:
+    """The sentence that a reader in a hurry reads."""
+    helps = result.headline.adaptation_helps
+    if helps is None:
+        return "No adaptation step was measured."
+    return f"{helps.verdict[0].upper()}{helps.verdict[1:]}"
+
+
+def verdict_meaning(result: EvaluationResult) -> str:
+    """What the verdict's numbers are."""
+    if result.headline.adaptation_helps is None:
+        return "The agent was measured as it was trained."
+    names = [step_name(result.x, k) for k in (result.adaptation_steps, 0)]
+    return f"Return {names[0]} minus {names[1]}: mean over tasks, paired by task, [95 % interval]."
+
+
+def adaptation_sentences(comparison: Comparison) -> list[str]:
+    """Did adaptation help? A sentence a group."""
+    sentences = []
+    for group in comparison.groups:
+        helps = group.headline.adaptation_helps
+        said = "no adaptation step was measured" if helps is None else helps.verdict
+        sentences.append(f"{group.label}: {said}.")
+    return sentences
+
+
+def pair_sentence(pair: Pair) -> str:
+    """E.g. "rl2 against maml, after 4 and 120 episodes: better: +3.1 [1.0, 5.2]; …"."""
+    return (
+        f"{pair.a} against {pair.b}, after {pair.experience} episodes of experience: "
+        f"{pair.difference.verdict}; probability of improvement "
+        f"{estimate(pair.improvement.value, pair.improvement.ci95)}."
+    )

@@ -1,0 +1,65 @@
+"""The terminal: whole numbers at any width, and names that are nothing but text."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from metarl.evaluation.comparison import MeasuredRun, compare
+from metarl.report.terminal import print_comparison, print_table
+from tests.evaluation.fakes import navigation_evaluation, navigation_result
+
+INTERVAL = re.compile(r"-?\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\]")
+
+
+def printed(width: int, algorithm: str = "maml", scale: float = 1.0) -> list[list[str]]:
+    """Lines of an evaluation and of a comparison, on a console that knows emoji and markup."""
+    evaluation = navigation_evaluation()
+    evaluation = replace(evaluation, returns=evaluation.returns * scale)
+    result = navigation_result(evaluation, algorithm=algorithm)
+    runs = [MeasuredRun(f"runs/{seed}", None, replace(result, seeds=[seed])) for seed in (1, 2)]
+    lines = []
+    for show, what in (
+        (print_table, result),
+        (print_comparison, compare({algorithm: runs, "other": runs[:1]})),
+    ):
+        text = io.StringIO()
+        show(what, Console(file=text, width=width))  # type: ignore[operator]
+        lines.append(text.getvalue().splitlines())
+    return lines
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_tables_fit_and_intervals_are_whole(width: int, scale: float) -> None:
+    result = navigation_result(navigation_evaluation())
+    for lines in printed(width, scale=scale):
+        assert max(map(len, lines)) <= width
+        assert "…" not in "".join(lines)
+        for line in lines:
+            assert line.count("[") == line.count("]")
+        rows = [line for line in lines if re.match(r" +\d +-", line)]
+        assert len(rows) in (4, 8)
+        for k, row in enumerate(rows):
+            assert row.split()[0] == str(k % 4)
+            assert INTERVAL.search(row)
+            if scale == 1.0:
+                assert row.split()[4] == str(result.episodes_used[k % 4])
+            if width >= 80:
+                assert len(INTERVAL.findall(row)) == 2  # the IQM too
+        text = " ".join(lines)
+        assert re.search(r"optimum: -0\.\d\d \[", text)
+        assert "daptation helps: +" in text
+    assert "few seeds" in text
+
+
+@pytest.mark.parametrize("name", ["ants:Ant", ":ant:", "[red]x[/red]", "[/]", "a:smile:b"])
+def test_names_are_no_markup_and_no_emoji(name: str) -> None:
+    for lines in printed(80, algorithm=name):
+        text = " ".join(lines)
+        assert name in text
+        assert text.isascii() or not re.search("[\U0001f300-\U0001ffff]", text)
