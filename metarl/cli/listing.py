@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from metarl.cli.process import run_program
 from metarl.errors import UserError
@@ -65,9 +65,10 @@ def environments() -> dict[str, str]:
 
 def algorithms() -> dict[str, str]:
     """Name -> the first sentence of the docstring of each algorithm's settings."""
-    from metarl.algorithms import NAMES, algorithm_class
+    from metarl.algorithms import settings_class
+    from metarl.config.model import algorithm_names
 
-    return _docstrings(NAMES, lambda name: algorithm_class(name).config_class)
+    return _docstrings(algorithm_names(), settings_class)
 
 
 LISTS: dict[str, Callable[[], dict[str, str]]] = {
@@ -82,5 +83,5 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s+(?!\d)", " ".join(text.split()), maxsplit=1)[0]
 
 
-def _docstrings(names: Mapping[str, object], find: Callable[[str], type]) -> dict[str, str]:
+def _docstrings(names: Iterable[str], find: Callable[[str], type]) -> dict[str, str]:
     return {name: first_sentence(inspect.getdoc(find(name)) or "") for name in names}

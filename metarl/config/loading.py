@@ -94,7 +94,7 @@ def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
         data["env"].setdefault(key, to_jsonable_python(value))
 
 
-def _default_name(path: Path | None) -> str:
+def default_name(path: Path | None) -> str:
     """The config file's stem, made fit to be the name of a folder."""
     stem = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".-")[:100] if path else ""
     return stem or "run"
@@ -141,7 +141,7 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
 def load_options(path: Path | None, options: Sequence[Option]) -> Config:
     """:func:`load_config` with the overrides already split."""
     data, origins = read_source(path)
-    data.setdefault("name", _default_name(path))
+    data.setdefault("name", default_name(path))
     return config_from(data, options, origins)
 
 

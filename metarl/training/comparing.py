@@ -18,8 +18,8 @@ from metarl.evaluation.plan import EvaluationPlan
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
 from metarl.tracking import metadata
-from metarl.training.measuring import measure, training_lines
-from metarl.training.runs import TrainedRun, load_run
+from metarl.training.measuring import measure
+from metarl.training.runs import TrainedRun, load_run, training_lines
 
 # What may differ between the seeds of one experiment: it changes neither what was learned nor what
 # is measured. (The number of torch threads changes the last digits of sums, as another seed would.)

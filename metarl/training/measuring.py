@@ -20,9 +20,8 @@ from metarl.references.measurement import measure_references
 from metarl.references.per_task_results import Experience
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles
-from metarl.report.training_plots import Lines, read_metrics
 from metarl.tracking import metadata
-from metarl.training.runs import TrainedRun
+from metarl.training.runs import TrainedRun, training_lines
 from metarl.training.user_agent import UserAgent
 from metarl.types import ActionMode, AdaptationAxis
 
@@ -160,19 +159,6 @@ def report(
         raise EnvironmentFailure(
             f"The report cannot be written to {output}: {error.strerror or error}."
         ) from error
-
-
-def training_lines(run_dir: Path) -> Lines:
-    """The lines of a run's `metrics.jsonl`, none where it has none.
-
-    Raises:
-        UserError: they cannot be read.
-    """
-    metrics = run_dir / "metrics.jsonl"
-    try:
-        return read_metrics(metrics) if metrics.is_file() else []
-    except (OSError, ValueError) as error:
-        raise UserError(f"{metrics} cannot be read: {error}.") from error
 
 
 def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:

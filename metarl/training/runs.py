@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from metarl.config import changes, load_config
 from metarl.errors import UserError
 from metarl.random import Key
+from metarl.report.notebook import training_arrays, training_html
+from metarl.report.training_plots import Lines, read_metrics
 from metarl.storage.checkpoint import load_checkpoint
 from metarl.training.build import make_algorithm, make_worker, restore
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from metarl.config import Config
     from metarl.config.fields import DeviceName
     from metarl.experience.rollout import RolloutWorker
@@ -59,6 +63,24 @@ class TrainedRun:
         """The words of a command line that name this agent to `metarl evaluate`."""
         return [str(self.folder), "--checkpoint", str(self.iteration)]
 
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """What was recorded of every meta-iteration, e.g. ``env_steps``, ``return/step_0``.
+
+        Raises:
+            UserError: `metrics.jsonl` cannot be read.
+        """
+        return training_arrays(training_lines(self.folder))
+
+    def _repr_html_(self) -> str:
+        config = self.config
+        facts: dict[str, object] = {
+            "algorithm": config.algorithm.name,
+            "environment": config.env.name,
+        }
+        facts |= {"iterations": self.iteration, "env steps": self.env_steps, "in": self.folder}
+        return training_html(config.name, facts, training_lines(self.folder))
+
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
         """The trained agent, to drive in a loop of your own."""
         return self.algorithm.agent(mode, Key(seed, evaluation=True))
@@ -94,3 +116,16 @@ def load_run(
     algorithm = make_algorithm(config, worker)
     restore(algorithm, saved.state["algorithm"], run_dir)
     return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
+
+
+def training_lines(run_dir: Path) -> Lines:
+    """The lines of a run's `metrics.jsonl`, none where it has none.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    try:
+        return read_metrics(metrics) if metrics.is_file() else []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{metrics} cannot be read: {error}.") from error

@@ -77,7 +77,9 @@ class UserAgent:
         return watched
 
 
-def load_agent(agent: str | type, config_path: str, device: DeviceName = "auto") -> UserAgent:
+def load_agent(
+    agent: str | type, config_path: str | Path, device: DeviceName = "auto"
+) -> UserAgent:
     """A user's agent in the environments of a config.
 
     Args:
@@ -94,7 +96,7 @@ def load_agent(agent: str | type, config_path: str, device: DeviceName = "auto")
     except ValueError as error:
         raise UserError(str(error)) from error
     path = agent if isinstance(agent, str) else f"{cls.__module__}:{cls.__qualname__}"
-    subject = UserAgent(path, cls, config_path, config, make_worker(config))
+    subject = UserAgent(path, cls, str(config_path), config, make_worker(config))
     try:
         subject.agent()  # better refused now than after an environment of all lanes is made
     except UserError:
