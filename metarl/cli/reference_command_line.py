@@ -70,8 +70,7 @@ def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config]:
     Raises:
         UserError: anything wrong with them or the config.
     """
-    words = argv if not argv or argv[0].startswith("-") else ["--config", *argv]
-    options = split_options(words, switches=("again", "help"))
+    options = split_options(argv, switches=("again", "help"), positional="config")
     if any(option.name == "help" for option in options):
         print("\n".join([_USAGE, *field_lines(ReferenceArguments)]))
         sys.exit(0)

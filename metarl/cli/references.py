@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from metarl.cli.process import run_program, say, stop_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from metarl.cli.reference_command_line import ReferenceArguments
     from metarl.config import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
     from metarl.references.definition import Definition
-    from metarl.tracking.console import Display
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,15 +75,15 @@ class _Maker:
         from metarl.references import storage
         from metarl.references.settings import training_settings
         from metarl.references.training import ReferenceTraining, train_reference
+        from metarl.tracking.console import open_display
 
         arguments = self.arguments
         place = self.folder / self.definition.key / kind
-        there = storage.find(kind, self.definition, storage.search_path(self.folder))
-        if there is not None and not arguments.again:
-            print(f"There is a {kind} in {there} already; --again trains it anew.")
-            return True
-        if arguments.again:
-            storage.training_file(place).unlink(missing_ok=True)
+        folders = storage.search_path(self.folder)
+        if not arguments.again:
+            for path, _ in storage.stored(f"{kind}/reference.json", self.definition, folders):
+                print(f"There is a {kind} in {path.parent} already; --again trains it anew.")
+                return True
         settings = training_settings(self.definition.name, kind)
         if arguments.env_steps is not None:
             settings = replace(settings, env_steps=arguments.env_steps)
@@ -99,14 +96,19 @@ class _Maker:
             self.config.rollout.torch_threads,
             self.circumstances,
         )
+        if arguments.again:
+            training.unfinished.unlink(missing_ok=True)
         env = self.worker.env(settings.lanes)
         rollouts = -(-settings.env_steps // (settings.lanes * env.horizon))
-        with stop_requests() as stop, _display(kind, rollouts) as display:
+        display = open_display(kind, rollouts)
+        with stop_requests() as stop, ExitStack() as stack:
+            stack.callback(display.stop)
+            display.start()
             finished = train_reference(training, env, display.update, stop)
         if finished:
             print(f"The {kind} is in {place}.")
         else:
-            print(f"Stopped; the same command goes on with {storage.training_file(place)}.")
+            print(f"Stopped; the same command goes on with {training.unfinished}.")
         return finished
 
     def learn_each_task(self, kind: PerTaskKind) -> None:
@@ -115,7 +117,6 @@ class _Maker:
         from metarl.errors import EnvironmentFailure, UserError
         from metarl.evaluation.plan import EvaluationPlan
         from metarl.references import storage
-        from metarl.references.measurement import find_multitask
         from metarl.references.per_task_results import Experience, PerTaskReference
 
         arguments = self.arguments
@@ -128,11 +129,13 @@ class _Maker:
             seed=arguments.seed,
         )
         experience = Experience.of(plan, arguments.axis)
-        multitask = find_multitask(self.definition, folders) if kind == "fine_tuned" else None
-        if kind == "fine_tuned" and multitask is None:
-            raise UserError(
-                "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
-            )
+        multitask = None
+        if kind == "fine_tuned":
+            multitask = storage.find("multitask", self.definition, folders)
+            if multitask is None:
+                raise UserError(
+                    "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
+                )
         tasks, _ = plan.tasks(self.worker.task_distribution)
         reference = PerTaskReference(kind, self.definition, experience, tasks, multitask)
         if reference.read(folders) is not None and not arguments.again:
@@ -146,18 +149,6 @@ class _Maker:
         path = reference.write(self.folder, evaluation, self.circumstances)
         means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
         print(f"{kind} after 0 to {experience.adaptation_steps} rounds: {means}; in {path}.")
-
-
-@contextmanager
-def _display(name: str, rollouts: int) -> Iterator[Display]:
-    from metarl.tracking.console import open_display
-
-    display = open_display(name, rollouts)
-    display.start()
-    try:
-        yield display
-    finally:
-        display.stop()
 
 
 if __name__ == "__main__":

@@ -17,14 +17,7 @@ class _Unadapting:
     privileged = False
     step_sizes: list[float] = []  # noqa: RUF012
 
-    def observe(
-        self,
-        action: np.ndarray,
-        reward: np.ndarray,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        next_observation: np.ndarray,
-    ) -> None:
+    def observe(self, *args: np.ndarray, **named: np.ndarray) -> None:
         """Nothing to remember."""
 
     def adapt(self) -> None:

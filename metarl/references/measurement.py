@@ -69,13 +69,12 @@ def measure_references(
     key = Key(experience.seed, evaluation=True)
     agents: dict[str, Agent] = {"random": RandomAgent(env.single_action_space, key)}  # type: ignore[arg-type]
     missing: dict[str, str] = {}
-    for kind in TRAINED:
-        place = storage.find(kind, definition, folders)
-        if place is None:
+    found = {kind: storage.find(kind, definition, folders) for kind in TRAINED}
+    for kind, stored in found.items():
+        if stored is None:
             missing[kind] = _command([kind], config, folder)
         else:
-            sees_task = kind == "oracle"
-            agents[kind] = PolicyAgent(load_policy(place, env, sees_task), sees_task=sees_task)
+            agents[kind] = _policy_agent(stored, env, sees_task=kind == "oracle")
     returns = {
         name: evaluate(
             agent,
@@ -88,7 +87,7 @@ def measure_references(
         ).task_returns[0]
         for name, agent in agents.items()
     }
-    multitask = find_multitask(definition, folders)
+    multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task.
     for per_task in PER_TASK if experience.split in SPLITS else ():
         start = multitask if per_task == "fine_tuned" else None
@@ -102,34 +101,21 @@ def measure_references(
     return References({name: returns[name] for name in order if name in returns}, missing)
 
 
-def find_multitask(definition: Definition, folders: list[Path]) -> storage.StoredReference | None:
-    """The stored multitask policy, which fine-tuning starts from; None if there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    place = storage.find("multitask", definition, folders)
-    return None if place is None else storage.load(place)
-
-
-def load_policy(place: Path, env: TaskVectorEnv, sees_task: bool) -> ReferencePolicy:
-    """The policy of a stored reference.
-
-    Raises:
-        UserError: it is damaged, or does not fit the environment.
-    """
+def _policy_agent(
+    stored: storage.StoredReference, env: TaskVectorEnv, sees_task: bool
+) -> PolicyAgent:
     try:
-        policy = ReferencePolicy.from_state(storage.load(place).state)
+        policy = ReferencePolicy.from_state(stored.state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"The reference {place} holds no policy: {error}.") from None
+        raise UserError(f"The reference {stored.place} holds no policy: {error}.") from None
     (observed,) = env.single_observation_space.shape or (0,)
     wanted = observed + (env.task_distribution.dim if sees_task else 0)
     if policy.observed != wanted:
         raise UserError(
-            f"The reference {place} observes {policy.observed} numbers, and the environment has "
-            f"{wanted}."
+            f"The reference {stored.place} observes {policy.observed} numbers, and the "
+            f"environment has {wanted}."
         )
-    return policy
+    return PolicyAgent(policy, sees_task=sees_task)
 
 
 def _command(

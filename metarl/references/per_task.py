@@ -39,9 +39,6 @@ class PerTaskAgent:
         axis: "gradient_step": one agent a task; "episode": one agent a lane.
         key: Names all streams.
         start: A stored multitask policy to fine-tune; None: random weights, other ones a task.
-
-    Attributes:
-        samples: Env steps learned from in each :meth:`adapt`, of all agents together.
     """
 
     mode: ActionMode = "stochastic"
@@ -58,7 +55,6 @@ class PerTaskAgent:
         start: Mapping[str, Any] | None = None,
     ) -> None:
         self.adaptation_axis = axis
-        self.samples: list[int] = []
         self._settings, self._key, self._start = settings, key, start
         observed = spaces.Box(-np.inf, np.inf, observation_space.shape, np.float32)
         self._spaces = (observed, action_space)
@@ -69,7 +65,6 @@ class PerTaskAgent:
         pooled = self.adaptation_axis == "gradient_step"
         self._grouped = (num_tasks, lanes) if pooled else (num_tasks * lanes, 1)
         self._round = 0
-        self.samples = []
         self._agents: list[_Agent] = []
         for agent in range(self._grouped[0]):
             with _global_generators(self._key.generator("init", agent)):
@@ -108,12 +103,10 @@ class PerTaskAgent:
             for name in steps[0]
         }
         key = self._key.at(self._round)
-        samples = 0
         for index, agent in enumerate(self._agents):
             own = {name: field[index] for name, field in fields.items()}
             with _global_generators(key.generator("minibatch", index)):
-                samples += agent.learn(own)
-        self.samples.append(samples)
+                agent.learn(own)
         self._round += 1
         self._begin_round()
 
@@ -167,8 +160,8 @@ class _Agent:
         """What it plays now."""
         return ReferencePolicy.from_state(policy_state(self._ppo, self._normaliser, self._settings))
 
-    def learn(self, episodes: Mapping[str, np.ndarray]) -> int:
-        """One update on B episodes, [B, T, ...] a field; returns the number of its samples."""
+    def learn(self, episodes: Mapping[str, np.ndarray]) -> None:
+        """One update on B episodes, [B, T, ...] a field."""
         valid = episodes["valid"]
         samples = int(valid.sum())
         ppo = self._ppo
@@ -200,7 +193,6 @@ class _Agent:
         buffer.compute_returns_and_advantage(torch.zeros(1), np.ones(1, dtype=bool))
         ppo.rollout_buffer = buffer
         ppo.train()
-        return samples
 
     def _scaled_rewards(self, rewards: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Rewards [B, T] over the running deviation of the discounted return, clipped."""

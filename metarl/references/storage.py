@@ -5,8 +5,7 @@ the policy, the critic, the normaliser's statistics) and ``reference.json`` (how
 the SHA-256 of ``weights.pt``). The digits name the environment's definition: its name and the
 parameters that differ from their defaults, whichever preset or config they came from. A reference
 is found by the definition in its JSON, so it may lie under a key of an earlier release. It is
-written beside its place and renamed, so it is whole or absent. ``<kind>.training.pt`` beside it is
-what an interrupted training goes on from.
+written beside its place and renamed, so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import metarl
 from metarl.errors import UserError
 from metarl.references.definition import Definition
-from metarl.storage.files import replace_file, replace_folder, writing
+from metarl.storage.files import replace_folder, writing
 from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
 
@@ -61,32 +59,22 @@ def stored(
                 yield path, data
 
 
-def find(kind: str, definition: Definition, folders: Sequence[Path]) -> Path | None:
-    """The folder of a trained reference, the first there is; None if there is none.
+class StoredReference(NamedTuple):
+    """A trained reference as it was read: its folder, its state (see :func:`save`), its hash."""
+
+    place: Path
+    state: dict[str, Any]
+    sha256: str
+
+
+def find(kind: str, definition: Definition, folders: Sequence[Path]) -> StoredReference | None:
+    """A trained reference, the first there is; None if there is none.
 
     Raises:
-        UserError: its ``reference.json`` cannot be read.
+        UserError: it is damaged.
     """
     places = stored(f"{kind}/reference.json", definition, folders)
-    return next((path.parent for path, _ in places), None)
-
-
-@dataclass(frozen=True)
-class StoredReference:
-    """A trained reference as it was read.
-
-    Attributes:
-        state: ``policy`` (tensors), ``normaliser``, ``architecture``.
-        metadata: ``reference.json``.
-    """
-
-    state: dict[str, Any]
-    metadata: dict[str, Any]
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights."""
-        return str(self.metadata["sha256"])
+    return next((load(path.parent) for path, _ in places), None)
 
 
 def save(place: Path, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -133,7 +121,7 @@ def load(place: Path) -> StoredReference:
             f"The reference {place} is damaged or tampered with: weights.pt does not match the "
             f"SHA-256 in reference.json."
         )
-    return StoredReference(read_plain(data, f"reference {place}"), metadata)
+    return StoredReference(place, read_plain(data, f"reference {place}"), metadata["sha256"])
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -150,35 +138,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"The reference {path} is no JSON object.")
     return data
-
-
-def training_file(place: Path) -> Path:
-    """What an interrupted training of this reference goes on from."""
-    return place.with_name(f"{place.name}.training.pt")
-
-
-def save_training(place: Path, state: Mapping[str, Any]) -> None:
-    """Keep what a training goes on from, whole or not at all.
-
-    Raises:
-        EnvironmentFailure: it cannot be written.
-    """
-    with writing(training_file(place)):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(training_file(place), write_plain(state))
-
-
-def load_training(place: Path) -> dict[str, Any] | None:
-    """What an interrupted training left, None if there is nothing.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = training_file(place)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return read_plain(data, f"interrupted training {path}")

@@ -30,6 +30,8 @@ from metarl.references.ppo import (
 )
 from metarl.references.settings import TrainingSettings
 from metarl.references.vec_env import TaskVecEnv
+from metarl.storage.files import replace_file, writing
+from metarl.storage.tensors import read_plain, write_plain
 
 _CURVE_POINTS = 100
 _CHECKPOINT_INTERVAL_S = 60.0
@@ -66,6 +68,31 @@ class ReferenceTraining:
         settings = json.loads(json.dumps(asdict(self.settings)))  # tuples as they are stored
         return {"seed": self.seed, "env": self.definition.fields, "settings": settings}
 
+    @property
+    def unfinished(self) -> Path:
+        """The file that an interrupted training leaves, beside the reference's folder."""
+        return self.place.with_name(f"{self.place.name}.training.pt")
+
+    def interrupted(self) -> dict[str, Any] | None:
+        """What an interrupted training left, None if there is nothing.
+
+        Raises:
+            UserError: it is damaged, or of another seed, budget or settings.
+        """
+        path = self.unfinished
+        try:
+            saved = read_plain(path.read_bytes(), f"interrupted training {path}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        if saved.get("asked") != self.asked:
+            raise UserError(
+                f"{path} is an interrupted training with another seed, budget or settings; go on "
+                f"with those, or begin anew with --again."
+            )
+        return saved
+
 
 def train_reference(
     training: ReferenceTraining, env: TaskVectorEnv, progress: Progress, stop: Sequence[int] = ()
@@ -90,12 +117,7 @@ def train_reference(
         EnvironmentFailure: the training or the environment diverged, or nothing can be written.
     """
     kind, settings = training.kind, training.settings
-    saved = storage.load_training(training.place)
-    if saved is not None and saved.get("asked") != training.asked:
-        raise UserError(
-            f"{storage.training_file(training.place)} is an interrupted training with another "
-            f"seed, budget or settings; go on with those, or begin anew with --again."
-        )
+    saved = training.interrupted()
     part = 0 if saved is None else int(saved["part"]) + 1
     key = Key(training.seed, adaptation_step=part)
     venv = VecNormalize(
@@ -134,7 +156,7 @@ def train_reference(
         **training.circumstances,
     }
     storage.save(training.place, policy_state(model, normaliser_state(venv), settings), metadata)
-    storage.training_file(training.place).unlink(missing_ok=True)
+    training.unfinished.unlink(missing_ok=True)
     return True
 
 
@@ -197,19 +219,20 @@ class _Watch(BaseCallback):
 
     def save(self) -> None:
         """Keep what the training goes on from."""
-        storage.save_training(
-            self._training.place,
-            {
-                "asked": self._training.asked,
-                "part": self._part,
-                "env_steps": self._env_steps,
-                "seconds": self._seconds,
-                "curve": [list(point) for point in self._curve],
-                "policy": dict(self._ppo.policy.state_dict()),
-                "optimizer": self._ppo.policy.optimizer.state_dict(),
-                **normaliser_state(self._venv),
-            },
-        )
+        state = {
+            "asked": self._training.asked,
+            "part": self._part,
+            "env_steps": self._env_steps,
+            "seconds": self._seconds,
+            "curve": [list(point) for point in self._curve],
+            "policy": dict(self._ppo.policy.state_dict()),
+            "optimizer": self._ppo.policy.optimizer.state_dict(),
+            **normaliser_state(self._venv),
+        }
+        path = self._training.unfinished
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, write_plain(state))
         self._saved_at = time.monotonic()
 
     def restore(self, saved: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class TaskVecEnv(VecEnv):
     the value of its last state. ``terminal_observation`` is that state, as in every VecEnv.
 
     A lane's n-th task and reset seed come from the lane's own keyed stream. They depend neither on
-    when the other lanes finish nor on any global generator; :meth:`seed` changes nothing.
+    when the other lanes finish nor on any global generator.
 
     Args:
         env: The lanes; used by nothing else meanwhile.
@@ -36,7 +37,7 @@ class TaskVecEnv(VecEnv):
         self.env = env
         self._show_task = show_task
         distribution = env.task_distribution
-        self._episodes = [_Episodes(distribution, key, lane) for lane in range(env.num_envs)]
+        self._episodes = [_episodes(distribution, key, lane) for lane in range(env.num_envs)]
         self._tasks = np.zeros((env.num_envs, distribution.dim))  # of the episodes under way
         self._running: dict[str, Any] = {}  # the info of every lane whose episode goes on
         (observed,) = env.single_observation_space.shape or (0,)
@@ -68,18 +69,9 @@ class TaskVecEnv(VecEnv):
             observation = self._start(ended)
         return self._with_task(observation), reward.astype(np.float32), ended, infos
 
-    @property
-    def tasks(self) -> np.ndarray:
-        """Tasks of the episodes under way, float64 [N, d]."""
-        return self._tasks.copy()
-
     def close(self) -> None:
         """End the lanes."""
         self.env.close()
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Nothing to do: the streams are keyed."""
-        return [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the lanes' environment, once for every lane asked for."""
@@ -101,7 +93,7 @@ class TaskVecEnv(VecEnv):
         """Start the next episode of the lanes under the mask; the observations of all lanes."""
         seeds = np.zeros(self.num_envs, dtype=np.int64)  # read only under the mask
         for lane in np.flatnonzero(lanes):
-            self._tasks[lane], seeds[lane] = self._episodes[lane].next()
+            self._tasks[lane], seeds[lane] = next(self._episodes[lane])
         self.env.set_tasks(self._tasks)
         return self.env.reset(seed=seeds, options={"reset_mask": lanes})[0]
 
@@ -112,20 +104,12 @@ class TaskVecEnv(VecEnv):
         return np.concatenate([observation, self._tasks], axis=1, dtype=np.float32)
 
 
-class _Episodes:
-    """The tasks and reset seeds of one lane's successive episodes, drawn in keyed blocks."""
-
-    def __init__(self, distribution: TaskDistribution, key: Key, lane: int) -> None:
-        self._distribution, self._key, self._lane = distribution, key, lane
-        self._count = 0
-
-    def next(self) -> tuple[np.ndarray, int]:
-        """Task [d] and seed of the next episode."""
-        block, index = divmod(self._count, _BLOCK)
-        if index == 0:
-            key = Key(self._key.seed, block, self._key.adaptation_step, self._key.evaluation)
-            tasks = key.generator("tasks", self._lane)
-            self._tasks = self._distribution.sample(tasks, _BLOCK)  # [64, d]
-            self._seeds = key.generator("reset", self._lane).integers(2**31, size=_BLOCK)
-        self._count += 1
-        return self._tasks[index], int(self._seeds[index])
+def _episodes(
+    distribution: TaskDistribution, key: Key, lane: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The task [d] and reset seed of one lane's successive episodes, drawn in keyed blocks."""
+    for block in itertools.count():
+        own = Key(key.seed, block, key.adaptation_step, key.evaluation)
+        tasks = distribution.sample(own.generator("tasks", lane), _BLOCK)  # [64, d]
+        seeds = own.generator("reset", lane).integers(2**31, size=_BLOCK)
+        yield from zip(tasks, seeds.tolist(), strict=True)

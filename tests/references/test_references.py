@@ -50,7 +50,13 @@ class Recorder:
 
 
 def train(place: Path, progress: Recorder | None = None, **changes: Any) -> bool:
-    training = ReferenceTraining(
+    recorder = progress or Recorder()
+    training = replace(training_of(place), **changes)
+    return train_reference(training, Line(8), recorder, recorder.stop)
+
+
+def training_of(place: Path) -> ReferenceTraining:
+    return ReferenceTraining(
         kind=place.name,  # type: ignore[arg-type]
         definition=LINE,
         settings=SMALL,
@@ -59,8 +65,6 @@ def train(place: Path, progress: Recorder | None = None, **changes: Any) -> bool
         threads=1,
         circumstances={"versions": {}, "command": "python"},
     )
-    recorder = progress or Recorder()
-    return train_reference(replace(training, **changes), Line(8), recorder, recorder.stop)
 
 
 def refused(action: Any) -> str:
@@ -114,32 +118,36 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def place_of(kind: str, definition: Definition, folder: Path) -> Path | None:
+    found = storage.find(kind, definition, [folder])
+    return None if found is None else found.place
+
+
 def test_a_trained_reference_tells_how_it_was_made(oracle: Path) -> None:
-    stored = storage.load(oracle)
-    told = stored.metadata
+    told = storage.read_json(oracle / "reference.json")
     assert (told["kind"], told["seed"], told["sees_task"]) == ("oracle", 3, True)
     # 8 lanes × 5 steps a rollout: the budget is met to the rollout.
     assert (told["env_steps_budget"], told["env_steps"]) == (400, 400)
     assert told["settings"]["hidden_sizes"] == [8, 8]
     assert told["training_curve"]["rows"][-1][0] == 400
     assert sorted(path.name for path in oracle.parent.iterdir()) == ["oracle"]
-    assert storage.find("oracle", LINE, [oracle.parents[1]]) == oracle
-    assert storage.find("multitask", LINE, [oracle.parents[1]]) is None
+    assert place_of("oracle", LINE, oracle.parents[1]) == oracle
+    assert place_of("multitask", LINE, oracle.parents[1]) is None
 
 
 def test_a_reference_is_found_by_what_it_is_of(oracle: Path, tmp_path: Path) -> None:
     """Under a key of an earlier release, and not for another environment."""
     shutil.copytree(oracle, tmp_path / "tests.toy_envs_Line-01234567" / "oracle")
-    found = storage.find("oracle", LINE, [tmp_path])
+    found = place_of("oracle", LINE, tmp_path)
     assert found == tmp_path / "tests.toy_envs_Line-01234567" / "oracle"
     shutil.copytree(oracle, tmp_path / LINE.key / "oracle")
-    assert storage.find("oracle", LINE, [tmp_path]) == tmp_path / LINE.key / "oracle"
+    assert place_of("oracle", LINE, tmp_path) == tmp_path / LINE.key / "oracle"
     other = Definition.of(LINE.fields | {"horizon": 9})
-    assert storage.find("oracle", other, [tmp_path]) is None
+    assert place_of("oracle", other, tmp_path) is None
     (found / "reference.json").write_text("{")  # beside the right one it hinders nobody
-    assert storage.find("oracle", LINE, [tmp_path]) is not None
+    assert place_of("oracle", LINE, tmp_path) is not None
     (tmp_path / LINE.key / "oracle" / "reference.json").write_text("{")
-    assert "it is not JSON" in refused(lambda: storage.find("oracle", LINE, [tmp_path]))
+    assert "it is not JSON" in refused(lambda: place_of("oracle", LINE, tmp_path))
 
 
 def test_a_reference_of_another_kind_is_refused(oracle: Path, tmp_path: Path) -> None:
@@ -193,7 +201,7 @@ def test_an_interrupted_training_leaves_no_reference_and_goes_on(tmp_path: Path)
     recorder = Recorder(stop_after=3)
     assert not train(place, recorder)
     assert sorted(path.name for path in place.parent.iterdir()) == ["multitask.training.pt"]
-    kept = storage.load_training(place)
+    kept = training_of(place).interrupted()
     assert kept is not None
     # Three rollouts of 40 were learned from; the steps of a fourth that was cut do not count.
     assert (kept["env_steps"], recorder.env_steps) == (120, [40, 80, 120])
@@ -202,21 +210,21 @@ def test_an_interrupted_training_leaves_no_reference_and_goes_on(tmp_path: Path)
     rest = Recorder()
     assert train(place, rest)
     assert rest.env_steps[0] == 160
-    told = storage.load(place).metadata
+    told = storage.read_json(place / "reference.json")
     assert (told["env_steps"], told["interruptions"]) == (400, 1)
     assert [row[0] for row in told["training_curve"]["rows"]] == list(range(40, 401, 40))
-    assert not storage.training_file(place).exists()
+    assert not training_of(place).unfinished.exists()
 
 
 def test_going_on_keeps_policy_optimiser_and_statistics(tmp_path: Path) -> None:
     """Stopped before its first new step, it keeps to the bit what it was given."""
     place = tmp_path / "line" / "oracle"
     train(place, Recorder(stop_after=2))
-    before = storage.load_training(place)
+    before = training_of(place).interrupted()
     already = Recorder()
     already.stop.append(2)
     assert not train(place, already)
-    after = storage.load_training(place)
+    after = training_of(place).interrupted()
     assert before is not None
     assert after is not None
     assert after["env_steps"] == 80

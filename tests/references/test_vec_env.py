@@ -25,7 +25,7 @@ def play(venv: VecEnv, steps: int) -> list[tuple[np.ndarray, ...]]:
     record = []
     for _ in range(steps):
         observation, reward, ended, infos = venv.step(np.ones((venv.num_envs, 1)))
-        record.append((observation, reward, ended, infos, venv.tasks))  # type: ignore[attr-defined]
+        record.append((observation, reward, ended, infos, venv._tasks.copy()))  # type: ignore[attr-defined]
     return record
 
 
@@ -58,7 +58,7 @@ def test_monitored_returns_are_those_of_the_task() -> None:
     venv = adapter()
     monitored = VecMonitor(venv)
     monitored.reset()
-    tasks = venv.tasks[:, 0]
+    tasks = venv._tasks.copy()[:, 0]
     for _ in range(5):
         *_, infos = monitored.step(np.ones((3, 1)))
     x = 0.1 * np.arange(1, 6)
@@ -82,8 +82,8 @@ def test_tasks_change_at_resets_only_and_come_from_each_lane_s_own_stream() -> N
     for name, env in (("together", Line(2, horizon=5)), ("apart", _TwoLengths(2, horizon=5))):
         venv = adapter(env)
         venv.reset()
-        tasks = [venv.tasks]
-        seen: list[list[float]] = [[float(t)] for t in venv.tasks[:, 0]]
+        tasks = [venv._tasks.copy()]
+        seen: list[list[float]] = [[float(t)] for t in venv._tasks.copy()[:, 0]]
         for _, _, ended, _, after in play(venv, 20):
             unchanged = (after == tasks[-1]).all(axis=1)
             np.testing.assert_array_equal(unchanged, ~ended)
@@ -122,8 +122,8 @@ def test_resets_are_seeded_by_the_key() -> None:
 
 def test_the_oracle_sees_its_task_and_the_other_does_not() -> None:
     oracle, blind = adapter(show_task=True), adapter()
-    np.testing.assert_allclose(oracle.reset()[:, 2:], oracle.tasks, rtol=1e-6)
-    before = oracle.tasks
+    np.testing.assert_allclose(oracle.reset()[:, 2:], oracle._tasks.copy(), rtol=1e-6)
+    before = oracle._tasks.copy()
     assert blind.reset().shape == (3, 2)
     for observation, _, ended, infos, tasks in play(oracle, 7):
         np.testing.assert_allclose(observation[:, 2:], tasks, rtol=1e-6)
@@ -154,7 +154,7 @@ def test_nothing_is_bootstrapped_past_the_horizon(horizon: int) -> None:
 def test_discrete_actions() -> None:
     venv = TaskVecEnv(Arms(4), Key(1), show_task=True)
     venv.reset()
-    tasks = venv.tasks
+    tasks = venv._tasks.copy()
     _, reward, ended, _ = venv.step(tasks[:, 0].astype(int))
     assert ended.all()
     np.testing.assert_array_equal(reward, np.ones(4))
