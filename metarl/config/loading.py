@@ -227,14 +227,14 @@ def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
     Raises:
         UserError: cuda is asked for and there is none.
     """
-    import torch
+    if device == "cpu":
+        return "cpu"
+    import torch  # which takes over a second
 
     there_is_one = torch.cuda.is_available()
     if device == "cuda" and not there_is_one:
         raise UserError("device is cuda, but torch finds no CUDA device on this machine.")
-    if device == "auto":
-        return "cuda" if there_is_one else "cpu"
-    return device
+    return "cuda" if there_is_one else "cpu"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -51,68 +51,51 @@ def parse_scalar(text: str) -> Scalar:
     return str(text)
 
 
-class _Builder:
-    """Turns a YAML node tree into plain values and their lines (counted from 1)."""
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, of which plain values are made here, with their lines (counted from 1)."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
         self.source = source
         self.lines: Lines = {}
-        self._open: set[int] = set()
         self._count = 0
 
-    def fail(self, node: yaml.Node, problem: str) -> UserError:
-        mark = node.start_mark
+    def fail(self, mark: yaml.Mark, problem: str) -> UserError:
         return UserError(
             f"{self.source}, line {mark.line + 1}, column {mark.column + 1}: {problem}."
         )
 
+    def fetch_tag(self) -> None:
+        super().fetch_tag()
+        token = self.tokens[-1]
+        tag = "".join(part or "" for part in token.value)
+        raise self.fail(token.start_mark, f"the tag {tag} is not allowed in a config")
+
     def build(self, node: yaml.Node, path: tuple[str | int, ...] = ()) -> Any:
         self._count += 1
-        if id(node) in self._open or self._count > _MAX_NODES:
-            raise self.fail(node, "the aliases (*) make this value endless or far too large")
+        if self._count > _MAX_NODES:
+            problem = "the aliases (*) make this value endless or far too large"
+            raise self.fail(node.start_mark, problem)
         self.lines[path] = node.start_mark.line + 1
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node)
-        self._open.add(id(node))
-        value: Any
+        if isinstance(node, yaml.ScalarNode):  # text, where it is quoted or a block
+            return parse_scalar(node.value) if node.style is None else str(node.value)
         if isinstance(node, yaml.SequenceNode):
-            self._check_tag(node, "seq")
-            value = [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
-        else:
-            assert isinstance(node, yaml.MappingNode)
-            self._check_tag(node, "map")
-            value = self._mapping(node, path)
-        self._open.discard(id(node))
-        return value
-
-    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
+            return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
         value: dict[str, Any] = {}
         for key_node, child in node.value:
+            mark = key_node.start_mark
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self.fail(key_node, "a key must be a plain name")
+                raise self.fail(mark, "a key must be a plain name")
             key = key_node.value
-            if not isinstance(self._scalar(key_node), str):
-                raise self.fail(key_node, f"the key {key!r} is not a name")
-            dotted = ".".join(map(str, (*path, key)))
+            if not isinstance(self.build(key_node), str):
+                raise self.fail(mark, f"the key {key!r} is not a name")
+            here = (*path, key)
             if key in value:
-                first = self.lines[(*path, key)]
-                raise self.fail(key_node, f"{dotted} is given twice, first in line {first}")
-            value[key] = self.build(child, (*path, key))
-            self.lines[(*path, key)] = key_node.start_mark.line + 1
+                name, first = ".".join(map(str, here)), self.lines[here]
+                raise self.fail(mark, f"{name} is given twice, first in line {first}")
+            value[key] = self.build(child, here)
+            self.lines[here] = mark.line + 1
         return value
-
-    def _scalar(self, node: yaml.ScalarNode) -> Scalar:
-        if node.style is not None:  # quoted or block text
-            self._check_tag(node, "str")
-            return str(node.value)
-        # Implicit tags of YAML 1.1 (timestamps, yes/no, base 60) are overruled by parse_scalar.
-        self._check_tag(node, "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
-        return parse_scalar(node.value)
-
-    def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
-        if node.tag not in {f"tag:yaml.org,2002:{name}" for name in allowed}:
-            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
-            raise self.fail(node, f"the tag {tag} is not allowed in a config")
 
 
 def parse_yaml(text: str, source: str) -> tuple[Any, Lines]:
@@ -121,10 +104,10 @@ def parse_yaml(text: str, source: str) -> tuple[Any, Lines]:
     Raises:
         UserError: Malformed text, a key given twice, a tag that would make an object.
     """
-    builder = _Builder(source)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return (None if node is None else builder.build(node)), builder.lines
+        loader = _Loader(text, source)
+        node = loader.get_single_node()
+        return (None if node is None else loader.build(node)), loader.lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -135,7 +118,9 @@ def parse_yaml(text: str, source: str) -> tuple[Any, Lines]:
         problem = f"the character {text[int(error.position)]!r} is not allowed"
         raise UserError(f"{source}, line {line}: this is not valid YAML: {problem}.") from None
     except RecursionError:
-        raise UserError(f"{source}: its values are nested too deeply.") from None
+        raise UserError(
+            f"{source}: its values are nested too deeply, or an alias (*) holds itself."
+        ) from None
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
