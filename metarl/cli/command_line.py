@@ -12,7 +12,6 @@ from metarl.config.fields import Config, DeviceName, Section, SplitName
 from metarl.config.help import config_lines, field_lines
 from metarl.config.loading import (
     adopt,
-    check_environment,
     differences,
     load_options,
     resolve,
@@ -135,7 +134,6 @@ def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:
         )
     else:
         config = resolve(load_options(config_path, fields))
-    check_environment(config)
     return config, "resume" in names
 
 

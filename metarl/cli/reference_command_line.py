@@ -11,7 +11,7 @@ from pydantic import Field
 from metarl.cli.command_line import field_lines
 from metarl.config import Config
 from metarl.config.fields import Section, SplitName
-from metarl.config.loading import check_environment, load_options, resolve
+from metarl.config.loading import load_options, resolve
 from metarl.config.messages import names_there_are
 from metarl.config.overrides import split_options
 from metarl.config.validation import validated
@@ -85,5 +85,4 @@ def parse(argv: Sequence[str]) -> tuple[ReferenceArguments, Config]:
             )
     of_config = [option for option in options if "." in option.name]
     config = resolve(load_options(find_config(arguments.config), of_config))
-    check_environment(config)
     return arguments, config

@@ -168,25 +168,6 @@ def config_from(
     return validated(model, config.model_dump(mode="json"), origins=origins)
 
 
-def check_environment(config: Config) -> None:
-    """Builds one lane of a natively batched environment: its constructor knows its ranges.
-
-    Raises:
-        UserError: A parameter that the environment refuses, in its own words.
-    """
-    from metarl import envs
-
-    if not issubclass(environment_class(config.env.name), envs.TaskVectorEnv):
-        return  # its worker processes report it when they start
-    try:
-        env = envs.make(
-            config.env.name, 1, num_threads=1, tasks=config.env.tasks, **env_parameters(config)
-        )
-    except (ValueError, TypeError) as error:
-        raise UserError(f"env: {' '.join(str(error).split())}") from error
-    env.close()
-
-
 def adopt(config: Config, saved: Config) -> Config:
     """``config`` with what it leaves to the machine (``auto``, 0) taken from the saved run."""
     update: dict[str, Any] = {}
@@ -202,9 +183,12 @@ def resolve(config: Config) -> Config:
     """Settles what the machine decides: device, threads of the update, run folder.
 
     Raises:
-        UserError: cuda is asked for and there is none.
+        UserError: The environment refuses a parameter, or cuda is asked for and there is none.
     """
-    threads = {"torch_threads": config.rollout.torch_threads or _cores()}
+    _check_environment(config)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    threads = {"torch_threads": config.rollout.torch_threads or cores}
     return config.model_copy(
         update={
             "device": resolve_device(config.device),
@@ -214,11 +198,17 @@ def resolve(config: Config) -> Config:
     )
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _check_environment(config: Config) -> None:
+    """Builds one lane of a natively batched environment: its constructor knows its ranges."""
+    from metarl import envs
+
+    if not issubclass(environment_class(config.env.name), envs.TaskVectorEnv):
+        return  # its worker processes report it when they start
+    options = {"num_threads": 1, "tasks": config.env.tasks, **env_parameters(config)}
+    try:
+        envs.make(config.env.name, 1, **options).close()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"env: {' '.join(str(error).split())}") from error
 
 
 def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:

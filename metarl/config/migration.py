@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from metarl.config.messages import Origins, at, shown
 from metarl.config.overrides import Word, named
 from metarl.config.variants import variants_of
-from metarl.config.yaml_text import parse_scalar
 from metarl.errors import UserError
 
 _FLAT: dict[str, Any] = {
@@ -48,7 +47,7 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
 
     def drop(key: str, default: object, why: str) -> None:
         value = section.pop(key)
-        if (parse_scalar(value) if isinstance(value, Word) else value) not in (default, None):
+        if value not in (default, None):
             where = at(("algorithm", key), origins)
             raise UserError(f"{where}algorithm.{key} is {shown(value)}, but {why}: leave it out.")
 
@@ -72,7 +71,8 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
         return  # to be refused
     for key in flat:
         new = _RENAMED.get(key, key)
-        if new not in variants[name].model_fields or section[key] is None:
+        word = isinstance(section[key], Word)  # of which its field will say what is wrong
+        if not word and (new not in variants[name].model_fields or section[key] is None):
             drop(key, _FLAT[key], f"the outer optimiser {name} has no such setting")
         else:
             optimiser[new] = section.pop(key)

@@ -23,9 +23,9 @@ def environment_names() -> list[str]:
 
 def algorithm_names() -> list[str]:
     """The algorithms known by a short name."""
-    import metarl.algorithms
+    from metarl import algorithms
 
-    return sorted(metarl.algorithms.NAMES)
+    return sorted(algorithms.NAMES)
 
 
 def environment_class(name: str) -> type:
@@ -35,9 +35,9 @@ def environment_class(name: str) -> type:
 
 
 def _settings_class(name: str) -> type:
-    import metarl.algorithms
+    from metarl import algorithms
 
-    settings = metarl.algorithms.settings_class(name)
+    settings = algorithms.settings_class(name)
     if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
         raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     return settings

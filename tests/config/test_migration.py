@@ -119,8 +119,8 @@ def test_old_options(section: str, words: str, outer: Frozen, tmp_path: Path) ->
         (
             "tasks: 1",
             "--algorithm.clip 0.3",
-            "command line: algorithm.clip is '0.3', but the outer optimiser trpo has no such "
-            "setting: leave it out.",
+            "command line: there is no field algorithm.outer.clip with outer trpo; there are: "
+            "cg_steps, max_kl, name.",
         ),
         (
             "outer: trpo; max_kl: 0.5",
