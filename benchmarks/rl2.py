@@ -28,7 +28,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import Recorder, replay
 from metarl import envs
-from metarl.algorithms.rl2 import RL2, RL2Config
+from metarl.algorithms.rl2 import RL2
+from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.cli.process import run_program
 from metarl.config import resolve_device
 from metarl.random import Key
@@ -44,7 +45,7 @@ class Iteration:
             horizon, threads = options.horizon, options.threads
             return envs.make("half_cheetah_vel", lanes, horizon=horizon, num_threads=threads)
 
-        self.config = RL2Config(**{name: getattr(options, name) for name in _SETTINGS})
+        self.config = RL2Settings(**{name: getattr(options, name) for name in _SETTINGS})
         self.worker = Recorder(make_env)
         self.env = self.worker.env(self.config.tasks)
         spaces = self.env.single_observation_space, self.env.single_action_space

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from benchmarks.measurement import count
 from benchmarks.physics import Recorder
 from metarl import envs
-from metarl.algorithms import NAMES, algorithm_class
-from metarl.algorithms.gradient_algorithm import GradientAlgorithm
+from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.algorithms.maml import MAML
 from metarl.config import resolve_device
 from metarl.networks.activations import Activation
@@ -67,7 +66,7 @@ class Setting:
         """The rollout worker of the environment."""
         return Recorder(self._make_env)
 
-    def meta_learner(self, worker: Recorder) -> GradientAlgorithm:
+    def meta_learner(self, worker: Recorder) -> MAML:
         """An untrained one of the algorithm for it."""
         env = worker.env(1)  # for its spaces
         algorithm: Any = algorithm_class(self.algorithm)
@@ -78,19 +77,17 @@ class Setting:
             "hidden_sizes": (self.width, self.width),
             "activation": self.activation,
         }
-        if algorithm.config_class().outer == "trpo":
-            settings["curvature_every"] = self.curvature_every
+        if algorithm.config_class().outer.name == "trpo":
+            settings["outer"] = {"name": "trpo", "curvature_every": self.curvature_every}
         config = algorithm.config_class.model_validate(settings)
         spaces = env.single_observation_space, env.single_action_space
         found = algorithm(config, *spaces, seed=0, device=self.device)
-        assert isinstance(found, GradientAlgorithm)
+        assert isinstance(found, MAML)
         return found
 
     def maml(self, worker: Recorder) -> MAML:
         """An untrained MAML for it."""
-        found = replace(self, algorithm="maml").meta_learner(worker)
-        assert isinstance(found, MAML)
-        return found
+        return replace(self, algorithm="maml").meta_learner(worker)
 
     def _make_env(self, lanes: int) -> envs.TaskVectorEnv:
         if self.env == "navigation":
@@ -127,4 +124,4 @@ def setting(options: argparse.Namespace) -> Setting:
 
 def gradient_based() -> list[str]:
     """The names of the algorithms that adapt by gradient steps."""
-    return [name for name in NAMES if issubclass(algorithm_class(name), GradientAlgorithm)]
+    return [name for name in ALGORITHMS if issubclass(algorithm_class(name), MAML)]

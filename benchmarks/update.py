@@ -31,10 +31,9 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
-from metarl.algorithms.gradient_algorithm import GradientBatch
-from metarl.algorithms.maml import MAML
+from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.cli.process import run_program
-from metarl.maths.params import flatten, stack, to_device
+from metarl.maths.params import stack, to_device
 from metarl.random import Key
 from metarl.types import Trajectory
 
@@ -67,7 +66,7 @@ def made_up_trajectory(size: Setting, maml: MAML, k: int) -> Trajectory:
 
 def made_up_batch(size: Setting, maml: MAML, trajectories: Sequence[Trajectory]) -> GradientBatch:
     """A meta-iteration's data on the update's device."""
-    data = [maml.adaptation.samples(t.to(maml.device)) for t in trajectories]
+    data = [maml.advantages.samples(t.to(maml.device)) for t in trajectories]
     env_steps = sum(t.env_steps for t in trajectories)
     tasks = Key(0).generator("tasks").uniform(size=(size.tasks, 1))
     return GradientBatch(0, tasks, data, env_steps, {})
@@ -89,10 +88,10 @@ def update_parts(maml: MAML, batch: GradientBatch) -> Seconds:
     objective.curvature_product(gradient)
     objective.curvature_product(gradient)
     seconds["curvature_product"] = lap() / 2
-    objective.evaluate(flatten(maml.params) - 1e-3 * gradient / gradient.norm())
+    objective.evaluate(maml.meta.vector() - 1e-3 * gradient / gradient.norm())
     seconds["line_search_evaluation"] = lap()
     # TRPO takes one more product than steps, for the length of the step.
-    seconds["curvature_products"] = (config.cg_steps + 1) * seconds["curvature_product"]
+    seconds["curvature_products"] = (config.outer.cg_steps + 1) * seconds["curvature_product"]
     return seconds | {"update": update_seconds(maml, batch)}
 
 

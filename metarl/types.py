@@ -1,4 +1,4 @@
-"""The words shared by all parts: trajectories and the protocols of agents and agents.
+"""The words shared by all parts: trajectories, and the protocols of agents and algorithms.
 
 Axes, everywhere and in this order: ``[M task, B lane, T time, feature]``.
 """
@@ -6,16 +6,21 @@ Axes, everywhere and in this order: ``[M task, B lane, T time, feature]``.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from metarl.random import Key
 
+if TYPE_CHECKING:  # settings are made of these words, and load no torch
+    import torch
+    from torch import Tensor
+
 ActionMode = Literal["stochastic", "deterministic"]
 AdaptationAxis = Literal["gradient_step", "episode"]
+Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adaptation by gradient
+Activation = Literal["tanh", "relu"]
+Core = Literal["lstm", "gru"]  # of a recurrent policy
 
 
 @dataclass(frozen=True)
@@ -82,25 +87,11 @@ class Trial(Trajectory):
         returns = self.rewards.new_zeros(*self.rewards.shape[:2], episodes)
         return returns.scatter_add(-1, index, self.rewards)  # padding earns 0
 
-    def inputs(self) -> Inputs:
-        """What the actor was shown at every step, ``[M, L, S, ...]``."""
-        actions = as_played(self.actions)
-        none = torch.full_like(actions[:, :, :1], 0 if actions.is_floating_point() else -1)
-        return Inputs(
-            self.observations,
-            torch.cat([none, actions[:, :, :-1]], dim=2),
-            torch.nn.functional.pad(self.rewards[:, :, :-1], (1, 0)),
-            self.episode_start,
-        )
-
-
-def as_played(actions: Tensor) -> Tensor:
-    """Raw samples as the environment takes them: clipped to [−1, 1] where they are continuous."""
-    return actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
-
 
 class Inputs(NamedTuple):
     """What an actor is shown at one step; a recurrent one sees it at every step of a sequence.
+
+    :mod:`metarl.experience.inputs` makes it.
 
     Attributes:
         observations: ``[..., o]``.
@@ -231,6 +222,10 @@ class Agent(Protocol):
 
     def adapt(self) -> None:
         """A round of episodes is over on every lane: learn from it."""
+
+
+Learner = Agent
+"""The former name, for one release."""
 
 
 class Algorithm(Protocol):

@@ -11,8 +11,10 @@ import torch
 
 from metarl import envs
 from metarl.agents.memory_agent import MemoryAgent
-from metarl.algorithms.rl2 import RL2, RL2Config
+from metarl.algorithms.rl2 import RL2
+from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Agent, Inputs, Trial
@@ -28,7 +30,7 @@ def trained(make: Any, iterations: int = 2, **changes: Any) -> tuple[RL2, Rollou
     worker = RolloutWorker(make)
     env = worker.env(1)
     options = {"tasks": 4, "lanes": 2, "width": 8, "minibatches": 2, "initial_std": 0.5}
-    config = RL2Config(**(options | changes))
+    config = RL2Settings(**(options | changes))
     rl2 = RL2(config, env.single_observation_space, env.single_action_space, seed=1)
     for iteration in range(1, iterations + 1):
         rl2.update(rl2.collect(worker, Key(1, iteration)))
@@ -44,7 +46,7 @@ class Recorder(MemoryAgent):
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         obs = torch.from_numpy(observation.astype(np.float32))
-        inputs = Inputs(obs, self._action, self._reward, self._start)
+        inputs = Inputs(obs, *self._last, episode_start=self._start)
         action = super().act(observation, active)
         self.rounds[-1].append((inputs, action.copy(), active))
         return action
@@ -95,7 +97,7 @@ def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, t
             assert np.array_equal(np.array(actions), trial.actions[m, b][valid].numpy())
             for name in Inputs._fields:
                 seen = torch.stack([getattr(i, name) for i in inputs])
-                assert torch.equal(seen, getattr(trial.inputs(), name)[m, b][valid]), name
+                assert torch.equal(seen, getattr(shown_in(trial), name)[m, b][valid]), name
 
 
 def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:

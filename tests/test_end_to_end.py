@@ -78,7 +78,7 @@ def test_train_and_evaluate_as_typed(tmp_path: Path) -> None:
 def test_metrics_hold_what_other_programs_read(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [1, 2, 3, 4]
-    names = {"env_steps", "wall_time_s", "return/pre", "return/post", "env_steps_per_s"}
+    names = {"env_steps", "wall_time_s", "return/step_0", "return/step_1", "env_steps_per_s"}
     names |= {"time/rollout", "time/adapt", "time/update", "kl/outer"}
     for row in rows:
         assert names <= row.keys()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
+from metarl.algorithms.settings.outer import TRPOSettings
 from metarl.maths.baseline import linear_baseline, time_features
 from metarl.maths.distributions import Categorical, DiagonalGaussian
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
@@ -148,6 +150,10 @@ def test_a_failed_line_search_restores_to_the_bit() -> None:
     assert torch.equal(result.x, x)
 
 
+def make_trpo(**changes: float) -> TRPO:
+    return TRPO(**(TRPOSettings().model_dump(include={f.name for f in fields(TRPO)}) | changes))
+
+
 def _quadratic_trpo(trpo: TRPO, sign: float = 1.0):  # type: ignore[no-untyped-def]
     """loss = sign·gᵀx and KL = ½ xᵀFx around x = 0, whose best step is known in closed form."""
     fisher = torch.diag(torch.tensor([1.0, 4.0, 0.25], dtype=F64))
@@ -161,7 +167,7 @@ def _quadratic_trpo(trpo: TRPO, sign: float = 1.0):  # type: ignore[no-untyped-d
 
 def test_trpo_step_is_the_natural_gradient_at_the_trust_regions_edge() -> None:
     result, _, g, fisher = _quadratic_trpo(
-        TRPO(max_kl=0.02, cg_damping=0.0, line_search_ratio=0.999999)
+        make_trpo(max_kl=0.02, cg_damping=0.0, line_search_ratio=0.999999)
     )
     natural = torch.linalg.solve(fisher, g)
     expected = -natural * math.sqrt(2 * 0.02 / float(g @ natural))
@@ -171,7 +177,7 @@ def test_trpo_step_is_the_natural_gradient_at_the_trust_regions_edge() -> None:
 
 
 def test_trpo_that_improves_nowhere_returns_the_same_parameters() -> None:
-    result, x, _, _ = _quadratic_trpo(TRPO(), sign=-1.0)
+    result, x, _, _ = _quadratic_trpo(make_trpo(), sign=-1.0)
     assert not result.accepted
     assert torch.equal(result.x, x)
     assert result.kl == 0.0

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from metarl.adaptation.inner_loop import Adaptation
 from metarl.adaptation.meta_objective import MetaObjective, Term
-from metarl.algorithms.e_maml import EMAML, EMAMLConfig
-from metarl.algorithms.gradient_algorithm import GradientBatch
-from metarl.maths.params import flatten, stack, unflatten
+from metarl.algorithms.e_maml import EMAML
+from metarl.algorithms.maml import GradientBatch
+from metarl.algorithms.settings.gradient import EMAMLSettings
+from metarl.maths.params import MetaParams, flatten, stack, unflatten
 from metarl.maths.samples import Samples, flat_samples
 from metarl.networks.mlp import MLPPolicy
 
@@ -275,7 +276,7 @@ def expected_estimates(
     episodes are independent, so that what holds for every constant holds in expectation.
     """
     e_maml = EMAML(
-        EMAMLConfig(
+        EMAMLSettings(
             tasks=2,
             episodes=episodes,
             hidden_sizes=(),
@@ -287,7 +288,7 @@ def expected_estimates(
         spaces.Discrete(2),
         seed=0,
     )
-    e_maml.params = dict(THETA)
+    e_maml.meta = MetaParams(dict(THETA))
     befores, afters, probability = [], [], []
     for before in itertools.product(all_paths(SHORT), repeat=episodes):
         theta = adapted(X.clone().requires_grad_(), before).detach()
@@ -314,7 +315,7 @@ def expected_estimates(
             replace(t, samples=replace(t.samples, weights=t.samples.weights * rows * len(rows)))
             for t in terms
         ]
-        objective = MetaObjective(e_maml.adaptation, e_maml.params, data[:1], weighted)
+        objective = MetaObjective(e_maml.adaptation, e_maml.meta, data[:1], weighted)
         return -SHORT * objective.loss_and_gradient()[1]
 
     terms = e_maml.terms(batch)

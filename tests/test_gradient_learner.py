@@ -10,7 +10,8 @@ import torch
 from metarl.envs import TaskVectorEnv
 
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, detach, stack
 from metarl.networks.mlp import PolicyActor
@@ -26,7 +27,7 @@ MAKERS = [lambda n: Stairs(n, rude=False), lambda n: Arms(n, horizon=4)]
 
 def make_maml(env: TaskVectorEnv, **changes: Any) -> MAML:
     options: dict[str, Any] = {"hidden_sizes": (6,), "inner_lr": (0.5, 0.2), "discount": 0.9}
-    config = MAMLConfig(**(options | changes))
+    config = MAMLSettings(**(options | changes))
     return MAML(config, env.single_observation_space, env.single_action_space, seed=1)
 
 
@@ -72,7 +73,7 @@ def test_own_loop_reproduces_training(make: Any, options: dict[str, Any]) -> Non
         trajectory = worker.collect(actor, tasks_of(env), LANES, KEY.at(k))
         returns = play(agent, env, KEY.at(k))
         assert np.array_equal(trajectory.returns().numpy(), returns.astype(np.float32))
-        samples = maml.adaptation.samples(trajectory)
+        samples = maml.advantages.samples(trajectory)
         theta = maml.adaptation.step(theta, samples, k).adapted
         agent.adapt()
         for name, p in theta.items():

@@ -166,7 +166,8 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 def test_a_variant_imports_only_what_it_varies() -> None:
-    varied = {"anil": "maml", "meta_sgd": "maml", "e_maml": "maml", "promp": "maml"}
+    varied = {"anil": "maml", "meta_sgd": "maml", "e_maml": "maml"}
+    varied |= {"promp": "maml", "reptile": "maml"}
     for path in (ROOT / "metarl/algorithms").glob("*.py"):
         others = {
             module.split(".")[2]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metarl.adaptation.inner_loop import Adaptation
+from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.baseline import linear_baseline
 from metarl.maths.distributions import DiagonalGaussian
 from metarl.maths.losses import log_prob_loss, mean_kl, ratio_loss
@@ -35,7 +36,7 @@ def make_trajectory() -> Trajectory:
 
 
 def test_advantages_are_normalized_per_task_over_valid_steps() -> None:
-    samples = Adaptation(MLPPolicy(2, 1), (0.1,)).samples(make_trajectory())
+    samples = AdvantageEstimator(0.99, 1.0, normalize=True).samples(make_trajectory())
     assert samples.advantages.shape == (2, 12)
     for a in samples.advantages:  # 12 valid steps a task: no padding is left
         assert float(a.mean()) == pytest.approx(0.0, abs=1e-5)
@@ -44,10 +45,7 @@ def test_advantages_are_normalized_per_task_over_valid_steps() -> None:
 
 def test_unnormalized_advantages_are_those_over_each_tasks_own_baseline() -> None:
     trajectory = make_trajectory()
-    adaptation = Adaptation(
-        MLPPolicy(2, 1), (0.1,), discount=0.9, gae_lambda=0.8, normalize_advantages=False
-    )
-    samples = adaptation.samples(trajectory)
+    samples = AdvantageEstimator(0.9, 0.8, normalize=False).samples(trajectory)
     for m in range(2):
         one = {name: getattr(trajectory, name)[m : m + 1] for name in ("observations", "valid")}
         rewards = trajectory.rewards[m : m + 1]

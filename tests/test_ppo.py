@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.ppo import PPO, Evaluated, Rows
 
@@ -24,6 +26,10 @@ def rows(seed: int = 0) -> Rows:
     lengths = torch.tensor([5, 5, 3, 2, 5, 1, 4, 5])
     valid = torch.arange(STEPS).unsqueeze(1) < lengths
     return Rows(draw(), draw(), draw(), draw(), valid)
+
+
+def make_ppo(**changes: Any) -> PPO:
+    return PPO(**(RL2Settings().model_dump(include={f.name for f in fields(PPO)}) | changes))
 
 
 def linear(x: torch.Tensor, lanes: torch.Tensor) -> Evaluated:
@@ -58,7 +64,7 @@ def slow_loss(ppo: PPO, x: list[float], old: Rows, lanes: list[int]) -> float:
 
 @pytest.mark.parametrize("value_clip", [None, 0.3])
 def test_loss_and_gradient_against_a_slow_loop(value_clip: float | None) -> None:
-    ppo = PPO(clip=0.2, value_clip=value_clip, value_weight=0.7, entropy_weight=0.05)
+    ppo = make_ppo(clip=0.2, value_clip=value_clip, value_weight=0.7, entropy_weight=0.05)
     lanes = [6, 0, 2, 3, 5]
     leaf = torch.tensor([0.4, -0.3, 0.2], dtype=torch.float64, requires_grad=True)
     index = torch.tensor(lanes)
@@ -79,7 +85,7 @@ def test_loss_and_gradient_against_a_slow_loop(value_clip: float | None) -> None
 def test_nothing_has_moved_before_an_update() -> None:
     old = rows()
     new = Evaluated(old.log_probs, old.values, old.values)
-    _, parts = PPO().loss(new, old)
+    _, parts = make_ppo().loss(new, old)
     assert float(parts["kl/update"]) == 0.0
     assert float(parts["clip_fraction"]) == 0.0
     mean = (old.advantages * old.valid).sum() / old.valid.sum()
@@ -117,7 +123,7 @@ def test_minibatches_are_whole_lanes_dealt_anew_in_every_epoch() -> None:
         dealt.append(lanes.tolist())
         return linear(x, lanes)
 
-    _, state, metrics = update(PPO(epochs=3, minibatches=3), evaluate)
+    _, state, metrics = update(make_ppo(epochs=3, minibatches=3), evaluate)
     assert [len(lanes) for lanes in dealt] == [3, 3, 2] * 3
     epochs = [[n for lanes in dealt[i : i + 3] for n in lanes] for i in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(LANES)) for epoch in epochs)
@@ -126,13 +132,13 @@ def test_minibatches_are_whole_lanes_dealt_anew_in_every_epoch() -> None:
 
 
 def test_the_same_stream_gives_the_same_update() -> None:
-    assert torch.equal(update(PPO())[0], update(PPO())[0])
-    assert not torch.equal(update(PPO())[0], update(PPO(), seed=1)[0])
+    assert torch.equal(update(make_ppo())[0], update(make_ppo())[0])
+    assert not torch.equal(update(make_ppo())[0], update(make_ppo(), seed=1)[0])
 
 
 def test_long_gradients_are_shortened() -> None:
-    short = PPO(epochs=1, minibatches=1, max_gradient_norm=1e-3)
-    free = PPO(epochs=1, minibatches=1, max_gradient_norm=1e9)
+    short = make_ppo(epochs=1, minibatches=1, max_gradient_norm=1e-3)
+    free = make_ppo(epochs=1, minibatches=1, max_gradient_norm=1e9)
     _, a, metrics = update(short)
     _, b, _ = update(free)
     norm = metrics["gradient_norm"]
@@ -141,8 +147,8 @@ def test_long_gradients_are_shortened() -> None:
 
 
 def test_a_target_kl_ends_the_update() -> None:
-    free = update(PPO(epochs=20, minibatches=1), lr=0.1)
-    held = update(PPO(epochs=20, minibatches=1, target_kl=0.002), lr=0.1)
+    free = update(make_ppo(epochs=20, minibatches=1), lr=0.1)
+    held = update(make_ppo(epochs=20, minibatches=1, target_kl=0.002), lr=0.1)
     assert free[2]["update_steps"] == 20 > held[2]["update_steps"] >= 2
     assert held[2]["kl/update"] <= 0.002 < free[2]["kl/update"]
 
@@ -157,4 +163,4 @@ def test_a_number_that_is_none_stops_the_update(what: str) -> None:
         return new._replace(values=new.values + root)
 
     with pytest.raises(FloatingPointError, match=f"the {what} of PPO is not finite"):
-        update(PPO(), evaluate)
+        update(make_ppo(), evaluate)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, flatten, unflatten
 from metarl.maths.running_moments import RunningMoments
@@ -158,7 +159,7 @@ def test_the_rollouts_steps_are_the_updates_sequence(
     tasks = np.array([[2.0], [4.0], [9.0]])
     trial = RolloutWorker(Stairs).collect(actor, tasks, 4, Key(1), episodes=3)
     assert len(trial.valid.sum(-1).unique()) > 3
-    inputs = Inputs(*(x.flatten(0, 1).transpose(0, 1) for x in trial.inputs()))
+    inputs = Inputs(*(x.flatten(0, 1).transpose(0, 1) for x in shown_in(trial)))
     outputs = of.sequence(params, normalized(inputs, moments.normalize))
     actions = trial.actions.flatten(0, 1).transpose(0, 1)
     valid = trial.valid.flatten(0, 1).T
@@ -174,7 +175,7 @@ def test_the_same_with_discrete_actions() -> None:
     tasks = np.array([[0.0], [3.0]])
     worker = RolloutWorker(lambda n: Arms(n, horizon=2))
     trial = worker.collect(RecurrentActor(of, params), tasks, 4, Key(1), episodes=3)
-    inputs = Inputs(*(x.flatten(0, 1).transpose(0, 1) for x in trial.inputs()))
+    inputs = Inputs(*(x.flatten(0, 1).transpose(0, 1) for x in shown_in(trial)))
     log_probs = of.sequence(params, inputs).distribution.log_prob(trial.actions.flatten(0, 1).T)
     torch.testing.assert_close(log_probs, trial.log_probs.flatten(0, 1).T, rtol=1e-4, atol=2e-5)
 

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from metarl.envs import TaskVectorEnv, UniformInterval
 
 from metarl import envs
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import stack
 from metarl.networks.mlp import PolicyActor
@@ -67,7 +68,7 @@ class Scripted:
 
 
 def agent_of(env: TaskVectorEnv) -> MAML:
-    config = MAMLConfig(tasks=3, episodes=LANES, hidden_sizes=(5,), adaptation_steps=1)
+    config = MAMLSettings(tasks=3, episodes=LANES, hidden_sizes=(5,), adaptation_steps=1)
     return MAML(config, env.single_observation_space, env.single_action_space, seed=0)
 
 

@@ -758,7 +758,7 @@ def test_the_sweep_runs_the_program_in_a_folder_of_its_own(tmp_path: Path) -> No
     """What `wandb agent` would start, with a stand-in that prints the words it was given."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    from metarl.algorithms.maml import MAMLConfig
+    from metarl.algorithms.settings.gradient import MAMLSettings
     from metarl.config.overrides import split_options
 
     sweep = yaml.safe_load((ROOT / "configs" / "sweep_maml_navigation.yaml").read_text())
@@ -771,7 +771,7 @@ def test_the_sweep_runs_the_program_in_a_folder_of_its_own(tmp_path: Path) -> No
     }
     assert "algorithm.inner_lr" in values
     for name in values:
-        assert name == "seed" or name.removeprefix("algorithm.") in MAMLConfig.model_fields
+        assert name == "seed" or name.removeprefix("algorithm.") in MAMLSettings.model_fields
 
     words = create_sweep_command_args({"args": {k: {"value": v} for k, v in values.items()}})
     macros = {"env": ["/usr/bin/env"], "args": words["args"], "program": [sweep["program"]]}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
@@ -93,7 +94,7 @@ def test_a_lane_depends_on_no_other_lane_and_not_on_how_many_episodes_follow() -
 def test_the_actor_is_shown_what_the_trial_says_it_was() -> None:
     actor = Witness()
     trial = collect(actor)
-    inputs = trial.inputs()
+    inputs = shown_in(trial)
     for name, rows in inputs._asdict().items():
         shown = torch.stack([getattr(step, name) for step in actor.shown], dim=2)
         assert torch.equal(shown[trial.valid], rows[trial.valid]), name
@@ -102,10 +103,10 @@ def test_the_actor_is_shown_what_the_trial_says_it_was() -> None:
 def test_previous_action_and_reward_cross_the_ends_of_episodes() -> None:
     """Nothing before the trial; clipped; and the last step's at the start of a later episode."""
     trial = collect(Scripted())
-    action, reward = trial.inputs().previous_actions, trial.inputs().previous_rewards
+    action, reward = shown_in(trial).previous_actions, shown_in(trial).previous_rewards
     assert not action[:, :, 0].any()
     assert not reward[:, :, 0].any()
-    assert trial.inputs().episode_start[:, :, 0].all()
+    assert shown_in(trial).episode_start[:, :, 0].all()
     later = trial.episode_start.clone()
     later[:, :, 0] = False
     assert later.sum() == 3 * LANES * (EPISODES - 1)
@@ -138,7 +139,7 @@ def test_no_action_is_minus_one_where_actions_are_discrete() -> None:
     actor = Chooser()
     worker = RolloutWorker(lambda n: Arms(n, horizon=2))
     trial = worker.collect(actor, np.array([[0.0], [3.0]]), LANES, Key(1), EPISODES)
-    actions = trial.inputs().previous_actions
+    actions = shown_in(trial).previous_actions
     assert actions[:, :, 0].eq(-1).all()
     assert torch.equal(actions[:, :, 1:], trial.actions[:, :, :-1])
     shown = torch.stack([step.previous_actions for step in actor.shown], dim=2)

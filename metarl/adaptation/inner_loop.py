@@ -8,34 +8,27 @@ whose Jacobian is I − α H_m with the symmetric Hessian H_m = ∇²L_m(θ_m). 
 that the outer loop needs: a chain of them pulls a gradient back to the meta-parameters, and pushes
 a direction forward from them. All tasks go at once through stacked parameters.
 
-Every parameter p may have a rate r_p, on which its steps are scaled: α r_p in place of α. ANIL's
-rates are 1 for the head and 0 for the rest (Raghu et al. 2020), Meta-SGD's are learned with the
-parameters (Li et al. 2017), as more meta-parameters under the names ``rate.<parameter>``, which all
-steps share and none changes.
+Every parameter may have a rate r, on which its steps are scaled: α r in place of α. ANIL's rates
+are 1 for the head and 0 for the rest (Raghu et al. 2020); Meta-SGD's are learned with the
+parameters (Li et al. 2017), shared by all steps and changed by none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from metarl.maths.baseline import linear_baseline
 from metarl.maths.distributions import Distribution
 from metarl.maths.losses import dice_loss, log_prob_loss, ratio_loss
-from metarl.maths.params import Params
-from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
-from metarl.maths.samples import Samples, flat_samples
-from metarl.networks.mlp import MLPPolicy
-from metarl.networks.policy_pass import PolicyPass
-from metarl.types import Trajectory
+from metarl.maths.params import MetaParams, Params
+from metarl.maths.samples import Samples
+from metarl.networks.passes import Policy
+from metarl.types import Estimator
 
-Estimator = Literal["log_prob", "lvc", "dice"]
-RATE = "rate."
-"""Before a parameter's name: its learned rate among the meta-parameters."""
+Rates = Mapping[str, Tensor | float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class InnerStep:
     """One adaptation step that was taken, θ → θ'.
 
     Attributes:
-        adapted: θ' ``[M, ...]``, with learned rates as they were.
+        adapted: θ' ``[M, ...]``.
         loss: L_m(θ_m) ``[M]``.
         gradient: ∇L_m(θ_m) ``[M, ...]``.
     """
@@ -52,46 +45,40 @@ class InnerStep:
     loss: Tensor
     gradient: Params
     _step_size: float
-    _rates: Mapping[str, Tensor | float] | None
+    _rates: Rates | None
     _hessian_product: Callable[[Params], Params] | None
 
-    def push_forward(self, v: Params) -> Params:
-        """The change of θ' along a change v of θ and of the learned rates ``[M, ...]``.
+    def push_forward(self, v: Params, rates_t: Params | None = None) -> Params:
+        """The change of θ' along a change v of θ, and of the learned rates ``[M, ...]``.
 
-        dθ' = dθ − α r ⊙ H dθ − α dr ⊙ ∇L.
+        dθ' = dθ − α r ⊙ H dθ − α dr ⊙ ∇L, without H in the first-order variant.
         """
         moved = dict(v)
         if self._hessian_product is not None:
             for n, h in self._hessian_product(v).items():
                 rate = 1.0 if self._rates is None else self._rates[n]
                 moved[n] = v[n] - self._step_size * rate * h
-        for n, g in self.gradient.items():
-            if RATE + n in v:
-                moved[n] = moved[n] - self._step_size * v[RATE + n] * g
+        for n, rate_t in (rates_t or {}).items():
+            moved[n] = moved[n] - self._step_size * rate_t * self.gradient[n]
         return moved
 
     def pull_back(self, c: Params) -> Params:
-        """From a gradient with respect to θ' (and the rates) to that with respect to θ and them.
-
-        θ: c − H (α r ⊙ c); r: what c has for it − α ∇L ⊙ c, where the rates are learned.
-        """
+        """From a gradient with respect to θ' to that with respect to θ: c − H (α r ⊙ c)."""
         if self._rates is None:  # I − α H is its own transpose
             return self.push_forward(c)
-        pulled = dict(c)
-        if self._hessian_product is not None:
-            scaled = {n: self._step_size * self._rates[n] * c[n] for n in self.gradient}
-            for n, h in self._hessian_product(scaled).items():
-                pulled[n] = c[n] - h
-        for n, g in self.gradient.items():
-            if RATE + n in self.adapted:
-                own = -self._step_size * g * c[n]
-                pulled[RATE + n] = c[RATE + n] + own if RATE + n in c else own
-        return pulled
+        if self._hessian_product is None:
+            return c
+        scaled = {n: self._step_size * self._rates[n] * c[n] for n in self.gradient}
+        return {n: c[n] - h for n, h in self._hessian_product(scaled).items()}
+
+    def rates_gradient(self, c: Params) -> Params:
+        """From a gradient with respect to θ' to that with respect to the rates: −α ∇L ⊙ c."""
+        return {n: -self._step_size * g * c[n] for n, g in self.gradient.items()}
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a task's own episodes become a gradient step, in training and in deployment alike.
+    """How a task's own samples become a gradient step, in training and in deployment alike.
 
     Attributes:
         policy: The policy to adapt.
@@ -101,37 +88,21 @@ class Adaptation:
             "lvc": −E[π/π_old Â], which lacks the dependence of later steps on earlier ones and has
             low variance (Rothfuss et al. 2019, section 5); "dice": unbiased
             (:func:`metarl.maths.losses.dice_loss`).
-        discount: γ.
-        gae_lambda: λ.
-        normalize_advantages: To mean 0 and standard deviation 1 over a task's valid steps.
-        frozen: Names of parameters that do not adapt.
+        rates: r of every parameter, by name; None: all are 1.
     """
 
-    policy: MLPPolicy
+    policy: Policy
     step_sizes: tuple[float, ...]
     estimator: Estimator = "log_prob"
-    discount: float = 0.99
-    gae_lambda: float = 1.0
-    normalize_advantages: bool = True
-    frozen: frozenset[str] = frozenset()
+    rates: Rates | None = None
 
     def step_size(self, k: int) -> float:
         """α_k."""
         return self.step_sizes[min(k, len(self.step_sizes) - 1)]
 
-    def samples(self, trajectory: Trajectory) -> Samples:
-        """Advantages of every task over its own linear baseline, as flat samples."""
-        valid = trajectory.valid
-        returns = discounted_sum(trajectory.rewards, self.discount)
-        values = linear_baseline(trajectory.observations, returns, valid)
-        advantages = generalized_advantages(
-            trajectory.rewards, values, valid, self.discount, self.gae_lambda
-        )
-        if self.normalize_advantages:
-            advantages = normalize(advantages, valid, dims=(1, 2))  # lanes and time, not tasks
-        return flat_samples(
-            trajectory.observations, trajectory.actions, advantages, valid, trajectory.log_probs
-        )
+    def at(self, meta: MetaParams) -> Adaptation:
+        """With these learned rates, where they are learned."""
+        return self if meta.rates is None else replace(self, rates=meta.rates)
 
     def step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False
@@ -139,7 +110,7 @@ class Adaptation:
         """θ'_m = θ_m − α_k r ⊙ ∇L_m(θ_m) for all tasks at once.
 
         Args:
-            params: Stacked θ ``[M, ...]``, with the rates where they are learned.
+            params: Stacked θ ``[M, ...]``.
             samples: The steps that each task's own θ_m sampled.
             k: Which adaptation step this is, from 0.
             second_order: Keep what products with the Hessian need.
@@ -150,34 +121,24 @@ class Adaptation:
             self._step({n: p[block] for n, p in params.items()}, samples.tasks(block), k)
             for block in samples.blocks(self.policy.widest)
         ]
-        adapted = {n: torch.cat([step.adapted[n] for step in steps]) for n in params}
-        gradient = {n: torch.cat([step.gradient[n] for step in steps]) for n in steps[0].gradient}
+        adapted, gradient = (
+            {n: torch.cat([getattr(step, part)[n] for step in steps]) for n in params}
+            for part in ("adapted", "gradient")
+        )
         loss = torch.cat([step.loss for step in steps])
-        return InnerStep(adapted, loss, gradient, self.step_size(k), self._rates(params), None)
+        return InnerStep(adapted, loss, gradient, self.step_size(k), self.rates, None)
 
     def _step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False
     ) -> InnerStep:
-        policy_pass = PolicyPass(self.policy, params, samples.observations)
-        at = policy_pass.differentiate(
+        at = self.policy.through(params, samples.observations).differentiate(
             lambda distribution: self.inner_loss(distribution, samples), second_order=second_order
         )
-        size, rates = self.step_size(k), self._rates(params)
-        adapted = {n: p.detach() for n, p in params.items()}
-        for n, g in at.gradient.items():
-            adapted[n] = adapted[n] - size * (g if rates is None else rates[n] * g)
-        return InnerStep(adapted, at.loss, at.gradient, size, rates, at.hessian_product)
-
-    def _rates(self, params: Params) -> Mapping[str, Tensor | float] | None:
-        """r of every parameter; None where all are 1."""
-        learned = {
-            n.removeprefix(RATE): p.detach() for n, p in params.items() if n.startswith(RATE)
-        }
-        if learned:
-            return learned
-        if self.frozen:
-            return {n: 0.0 if n in self.frozen else 1.0 for n in params}
-        return None
+        size, adapted = self.step_size(k), {}
+        for n, p in params.items():
+            g = at.gradient[n]
+            adapted[n] = p.detach() - size * (g if self.rates is None else self.rates[n] * g)
+        return InnerStep(adapted, at.loss, at.gradient, size, self.rates, at.hessian_product)
 
     def inner_loss(self, distribution: Distribution, samples: Samples) -> Tensor:
         """L_m of the policy's distributions on its samples ``[M]``."""

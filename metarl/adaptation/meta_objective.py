@@ -23,9 +23,9 @@ from torch import Tensor
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.maths.distributions import Distribution
 from metarl.maths.losses import clipped_surrogate, mean_kl, ratio_loss
-from metarl.maths.params import Params, flatten, mean_over_tasks, stack, unflatten
+from metarl.maths.params import MetaParams, Params, flatten, mean_over_tasks, stack
 from metarl.maths.samples import Samples
-from metarl.networks.policy_pass import PolicyPass
+from metarl.networks.passes import Pass
 
 
 class Behaviour(NamedTuple):
@@ -83,7 +83,7 @@ class MetaObjective:
 
     Args:
         adaptation: The inner step.
-        params: θ and whatever rates are learned, not stacked: the meta-parameters.
+        meta: The meta-parameters, not stacked.
         data: D_0, …, D_{K−1} of the adaptation steps, each sampled by its own θ_k.
         terms: Of the sum; at least one.
         second_order: Differentiate through the adaptation; else its Hessians count as zero.
@@ -94,7 +94,7 @@ class MetaObjective:
     def __init__(
         self,
         adaptation: Adaptation,
-        params: Params,
+        meta: MetaParams,
         data: Sequence[Samples],
         terms: Sequence[Term],
         *,
@@ -102,13 +102,13 @@ class MetaObjective:
         curvature_every: int = 1,
     ) -> None:
         self._adaptation = adaptation
-        self._params = params
+        self._meta = meta
         self._data = data
         self._terms = terms
         self._second_order = second_order
         self._curvature_every = curvature_every
         self._blocks = [
-            _Block(adaptation, params, block_data, block_terms, second_order)
+            _Block(adaptation, meta, block_data, block_terms, second_order)
             for _, block_data, block_terms in self._split(data, terms)
         ]
 
@@ -117,8 +117,8 @@ class MetaObjective:
         if x is None:
             found = [(block.loss, block.gradient) for block in self._blocks]
         else:
-            params = unflatten(x, self._params)
-            found = [block.differentiate(params) for block in self._blocks]
+            meta = self._meta.of(x)
+            found = [block.differentiate(meta) for block in self._blocks]
         losses, gradients = zip(*found, strict=True)
         return torch.cat(losses), self._mean(gradients)
 
@@ -127,7 +127,7 @@ class MetaObjective:
 
         The Gauss–Newton product, exact at θ: each step's Fisher matrix between the Jacobians.
         """
-        direction = unflatten(v, self._params)
+        direction = self._meta.of(v)
         return self._mean([curvature.product(direction) for curvature in self._curvature])
 
     def evaluate(self, candidate: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,8 +142,8 @@ class MetaObjective:
 
     def _evaluate(self, candidate: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[M]``, and the KLs ``[M]`` of every term."""
-        params = unflatten(candidate, self._params)
-        losses, kls = zip(*(block.evaluate(params) for block in self._blocks), strict=True)
+        meta = self._meta.of(candidate)
+        losses, kls = zip(*(block.evaluate(meta) for block in self._blocks), strict=True)
         return torch.cat(losses), [torch.cat(of_term) for of_term in zip(*kls, strict=True)]
 
     @cached_property
@@ -162,7 +162,7 @@ class MetaObjective:
         ]
         return [
             _Curvature(
-                self._adaptation,
+                self._adaptation.at(self._meta),
                 [{name: p[tasks] for name, p in theta.items()} for theta in thetas],
                 block_data,
                 block_terms,
@@ -186,10 +186,16 @@ class MetaObjective:
             for tasks in longest.blocks(self._adaptation.policy.widest)
         ]
 
-    def _mean(self, blocks: Sequence[Params]) -> Tensor:
-        """The mean over all tasks, flat ``[P]``, of blocks ``[m, ...]``; 0 where they have none."""
-        mean = mean_over_tasks({n: torch.cat([b[n] for b in blocks]) for n in blocks[0]})
-        return flatten({n: mean.get(n, torch.zeros_like(p)) for n, p in self._params.items()})
+    def _mean(self, blocks: Sequence[MetaParams]) -> Tensor:
+        """The mean over all tasks, flat ``[P]``, of blocks ``[m, ...]``."""
+        parts = zip(self._meta, zip(*blocks, strict=True), strict=True)
+        return torch.cat(
+            [
+                flatten(mean_over_tasks({n: torch.cat([b[n] for b in of_blocks]) for n in like}))
+                for like, of_blocks in parts
+                if like is not None
+            ]
+        )
 
 
 class _Block:
@@ -204,7 +210,7 @@ class _Block:
     def __init__(
         self,
         adaptation: Adaptation,
-        params: Params,
+        meta: MetaParams,
         data: Sequence[Samples],
         terms: Sequence[Term],
         second_order: bool,
@@ -213,24 +219,24 @@ class _Block:
         self._data = data
         self._terms = terms
         self._second_order = second_order
-        steps = self._adapt(params, second_order)
-        self.thetas = self._thetas(params, steps)
+        steps = self._adapt(meta, second_order)
+        self.thetas = self._thetas(meta, steps)
         passes = self._passes(self.thetas)
         self._behaviours = [
             Behaviour(p.distribution, p.distribution.log_prob(term.samples.actions))
             for p, term in zip(passes, terms, strict=True)
         ]
-        self.loss, self.gradient = self._derive(steps, passes)
+        self.loss, self.gradient = self._derive(meta, steps, passes)
 
-    def differentiate(self, params: Params) -> tuple[Tensor, Params]:
+    def differentiate(self, meta: MetaParams) -> tuple[Tensor, MetaParams]:
         """Losses ``[m]`` and their gradients ``[m, ...]`` at other meta-parameters."""
-        steps = self._adapt(params, self._second_order)
-        return self._derive(steps, self._passes(self._thetas(params, steps)))
+        steps = self._adapt(meta, self._second_order)
+        return self._derive(meta, steps, self._passes(self._thetas(meta, steps)))
 
     @torch.no_grad()
-    def evaluate(self, params: Params) -> tuple[Tensor, list[Tensor]]:
+    def evaluate(self, meta: MetaParams) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[m]``, and of every term the KL from the old policy ``[m]``, at a candidate."""
-        thetas = self._thetas(params, self._adapt(params, second_order=False))
+        thetas = self._thetas(meta, self._adapt(meta, second_order=False))
         loss, kls = torch.zeros_like(self.loss), []
         for term, old in zip(self._terms, self._behaviours, strict=True):
             new = self._adaptation.policy(thetas[term.step], term.samples.observations)
@@ -238,39 +244,39 @@ class _Block:
             kls.append(mean_kl(old.distribution, new, term.samples.weights))
         return loss, kls
 
-    def _adapt(self, params: Params, second_order: bool) -> list[InnerStep]:
+    def _adapt(self, meta: MetaParams, second_order: bool) -> list[InnerStep]:
         """Adapt all tasks from the same meta-parameters through all steps on the data at hand."""
-        theta = self._stack(params)
+        adaptation, theta = self._adaptation.at(meta), self._stack(meta)
         steps: list[InnerStep] = []
         for k, samples in enumerate(self._data):
-            steps.append(self._adaptation.step(theta, samples, k, second_order=second_order))
+            steps.append(adaptation.step(theta, samples, k, second_order=second_order))
             theta = steps[-1].adapted
         return steps
 
-    def _thetas(self, params: Params, steps: Sequence[InnerStep]) -> list[Params]:
+    def _thetas(self, meta: MetaParams, steps: Sequence[InnerStep]) -> list[Params]:
         """θ_0, …, θ_K, stacked."""
-        return [self._stack(params), *(step.adapted for step in steps)]
+        return [self._stack(meta), *(step.adapted for step in steps)]
 
-    def _passes(self, thetas: Sequence[Params]) -> list[PolicyPass]:
+    def _passes(self, thetas: Sequence[Params]) -> list[Pass]:
         """Of every term's policy through its samples."""
         return [
-            PolicyPass(self._adaptation.policy, thetas[term.step], term.samples.observations)
+            self._adaptation.policy.through(thetas[term.step], term.samples.observations)
             for term in self._terms
         ]
 
     def _derive(
-        self, steps: Sequence[InnerStep], passes: Sequence[PolicyPass]
-    ) -> tuple[Tensor, Params]:
+        self, meta: MetaParams, steps: Sequence[InnerStep], passes: Sequence[Pass]
+    ) -> tuple[Tensor, MetaParams]:
         loss = torch.zeros_like(self._terms[0].samples.weights[:, 0])
         gradients: dict[int, Params] = {}
         for term, old, here in zip(self._terms, self._behaviours, passes, strict=True):
             at = here.differentiate(partial(_loss, term, old))
             loss = loss + at.loss
-            gradients[term.step] = _add(gradients.get(term.step, {}), at.gradient)
-        return loss, _pull_back(steps, gradients)
+            gradients[term.step] = _add(gradients.get(term.step), at.gradient)
+        return loss, _pull_back(steps, gradients, meta)
 
-    def _stack(self, params: Params) -> Params:
-        return stack(params, len(self._terms[0].samples.weights))
+    def _stack(self, meta: MetaParams) -> Params:
+        return stack(meta.policy, len(self._terms[0].samples.weights))
 
 
 class _Curvature:
@@ -290,39 +296,45 @@ class _Curvature:
             for k, (theta, samples) in enumerate(zip(thetas[:-1], data, strict=True))
         ]
         self._passes = {
-            term.step: PolicyPass(adaptation.policy, thetas[term.step], term.samples.observations)
+            term.step: adaptation.policy.through(thetas[term.step], term.samples.observations)
             for term in terms
         }
         # The weight of a term is one on its rows.
         self._rows = {term.step: term.trust * term.samples.weights for term in terms}
 
-    def product(self, direction: Params) -> Params:
+    def product(self, direction: MetaParams) -> MetaParams:
         """Each task's own F_m v ``[m, ...]`` for a direction v of the meta-parameters."""
-        moved = stack(direction, self._num_tasks)
+        moved = stack(direction.policy, self._num_tasks)
         products: dict[int, Params] = {}
         for k in range(len(self._steps) + 1):
             if k > 0:
-                moved = self._steps[k - 1].push_forward(moved)
+                moved = self._steps[k - 1].push_forward(moved, direction.rates)
             if k in self._passes:
                 products[k] = self._passes[k].fisher_product(self._rows[k], moved)
-        return _pull_back(self._steps, products)
+        return _pull_back(self._steps, products, direction)
 
 
 def _loss(term: Term, old: Behaviour, new: Distribution) -> Tensor:
     return term.loss(new, old, term.samples)
 
 
-def _pull_back(steps: Sequence[InnerStep], at: Mapping[int, Params]) -> Params:
-    """From each task's gradients with respect to its θ_k to those with respect to θ."""
-    total: Params = {}
+def _pull_back(
+    steps: Sequence[InnerStep], at: Mapping[int, Params], like: MetaParams
+) -> MetaParams:
+    """From each task's gradients with respect to its θ_k to those with respect to θ and rates."""
+    total: Params | None = None
+    rates: Params | None = None
     for k in range(len(steps), -1, -1):
         if k in at:
             total = _add(total, at[k])
-        if k > 0 and total:
+        if k > 0 and total is not None:
+            if like.rates is not None:
+                rates = _add(rates, steps[k - 1].rates_gradient(total))
             total = steps[k - 1].pull_back(total)
-    return total
+    assert total is not None
+    return MetaParams(total, rates)
 
 
-def _add(a: Params, b: Params) -> Params:
-    """a + b, where either may lack some."""
-    return a | {name: p + a[name] if name in a else p for name, p in b.items()}
+def _add(a: Params | None, b: Params) -> Params:
+    """a + b; b alone where there is no a yet."""
+    return b if a is None else {name: p + a[name] for name, p in b.items()}

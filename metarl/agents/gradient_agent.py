@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from metarl.adaptation.inner_loop import Adaptation
+from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.params import Params, stack, to_device
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Trajectory
@@ -18,6 +19,7 @@ class GradientAgent:
 
     Args:
         adaptation: The gradient step.
+        advantages: Makes its samples from a round of episodes.
         params: The meta-parameters, not stacked, on the CPU.
         mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
             :attr:`mode` starts the round of episodes anew.
@@ -31,12 +33,14 @@ class GradientAgent:
     def __init__(
         self,
         adaptation: Adaptation,
+        advantages: AdvantageEstimator,
         params: Params,
         mode: ActionMode,
         key: Key,
         device: torch.device | str = "cpu",
     ) -> None:
         self.adaptation = adaptation
+        self.advantages = advantages
         self.device = torch.device(device)
         self.meta_params = params
         self.params: Params = {}
@@ -131,7 +135,7 @@ class GradientAgent:
         fields = {
             name: torch.stack([s[name] for s in self._steps], dim=2) for name in self._steps[0]
         }
-        samples = self.adaptation.samples(Trajectory(**fields).to(self.device))
+        samples = self.advantages.samples(Trajectory(**fields).to(self.device))
         theta = to_device(self.params, self.device)
         step = self.adaptation.step(theta, samples, self.adaptation_step)
         self.params = to_device(step.adapted, "cpu")
@@ -147,7 +151,7 @@ class GradientAgent:
         """Become what :meth:`state_dict` described, at the start of a round."""
         num_tasks, lanes = state["shape"]
         self.begin(num_tasks, lanes)
-        self.params = dict(state["params"])
+        self.params = {name: state["params"][name] for name in self.meta_params}
         self.adaptation_step = int(state["adaptation_step"])
         self._begin_round()
 
@@ -159,6 +163,6 @@ class GradientAgent:
 
     def _noise(self) -> torch.Tensor:
         """This time step's noise ``[M, B, a]``: the next block of every task's own stream."""
-        family, dim = self.adaptation.policy.family, self.adaptation.policy.action_dim
-        blocks = [family.noise(rng, (self._shape[1], dim)) for rng in self._streams]
+        policy = self.adaptation.policy
+        blocks = [policy.draw_noise(rng, (self._shape[1],)) for rng in self._streams]
         return torch.from_numpy(np.stack(blocks))

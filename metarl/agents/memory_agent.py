@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.experience.inputs import LastStep
 from metarl.networks.recurrent import Memory
 from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
@@ -39,8 +40,7 @@ class MemoryAgent:
         self._shape: tuple[int, int] | None = None
         self._acted = False
         self._memory: Memory
-        self._action: Tensor  # the last one, and what it brought
-        self._reward: Tensor
+        self._last: LastStep
         self._start: Tensor
         self._finished: np.ndarray
 
@@ -65,12 +65,9 @@ class MemoryAgent:
         policy = self.actor.policy
         self._shape = (num_tasks, lanes)
         self.episode = 0
-        none = -1 if policy.discrete else 0.0
-        action = torch.full(
-            self._shape if policy.discrete else (*self._shape, policy.action_dim), none
-        )
         memory = policy.initial_memory(num_tasks * lanes, self.actor.params["core.bias_ih"])
-        self._begin_round(memory, action, torch.zeros(self._shape))
+        action_shape = None if policy.discrete else (policy.action_dim,)
+        self._begin_round(memory, LastStep.none(self._shape, action_shape))
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
@@ -92,7 +89,7 @@ class MemoryAgent:
         if (active & self._finished).any():
             raise ValueError("a lane's episode is over: call adapt() before it starts another")
         obs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
-        inputs = Inputs(obs, self._action, self._reward, self._start)
+        inputs = Inputs(obs, *self._last, episode_start=self._start)
         distribution, _, memory = self.actor.step(inputs, self._memory)
         if self._mode == "deterministic":
             action = distribution.mode()
@@ -121,11 +118,9 @@ class MemoryAgent:
         self._acted = False
         taken = torch.from_numpy(np.array(action))
         if not self.actor.policy.discrete:
-            taken = taken.to(torch.float32).clamp(-1.0, 1.0)
-        lanes = self._active.view(*self._active.shape, *(1,) * (taken.ndim - 2))
-        self._action = torch.where(lanes, taken, self._action)
+            taken = taken.to(torch.float32)
         rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
-        self._reward = torch.where(self._active, rewards, self._reward)
+        self._last = self._last.then(taken, rewards, self._active)
         over = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
         self._finished |= over & self._active.numpy()
 
@@ -133,25 +128,25 @@ class MemoryAgent:
         """The next episode of the trial begins on every lane, with the memory as it is."""
         self._need_begin()
         self.episode += 1
-        self._begin_round(self._memory, self._action, self._reward)
+        self._begin_round(self._memory, self._last)
 
     def state_dict(self) -> dict[str, Any]:
         """What the agent has become by the beginning of this round: all that it remembers."""
         self._need_begin()
-        memory, action, reward = self._at_start
-        state = {"memory": [m.clone() for m in memory], "action": action, "reward": reward}
+        memory, last = self._at_start
+        state = {"memory": [m.clone() for m in memory], **last._asdict()}
         return state | {"episode": self.episode, "shape": self._shape}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what :meth:`state_dict` described, at the start of a round."""
         self.begin(*state["shape"])
         self.episode = int(state["episode"])
-        self._begin_round(tuple(state["memory"]), state["action"], state["reward"])
+        self._begin_round(tuple(state["memory"]), LastStep(state["action"], state["reward"]))
 
-    def _begin_round(self, memory: Memory, action: Tensor, reward: Tensor) -> None:
+    def _begin_round(self, memory: Memory, last: LastStep) -> None:
         assert self._shape is not None
-        self._at_start = (memory, action, reward)  # tensors are replaced, never written to
-        self._memory, self._action, self._reward = memory, action, reward
+        self._at_start = (memory, last)  # tensors are replaced, never written to
+        self._memory, self._last = memory, last
         self._start = torch.ones(self._shape, dtype=torch.bool)
         self._finished = np.zeros(self._shape, dtype=bool)
         self._acted = False

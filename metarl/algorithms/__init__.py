@@ -7,33 +7,57 @@ seed, device)``.
 
 from __future__ import annotations
 
-from metarl.envs.registry import import_class
+import importlib
+from typing import Any, NamedTuple
 
-NAMES = {
-    "anil": "metarl.algorithms.anil:ANIL",
-    "e_maml": "metarl.algorithms.e_maml:EMAML",
-    "fomaml": "metarl.algorithms.maml:FOMAML",
-    "maml": "metarl.algorithms.maml:MAML",
-    "meta_sgd": "metarl.algorithms.meta_sgd:MetaSGD",
-    "promp": "metarl.algorithms.promp:ProMP",
-    "reptile": "metarl.algorithms.reptile:Reptile",
-    "rl2": "metarl.algorithms.rl2:RL2",
+
+class Entry(NamedTuple):
+    """Where an algorithm and its settings are, as import paths "package.module:Class"."""
+
+    algorithm: str
+    settings: str
+
+
+def _entry(module: str, cls: str, settings: str) -> Entry:
+    rooms = "metarl.algorithms"
+    return Entry(f"{rooms}.{module}:{cls}", f"{rooms}.settings.{settings}:{cls}Settings")
+
+
+ALGORITHMS: dict[str, Entry] = {
+    "anil": _entry("anil", "ANIL", "gradient"),
+    "e_maml": _entry("e_maml", "EMAML", "gradient"),
+    "fomaml": _entry("maml", "FOMAML", "gradient"),
+    "maml": _entry("maml", "MAML", "gradient"),
+    "meta_sgd": _entry("meta_sgd", "MetaSGD", "gradient"),
+    "promp": _entry("promp", "ProMP", "gradient"),
+    "reptile": _entry("reptile", "Reptile", "gradient"),
+    "rl2": _entry("rl2", "RL2", "rl2"),
 }
 
 
-def algorithm_class(name: str) -> type:
+def algorithm_class(name: str) -> Any:
     """The class behind a short name or an import path "package.module:Class".
 
     Raises:
         ValueError: there is none, or it is no algorithm.
     """
-    cls = import_class("algorithm", NAMES.get(name, name), NAMES)
+    from metarl.envs.registry import import_class  # here, since it loads the environments
+
+    path = ALGORITHMS[name].algorithm if name in ALGORITHMS else name
+    cls = import_class("algorithm", path, ALGORITHMS)
     missing = [a for a in ("config_class", "collect", "update", "agent") if not hasattr(cls, a)]
     if missing:
         raise ValueError(f"The algorithm {name!r} lacks {', '.join(missing)}.")
     return cls
 
 
-def settings_class(name: str) -> type:
-    """The settings of an algorithm; errors as :func:`algorithm_class`'s."""
-    return algorithm_class(name).config_class
+def settings_class(name: str) -> Any:
+    """The settings of an algorithm; those of a short name are found without loading torch.
+
+    Raises:
+        ValueError: as :func:`algorithm_class`.
+    """
+    if name not in ALGORITHMS:
+        return algorithm_class(name).config_class
+    module, _, cls = ALGORITHMS[name].settings.partition(":")
+    return getattr(importlib.import_module(module), cls)

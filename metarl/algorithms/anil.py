@@ -10,30 +10,19 @@ so every Jacobian is the identity but for the head's rows, I − α_k [0; ∇_he
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import BaseModel, Field
-
-from metarl.algorithms.gradient_algorithm import because
-from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
-
-
-class ANILConfig(SurrogateConfig):
-    """What can be set of ANIL."""
-
-    name: Literal["anil"] = "anil"
-    adaptation_steps: Annotated[
-        int, Field(ge=1), because("without an adaptation step there is no head to adapt")
-    ] = Field(1, description="inner gradient steps of the head in training")
+from metarl.adaptation.inner_loop import Rates
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import AdaptationSettings, ANILSettings
 
 
-class ANIL(SurrogateAlgorithm):
+class ANIL(MAML):
     """ANIL for policies."""
 
-    config_class: ClassVar[type[BaseModel]] = ANILConfig
+    config_class: ClassVar[type[AdaptationSettings]] = ANILSettings
 
-    def frozen(self) -> frozenset[str]:
-        """All layers but the last."""
-        last = f"layer{len(self.config.hidden_sizes)}."
-        names = self.policy.parameter_names
-        return frozenset(n for n in names if n.startswith("layer") and not n.startswith(last))
+    def rates(self) -> Rates | None:
+        """1 for the head, 0 for the layers below."""
+        head = self.policy.head_names
+        return {name: float(name in head) for name in self.policy.parameter_names}

@@ -18,39 +18,19 @@ advantage is divided by its returns' standard deviation over the tasks, and its 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import BaseModel, Field
 from torch import Tensor
 
 from metarl.adaptation.meta_objective import Term, surrogate
-from metarl.algorithms.gradient_algorithm import GradientBatch, because
-from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
+from metarl.algorithms.maml import MAML, GradientBatch
+from metarl.algorithms.settings.gradient import AdaptationSettings, EMAMLSettings
 
 
-class EMAMLConfig(SurrogateConfig):
-    """What can be set of E-MAML."""
-
-    name: Literal["e_maml"] = "e_maml"
-    tasks: Annotated[
-        int, Field(ge=2), because("the exploring in a task is judged by the return in the others")
-    ] = Field(40, description="tasks of a meta-batch; each is judged by the others")
-    adaptation_steps: Annotated[
-        int, Field(ge=1), because("without an adaptation step there is nothing to explore for")
-    ] = Field(1, description="inner gradient steps in training, before each of which it explores")
-    inner_estimator: Annotated[
-        Literal["log_prob"],
-        because("the other Hessians count some of the exploring already, and it would count twice"),
-    ] = Field("log_prob", description="inner objective")
-    exploration_weight: float = Field(
-        1.0, gt=0, description="of exploring, beside the return after adaptation itself"
-    )
-
-
-class EMAML(SurrogateAlgorithm):
+class EMAML(MAML):
     """E-MAML."""
 
-    config_class: ClassVar[type[BaseModel]] = EMAMLConfig
+    config_class: ClassVar[type[AdaptationSettings]] = EMAMLSettings
 
     def terms(self, batch: GradientBatch) -> list[Term]:
         """MAML's, and the exploration of every step before the last."""
@@ -59,7 +39,7 @@ class EMAML(SurrogateAlgorithm):
         for k, samples in enumerate(batch.data[:-1]):
             advantages = credit.unsqueeze(1).expand_as(samples.weights)
             judged = replace(samples, advantages=advantages)
-            explored.append(Term(k, judged, surrogate(clip=self.clip())))
+            explored.append(Term(k, judged, surrogate(clip=self.clip)))
         return super().terms(batch) + explored
 
     def _credit(self, returns: Tensor) -> Tensor:

@@ -8,40 +8,277 @@ The inner losses are policy gradients; the outer loss is the adapted policies' s
 exact second-order gradient ∇_θ = Π_k (I − α_k H_k) ∇L(θ_K), see
 :mod:`metarl.adaptation.inner_loop`.
 First-order MAML takes ∇L(θ_K) in its place (Finn et al. 2017, section 5.2).
+
+The file goes the way of an iteration: :meth:`MAML.collect` plays and adapts, :meth:`MAML.terms`
+says what the adapted policies are judged by, :meth:`MAML.update` moves θ. The variants (ANIL,
+E-MAML, Meta-SGD, ProMP, Reptile) are subclasses, each with what it does differently.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
 
-from metarl.algorithms.gradient_algorithm import because
-from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
-
-
-class MAMLConfig(SurrogateConfig):
-    """What can be set of MAML."""
-
-    name: Literal["maml"] = "maml"
-
-
-class MAML(SurrogateAlgorithm):
-    """MAML-RL."""
-
-    config_class: ClassVar[type[BaseModel]] = MAMLConfig
-
-
-class FOMAMLConfig(SurrogateConfig):
-    """What can be set of first-order MAML."""
-
-    name: Literal["fomaml"] = "fomaml"
-    first_order: Annotated[Literal[True], because("with the second-order term it is maml")] = Field(
-        True, description="always: drop the second-order term of the meta-gradient"
-    )
+from metarl.adaptation.inner_loop import Adaptation, Rates
+from metarl.adaptation.meta_objective import MetaObjective, Term, surrogate
+from metarl.agents.gradient_agent import GradientAgent
+from metarl.algorithms.settings.gradient import AdaptationSettings, FOMAMLSettings, MAMLSettings
+from metarl.experience.advantages import AdvantageEstimator
+from metarl.maths.adam import Adam, AdamState
+from metarl.maths.finite import check_finite
+from metarl.maths.params import MetaParams, Params, check_shapes, detach, stack, to_device
+from metarl.maths.samples import Samples
+from metarl.maths.trpo import TRPO
+from metarl.networks.mlp import MLPPolicy, PolicyActor
+from metarl.random import Key
+from metarl.types import ActionMode, EpisodeSource
 
 
-class FOMAML(SurrogateAlgorithm):
-    """First-order MAML-RL."""
+@dataclass(frozen=True)
+class GradientBatch:
+    """The data of one meta-iteration.
 
-    config_class: ClassVar[type[BaseModel]] = FOMAMLConfig
+    Attributes:
+        iteration: The meta-iteration.
+        tasks: The meta-batch ``[M, d]``.
+        data: D_0, …, D_K: the samples of the policies after 0..K steps, on the update device.
+        env_steps: Valid steps of all trajectories.
+        metrics: Mean returns after 0..K steps, over episodes and then tasks.
+        returns: Every task's mean return after 0..K steps, ``[M]`` each, on the update device.
+    """
+
+    iteration: int
+    tasks: np.ndarray
+    data: list[Samples]
+    env_steps: int
+    metrics: dict[str, float]
+    returns: tuple[Tensor, ...] = ()
+
+
+class MAML:
+    """MAML-RL, a :class:`metarl.types.Algorithm`.
+
+    Args:
+        config: See :mod:`metarl.algorithms.settings.gradient`.
+        observation_space: Of a single environment.
+        action_space: Of a single environment.
+        seed: Of the initial parameters.
+        device: Where updates run; rollouts run on the CPU.
+
+    Attributes:
+        meta: The meta-parameters: the policy's, and the inner steps' rates where they are learned.
+    """
+
+    config_class: ClassVar[type[AdaptationSettings]] = MAMLSettings
+
+    def __init__(
+        self,
+        config: Any,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.policy = MLPPolicy.for_spaces(
+            observation_space,
+            action_space,
+            hidden_sizes=config.hidden_sizes,
+            activation=config.activation,
+            initial_std=config.initial_std,
+            min_std=config.min_std,
+        )
+        self.advantages = AdvantageEstimator(
+            config.discount, config.gae_lambda, config.normalize_advantages
+        )
+        params = self.policy.init(Key(seed).generator("init"))
+        self.meta = self.initial_meta(to_device(params, self.device))
+        self.adam = AdamState.fresh(self.meta.vector())
+
+    @property
+    def params(self) -> Params:
+        """θ, the policy's parameters before adaptation."""
+        return self.meta.policy
+
+    def initial_meta(self, params: Params) -> MetaParams:
+        """The meta-parameters before training, from the policy's."""
+        return MetaParams(params)
+
+    # ---- the inner loop
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """The inner gradient step of training."""
+        return self._adaptation(self.config.inner_lr)
+
+    def rates(self) -> Rates | None:
+        """By which the inner steps of each parameter are multiplied; None: all alike."""
+        return self.meta.rates
+
+    def collect(self, source: EpisodeSource, key: Key) -> GradientBatch:
+        """Sample tasks; play, adapt, play again, K times: data before and after every step."""
+        config = self.config
+        tasks = source.sample_tasks(config.tasks, key)
+        theta = stack(self.params, config.tasks)
+        data: list[Samples] = []
+        returns: list[Tensor] = []  # [M, B] each
+        env_steps = 0
+        for k in range(config.adaptation_steps + 1):
+            actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"))
+            trajectory = source.collect(actor, tasks, config.episodes, key.at(k))
+            env_steps += trajectory.env_steps
+            returns.append(trajectory.returns())
+            data.append(self.advantages.samples(trajectory.to(self.device)))
+            if k < config.adaptation_steps:
+                theta = self.adaptation.step(theta, data[k], k).adapted
+        metrics = {f"return/step_{k}": float(x.mean()) for k, x in enumerate(returns)}
+        of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
+        return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks)
+
+    # ---- the objective
+
+    def terms(self, batch: GradientBatch) -> list[Term]:
+        """What the policies after 0..K steps are judged by: MAML's counts the last alone."""
+        weights = self.config.objective_weights()
+        return [
+            Term(k, samples, surrogate(weight, self.clip), trust=weight)
+            for k, (samples, weight) in enumerate(zip(batch.data, weights, strict=True))
+            if weight > 0
+        ]
+
+    @property
+    def clip(self) -> float | None:
+        """PPO's ε; None where the surrogate is not clipped."""
+        return getattr(self.config.outer, "clip", None)
+
+    def objective(self, batch: GradientBatch) -> MetaObjective:
+        """The objective on a meta-iteration's data, as a function of the meta-parameters."""
+        return MetaObjective(
+            self.adaptation,
+            self.meta,
+            batch.data[:-1],
+            self.terms(batch),
+            second_order=not self.config.first_order,
+            curvature_every=getattr(self.config.outer, "curvature_every", 1),
+        )
+
+    # ---- the outer loop
+
+    def update(self, batch: GradientBatch) -> dict[str, float]:
+        """Move the meta-parameters by the outer optimiser.
+
+        Raises:
+            FloatingPointError: a loss or the gradient is not finite.
+        """
+        objective = self.objective(batch)
+        losses, gradient = self._loss_and_gradient(objective, batch)
+        metrics = {
+            "loss/outer_before": float(losses.mean()),
+            "gradient_norm": float(gradient.norm()),
+        }
+        if self.config.outer.name == "trpo":
+            metrics |= self._trust_region_step(objective, batch.iteration, losses, gradient)
+        else:
+            metrics |= self._adam_steps(objective, batch, gradient)
+        return metrics | self.conclude(objective)
+
+    def conclude(self, objective: MetaObjective) -> dict[str, float]:
+        """What an algorithm has left to do once the meta-parameters have moved; its metrics."""
+        return self._policy_metrics()
+
+    def _loss_and_gradient(
+        self, objective: MetaObjective, batch: GradientBatch, x: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        losses, gradient = objective.loss_and_gradient(x)
+        check_finite("the loss is", losses, batch.tasks)
+        check_finite("the meta-gradient is", gradient)
+        return losses, gradient
+
+    def _trust_region_step(
+        self, objective: MetaObjective, iteration: int, losses: Tensor, gradient: Tensor
+    ) -> dict[str, float]:
+        """TRPO's, on the mean KL of the policies that are judged."""
+        outer = self.config.outer
+        limit = outer.max_kl * outer.max_kl_decay**iteration
+        settings = {field.name: getattr(outer, field.name) for field in fields(TRPO)}
+        trpo = TRPO(**settings | {"max_kl": limit})
+        result = trpo.step(
+            self.meta.vector(),
+            gradient,
+            objective.curvature_product,
+            objective.evaluate,
+            losses.mean(),
+        )
+        if result.accepted:
+            self.meta = self.meta.of(result.x).map(detach)
+        return {
+            "loss/outer_after": result.loss,
+            "kl/outer": result.kl,
+            "kl/limit": limit,
+            "line_search/tries": float(result.tries),
+            "line_search/accepted": float(result.accepted),
+        }
+
+    def _adam_steps(
+        self, objective: MetaObjective, batch: GradientBatch, gradient: Tensor
+    ) -> dict[str, float]:
+        """One step, or PPO's several on the same data."""
+        outer = self.config.outer
+        x, self.adam = Adam().step(self.meta.vector(), gradient, self.adam, outer.lr)
+        for _ in range(1, getattr(outer, "steps", 1)):
+            _, gradient = self._loss_and_gradient(objective, batch, x)
+            x, self.adam = Adam().step(x, gradient, self.adam, outer.lr)
+        self.meta = self.meta.of(x).map(detach)
+        loss, kl = objective.evaluate(x)
+        return {"loss/outer_after": float(loss), "kl/outer": float(kl)}
+
+    def _policy_metrics(self) -> dict[str, float]:
+        """What the policy before adaptation is like."""
+        if "log_std" not in self.params:
+            return {}
+        return {"policy/std": float(self.params["log_std"].exp().mean())}
+
+    # ---- what becomes of it
+
+    def agent(self, mode: ActionMode, key: Key) -> GradientAgent:
+        """The agent as it stands."""
+        adaptation = self._adaptation(self.config.evaluation_inner_lr or self.config.inner_lr)
+        params = to_device(detach(self.params), "cpu")
+        return GradientAgent(adaptation, self.advantages, params, mode, key, self.device)
+
+    def _adaptation(self, step_sizes: tuple[float, ...]) -> Adaptation:
+        return Adaptation(self.policy, step_sizes, self.config.inner_estimator, self.rates())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The meta-parameters, and Adam's memory where it is the optimiser."""
+        meta = self.meta.map(lambda params: to_device(params, "cpu"))
+        state: dict[str, Any] = {"params": meta.policy}
+        if meta.rates is not None:
+            state["rates"] = meta.rates
+        adam = self.config.outer.name in ("adam", "ppo")
+        return state | self.adam.state_dict() if adam else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit.
+
+        Raises:
+            ValueError: if the parameters are not those of this policy.
+        """
+        saved = MetaParams(state["params"], state.get("rates"))
+        check_shapes(saved.policy, self.params)
+        check_shapes(saved.rates or {}, self.meta.rates or {})
+        self.meta = saved.map(lambda params: to_device(params, self.device))
+        if "adam" in state:
+            self.adam = AdamState.from_state(state, self.device)
+
+
+class FOMAML(MAML):
+    """First-order MAML: its settings say so, and that is all."""
+
+    config_class: ClassVar[type[AdaptationSettings]] = FOMAMLSettings

@@ -10,43 +10,46 @@ share them.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, Field
 
-from metarl.adaptation.inner_loop import RATE
 from metarl.adaptation.meta_objective import MetaObjective
-from metarl.algorithms.gradient_algorithm import because
-from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
-from metarl.maths.params import Params
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import AdaptationSettings, MetaSGDSettings
+from metarl.maths.params import MetaParams, Params, flatten
+
+_EARLIER = "rate."  # before a rate's name, when rates stood among the parameters
 
 
-class MetaSGDConfig(SurrogateConfig):
-    """What can be set of Meta-SGD; ``inner_lr`` is the unit of the rates."""
-
-    name: Literal["meta_sgd"] = "meta_sgd"
-    adaptation_steps: Annotated[
-        int, Field(ge=1), because("without an adaptation step there is no rate to learn")
-    ] = Field(1, description="inner gradient steps in training, which share the learned rates")
-
-
-class MetaSGD(SurrogateAlgorithm):
+class MetaSGD(MAML):
     """Meta-SGD for policies."""
 
-    config_class: ClassVar[type[BaseModel]] = MetaSGDConfig
+    config_class: ClassVar[type[AdaptationSettings]] = MetaSGDSettings
 
-    def initial_params(self, policy_params: Params) -> Params:
+    def initial_meta(self, params: Params) -> MetaParams:
         """The policy's parameters, and a rate of 1 for each of them."""
-        rates = {RATE + name: torch.ones_like(p) for name, p in policy_params.items()}
-        return policy_params | rates
+        return MetaParams(params, {name: torch.ones_like(p) for name, p in params.items()})
 
     def conclude(self, objective: MetaObjective) -> dict[str, float]:
         """What the rates have become."""
-        metrics = super().conclude(objective)
-        rates = torch.cat([p.flatten() for n, p in self.params.items() if n.startswith(RATE)])
-        return metrics | {
+        assert self.meta.rates is not None
+        rates = flatten(self.meta.rates)
+        return super().conclude(objective) | {
             "rate/mean": float(rates.mean()),
             "rate/std": float(rates.std(correction=0)),
             "rate/negative": float((rates < 0).float().mean()),
         }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, in this version or an earlier one.
+
+        Raises:
+            ValueError: if the parameters are not those of this policy.
+        """
+        if "rates" not in state:
+            every = state["params"].items()
+            params = {n: p for n, p in every if not n.startswith(_EARLIER)}
+            rates = {n.removeprefix(_EARLIER): p for n, p in every if n.startswith(_EARLIER)}
+            state = state | {"params": params, "rates": rates}
+        super().load_state_dict(state)

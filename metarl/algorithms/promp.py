@@ -12,49 +12,19 @@ thousandth of its start, from less it would take too long to come back.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BaseModel, Field
+from typing import Any, ClassVar
 
 from metarl.adaptation.meta_objective import MetaObjective, Term, kl_penalty
-from metarl.algorithms.gradient_algorithm import GradientBatch, because
-from metarl.algorithms.surrogate_algorithm import SurrogateAlgorithm, SurrogateConfig
-from metarl.maths.params import flatten
+from metarl.algorithms.maml import MAML, GradientBatch
+from metarl.algorithms.settings.gradient import AdaptationSettings, ProMPSettings
 
 
-class ProMPConfig(SurrogateConfig):
-    """What can be set of ProMP."""
-
-    name: Literal["promp"] = "promp"
-    adaptation_steps: Annotated[
-        int, Field(ge=1), because("without an adaptation step there is no KL before it to penalise")
-    ] = Field(1, description="inner gradient steps in training")
-    inner_estimator: Annotated[
-        Literal["lvc"], because("ProMP is made of it; maml takes the others")
-    ] = Field("lvc", description="inner objective: always the likelihood ratio")
-    first_order: Annotated[
-        Literal[False], because("ProMP's low-variance curvature is a second-order term")
-    ] = Field(False, description="never: the second-order term is ProMP's own")
-    outer: Annotated[
-        Literal["ppo"],
-        because("ProMP's objective is PPO's; trpo and adam go with maml and inner_estimator lvc"),
-    ] = Field("ppo", description="what moves the meta-parameters")
-    kl_coefficient: float = Field(
-        5e-4, ge=0, description="η at the start, weight of the KL before each step; 0: none"
-    )
-    kl_target: float = Field(
-        0.01,
-        gt=0,
-        description="KL of the policy before each step over an update, nats; η follows it",
-    )
-
-
-class ProMP(SurrogateAlgorithm):
+class ProMP(MAML):
     """ProMP."""
 
-    config_class: ClassVar[type[BaseModel]] = ProMPConfig
+    config_class: ClassVar[type[AdaptationSettings]] = ProMPSettings
 
-    def __init__(self, config: ProMPConfig, *args: Any, **options: Any) -> None:
+    def __init__(self, config: ProMPSettings, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
         self.kl_coefficients = [config.kl_coefficient] * config.adaptation_steps
 
@@ -70,7 +40,7 @@ class ProMP(SurrogateAlgorithm):
         """η follows the KL that the update brought."""
         metrics = super().conclude(objective)
         steps = len(self.kl_coefficients)  # whose terms come first
-        found = objective.divergences(flatten(self.params))[:steps]
+        found = objective.divergences(self.meta.vector())[:steps]
         for k, kl in enumerate(map(float, found)):
             if kl < self.config.kl_target / 1.5:
                 floor = self.config.kl_coefficient / 1024
@@ -82,7 +52,7 @@ class ProMP(SurrogateAlgorithm):
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """As the base's, and the penalties' coefficients."""
+        """As MAML's, and the penalties' coefficients."""
         return super().state_dict() | {"kl_coefficients": list(self.kl_coefficients)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

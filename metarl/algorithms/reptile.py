@@ -13,59 +13,19 @@ the update, so that no episode is wasted.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
-import torch
-from gymnasium import spaces
-from pydantic import BaseModel, Field
-
-from metarl.algorithms.gradient_algorithm import (
-    AdaptationConfig,
-    GradientAlgorithm,
-    GradientBatch,
-    because,
-)
-from metarl.maths.adam import Adam, AdamState
+from metarl.algorithms.maml import MAML, GradientBatch
+from metarl.algorithms.settings.gradient import AdaptationSettings, ReptileSettings
+from metarl.maths.adam import Adam
 from metarl.maths.finite import check_finite
-from metarl.maths.params import flatten, mean_over_tasks, stack, unflatten
+from metarl.maths.params import flatten, mean_over_tasks, stack
 
 
-class ReptileConfig(AdaptationConfig):
-    """What can be set of Reptile."""
+class Reptile(MAML):
+    """Reptile: it collects and adapts as MAML does, and has another outer loop."""
 
-    name: Literal["reptile"] = "reptile"
-    adaptation_steps: Annotated[
-        int, Field(ge=1), because("with the update's own step alone it is joint training")
-    ] = Field(2, description="inner gradient steps in training; the update takes one more")
-    inner_estimator: Annotated[
-        Literal["log_prob"], because("Reptile takes no Hessian, in which alone the others differ")
-    ] = Field("log_prob", description="inner objective: always the log-probability")
-    outer: Annotated[
-        Literal["sgd", "adam"],
-        because("Reptile goes where adaptation led, and has no surrogate to improve"),
-    ] = Field("sgd", description="what moves the meta-parameters")
-    lr: float | None = Field(
-        None,
-        gt=0,
-        description="ε, the share of the way to go, or Adam's step size; null: 1, for Adam 0.001",
-    )
-
-
-class Reptile(GradientAlgorithm):
-    """Reptile."""
-
-    config_class: ClassVar[type[BaseModel]] = ReptileConfig
-
-    def __init__(
-        self,
-        config: ReptileConfig,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        seed: int,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(config, observation_space, action_space, seed, device)
-        self.adam = AdamState.fresh(flatten(self.params))
+    config_class: ClassVar[type[AdaptationSettings]] = ReptileSettings
 
     def update(self, batch: GradientBatch) -> dict[str, float]:
         """Adapt once more, and follow the mean of the tasks.
@@ -77,28 +37,13 @@ class Reptile(GradientAlgorithm):
         for k, samples in enumerate(batch.data):
             step = self.adaptation.step(theta, samples, k)
             theta = step.adapted
-        x = flatten(self.params)
+        x, outer = self.meta.vector(), self.config.outer
         towards = flatten(mean_over_tasks(theta)) - x
         check_finite("the loss is", step.loss, batch.tasks)
-        check_finite("the meta-gradient is", towards)
-        if self.config.outer == "adam":
-            x, self.adam = Adam().step(x, -towards, self.adam, self.config.lr or 1e-3)
+        check_finite("the way of the adaptation is", towards)
+        if outer.name == "adam":
+            x, self.adam = Adam().step(x, -towards, self.adam, outer.lr)
         else:
-            x = x + (self.config.lr or 1.0) * towards
-        self.params = unflatten(x, self.params)
+            x = x + outer.lr * towards
+        self.meta = self.meta.of(x)
         return {"gradient_norm": float(towards.norm())} | self._policy_metrics()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The meta-parameters, and Adam's memory where it is the optimiser."""
-        state = super().state_dict()
-        return state | self.adam.state_dict() if self.config.outer == "adam" else state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, to the bit.
-
-        Raises:
-            ValueError: if the parameters are not those of this policy.
-        """
-        super().load_state_dict(state)
-        if self.config.outer == "adam":
-            self.adam = AdamState.from_state(state, self.device)

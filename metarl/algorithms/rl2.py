@@ -12,80 +12,25 @@ so that exploring in the first episode is paid by the later ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from metarl.agents.memory_agent import MemoryAgent
+from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.experience.inputs import shown_in
 from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
 from metarl.maths.ppo import PPO, Evaluated, Rows
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
 from metarl.maths.running_moments import RunningMoments
-from metarl.networks.recurrent import Core, RecurrentPolicy, normalized
+from metarl.networks.recurrent import RecurrentPolicy, normalized
 from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource, Inputs, Trial
-
-
-class RL2Config(BaseModel):
-    """What can be set of RL²."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["rl2"] = "rl2"
-    tasks: int = Field(128, ge=1, description="tasks of a meta-batch")
-    lanes: int = Field(1, ge=1, description="trials a task")
-    episodes: int = Field(2, ge=1, description="episodes of a trial")
-    core: Core = Field("lstm", description="kind of memory; the LSTM is the faster one on a CPU")
-    width: int = Field(128, ge=1, description="units of the memory")
-    observation_embedding: int = Field(0, ge=0, description="width of its embedding; 0: as it is")
-    action_embedding: int = Field(0, ge=0, description="of the previous action; 0: as it is")
-    reward_embedding: int = Field(0, ge=0, description="of the previous reward; 0: as it is")
-    head_sizes: tuple[int, ...] = Field((), description="hidden layers of the actor and the critic")
-    initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
-    min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
-    discount: float = Field(0.99, ge=0, le=1, description="discount γ, across the trial")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of the advantage estimator")
-    normalize_advantages: bool = Field(True, description="over all steps of the meta-batch")
-    normalize_inputs: bool = Field(
-        True, description="observations and previous rewards by their running mean and deviation"
-    )
-    normalize_rewards: bool = Field(
-        True, description="learn from rewards over the running deviation of the discounted return"
-    )
-    lr: float = Field(1e-3, gt=0, description="Adam's step size")
-    lr_decay_iterations: int | None = Field(
-        None, ge=1, description="lr falls linearly to 0 over so many iterations; null: never"
-    )
-    clip: float = Field(0.2, gt=0, lt=1, description="PPO's ε")
-    epochs: int = Field(2, ge=1, description="passes over the trials of an iteration")
-    minibatches: int = Field(4, ge=1, description="whole trials are dealt into so many")
-    entropy_weight: float = Field(0.0, ge=0, description="of the entropy bonus")
-    value_weight: float = Field(0.5, ge=0, description="of the critic's loss")
-    value_clip: float | None = Field(None, gt=0, description="PPO's clip of the critic; null: none")
-    max_gradient_norm: float = Field(0.5, gt=0, description="longer gradients are shortened to it")
-    target_kl: float | None = Field(
-        None, ge=1e-5, description="KL in nats that ends an update early; null: never"
-    )
-    truncate_every: int | None = Field(
-        None, ge=1, description="steps after which gradients through time end; null: the trial's"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> RL2Config:
-        if self.minibatches > self.tasks * self.lanes:
-            raise ValueError(
-                f"minibatches must be at most tasks × lanes, {self.tasks * self.lanes} trials, "
-                f"not {self.minibatches}"
-            )
-        if any(n < 1 for n in self.head_sizes):
-            raise ValueError(f"head_sizes must be positive, not {list(self.head_sizes)}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -112,18 +57,18 @@ class RL2:
     """RL² with a PPO update.
 
     Args:
-        config: See :class:`RL2Config`.
+        config: See :class:`RL2Settings`.
         observation_space: Of a single environment.
         action_space: Of a single environment.
         seed: Of the initial parameters.
         device: Where updates run; rollouts run on the CPU.
     """
 
-    config_class: ClassVar[type[BaseModel]] = RL2Config
+    config_class: ClassVar[type[RL2Settings]] = RL2Settings
 
     def __init__(
         self,
-        config: RL2Config,
+        config: RL2Settings,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         seed: int,
@@ -145,16 +90,7 @@ class RL2:
             initial_std=config.initial_std,
             min_std=config.min_std,
         )
-        self.ppo = PPO(
-            clip=config.clip,
-            value_clip=config.value_clip,
-            value_weight=config.value_weight,
-            entropy_weight=config.entropy_weight,
-            epochs=config.epochs,
-            minibatches=config.minibatches,
-            max_gradient_norm=config.max_gradient_norm,
-            target_kl=config.target_kl,
-        )
+        self.ppo = PPO(**{field.name: getattr(config, field.name) for field in fields(PPO)})
         params = self.policy.init(Key(seed).generator("init"))
         self.params = to_device(params, self.device)
         self.adam = AdamState.fresh(flatten(self.params))
@@ -181,7 +117,7 @@ class RL2:
         config = self.config
         trial = batch.trial.to(self.device)
         rows = self._rows(trial)
-        inputs = Inputs(*map(_time_first, trial.inputs()))
+        inputs = Inputs(*map(_time_first, shown_in(trial)))
         shown = (
             normalized(inputs, self.input_moments.normalize) if config.normalize_inputs else inputs
         )

@@ -25,7 +25,7 @@ def algorithm_names() -> list[str]:
     """The algorithms known by a short name."""
     from metarl import algorithms
 
-    return sorted(algorithms.NAMES)
+    return sorted(algorithms.ALGORITHMS)
 
 
 def environment_class(name: str) -> type:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
+from metarl.experience.inputs import LastStep
 from metarl.experience.threads import one_torch_thread
 from metarl.maths.finite import check_finite
 from metarl.random import Key
-from metarl.types import Actor, Decision, Inputs, Trial, as_played
+from metarl.types import Actor, Decision, Inputs, Trial
 
 
 class RolloutWorker:
@@ -104,15 +105,15 @@ def _play(
     every = np.arange(num_lanes)
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
     observation, _ = env.reset(seed=seeds[0])
-    previous_action, previous_reward = _no_action(env, shape), torch.zeros(shape)
+    discrete = isinstance(env.single_action_space, spaces.Discrete)
+    last = LastStep.none(shape, None if discrete else env.single_action_space.shape or ())
     carry = None
     steps: list[dict[str, Tensor]] = []
     while not (finished := env.finished).all():
         inputs = Inputs(
             torch.from_numpy(observation.astype(np.float32)).view(*shape, -1),
-            previous_action,
-            previous_reward,
-            torch.from_numpy(t == 0).view(shape),
+            *last,
+            episode_start=torch.from_numpy(t == 0).view(shape),
         )
         check_finite("observations of the rollout are", inputs.observations, tasks)
         rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
@@ -123,9 +124,8 @@ def _play(
         played = decision.action.numpy().reshape(num_lanes, *decision.action.shape[2:])
         # A copy: an environment may clip in place, and the raw sample is what is learned.
         observation, reward, terminated, truncated, _ = env.step(played.copy())
-        previous_action = as_played(decision.action)
-        previous_reward = torch.from_numpy(reward.astype(np.float32)).view(shape)
-        steps.append(_step(inputs, decision, previous_reward, terminated, truncated, ~finished))
+        last = last.then(decision.action, torch.from_numpy(reward.astype(np.float32)).view(shape))
+        steps.append(_step(inputs, decision, last.reward, terminated, truncated, ~finished))
 
         t += 1
         over = terminated | truncated
@@ -171,14 +171,6 @@ def _trial(steps: list[dict[str, Tensor]]) -> Trial:
     flags = ("terminated", "truncated", "episode_start")
     rows |= {name: rows[name] & rows["valid"] for name in flags}
     return Trial(**{"values": None} | rows)  # type: ignore[arg-type]
-
-
-def _no_action(env: TaskVectorEnv, shape: tuple[int, int]) -> Tensor:
-    """The previous action at the first step of a trial, see :class:`metarl.types.Inputs`."""
-    space = env.single_action_space
-    if isinstance(space, spaces.Discrete):
-        return torch.full(shape, -1)
-    return torch.zeros(*shape, *(space.shape or ()))
 
 
 def _draw_noise(

@@ -5,7 +5,8 @@ Stacked parameters carry one leading task axis: every tensor is ``[M, ...]``, on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,3 +61,32 @@ def check_shapes(saved: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> N
     found, expected = ({n: tuple(p.shape) for n, p in x.items()} for x in (saved, params))
     if found != expected:
         raise ValueError(f"the saved parameters {found} are not this policy's {expected}")
+
+
+class MetaParams(NamedTuple):
+    """What an outer loop learns.
+
+    Attributes:
+        policy: θ, the policy's parameters.
+        rates: r, by which the inner steps of each of them are multiplied; None: not learned.
+    """
+
+    policy: Params
+    rates: Params | None = None
+
+    def map(self, change: Callable[[Params], Params]) -> MetaParams:
+        """Both changed alike."""
+        return MetaParams(change(self.policy), None if self.rates is None else change(self.rates))
+
+    def vector(self) -> Tensor:
+        """All as one vector ``[P]``, θ before r."""
+        return torch.cat([flatten(params) for params in self if params is not None])
+
+    def of(self, vector: Tensor) -> MetaParams:
+        """A vector ``[P]`` cut into the names and shapes of these."""
+        if self.rates is None:
+            return MetaParams(unflatten(vector, self.policy))
+        count = sum(p.numel() for p in self.policy.values())
+        return MetaParams(
+            unflatten(vector[:count], self.policy), unflatten(vector[count:], self.rates)
+        )

@@ -63,14 +63,14 @@ class PPO:
         target_kl: End the update when a minibatch finds π this far from π_old, nats; None: never.
     """
 
-    clip: float = 0.2
-    value_clip: float | None = None
-    value_weight: float = 0.5
-    entropy_weight: float = 0.0
-    epochs: int = 2
-    minibatches: int = 4
-    max_gradient_norm: float = 0.5
-    target_kl: float | None = None
+    clip: float
+    value_clip: float | None
+    value_weight: float
+    entropy_weight: float
+    epochs: int
+    minibatches: int
+    max_gradient_norm: float
+    target_kl: float | None
 
     def loss(self, new: Evaluated, old: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and what it consists of, detached."""

@@ -27,11 +27,11 @@ class TRPO:
         line_search_ratio: Shrinkage between candidates.
     """
 
-    max_kl: float = 0.01
-    cg_steps: int = 10
-    cg_damping: float = 1e-5
-    line_search_steps: int = 15
-    line_search_ratio: float = 0.8
+    max_kl: float
+    cg_steps: int
+    cg_damping: float
+    line_search_steps: int
+    line_search_ratio: float
 
     def step(
         self,

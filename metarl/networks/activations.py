@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 
-Activation = Literal["tanh", "relu"]
+from metarl.types import Activation
 
 
 def activate_(z: Tensor, activation: Activation) -> Tensor:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
-from metarl.networks.activations import Activation, activate_
+from metarl.networks.activations import activate_
+from metarl.networks.policy_pass import PolicyPass
 from metarl.networks.spaces import space_sizes
-from metarl.types import Decision, Inputs
+from metarl.types import Activation, Decision, Inputs
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,17 @@ class MLPPolicy:
         """The names of its parameters, first layer to last, and log σ."""
         layers = range(len(self.hidden_sizes) + 1)
         names = [f"layer{i}.{part}" for i in layers for part in ("weight", "bias")]
-        return names if self.discrete else [*names, "log_std"]
+        return [*names, *self.distribution_names]
+
+    @property
+    def distribution_names(self) -> list[str]:
+        """Those of its parameters that are the distribution's own, not the network's."""
+        return [] if self.discrete else ["log_std"]
+
+    @property
+    def head_names(self) -> list[str]:
+        """Those of its head: the last layer, and what is the distribution's own."""
+        return self.parameter_names[2 * len(self.hidden_sizes) :]
 
     @property
     def widest(self) -> int:
@@ -87,6 +98,10 @@ class MLPPolicy:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
 
+    def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise for actions of the given leading shape: float32 ``[*shape, a]``."""
+        return self.family.noise(rng, (*shape, self.action_dim))
+
     def __call__(self, params: Mapping[str, Tensor], observation: Tensor) -> Distribution:
         """π(· | s) of every task under that task's own parameters.
 
@@ -105,6 +120,10 @@ class MLPPolicy:
                 x = activate_(x, self.activation)
             x = torch.baddbmm(bias.unsqueeze(1), x, weight)  # [M, N, out]
         return self.head(x, params)
+
+    def through(self, params: Mapping[str, Tensor], observations: Tensor) -> PolicyPass:
+        """π(· | s), to be differentiated."""
+        return PolicyPass(self, params, observations)
 
     def layers(self, params: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The network's layers, first to last: weight ``[M, in, out]``, bias ``[M, out]``."""
@@ -157,8 +176,8 @@ class PolicyActor:
     params: Params
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Noise for actions of the given leading shape: float32 ``[*shape, a]``."""
-        return self.policy.family.noise(rng, (*shape, self.policy.action_dim))
+        """The policy's."""
+        return self.policy.draw_noise(rng, shape)
 
     @torch.no_grad()
     def act(self, inputs: Inputs, noise: Tensor, carry: None) -> Decision:

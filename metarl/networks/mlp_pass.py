@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metarl.networks.activations import Activation, activate_
+from metarl.networks.activations import activate_
+from metarl.types import Activation
 
 Layers = Sequence[tuple[Tensor, Tensor]]  # of weight [M, in, out] and bias [M, out]
 

@@ -7,38 +7,26 @@ outputs, :class:`metarl.networks.mlp_pass.MLPPass` the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from metarl.maths.distributions import Distribution
 from metarl.maths.params import Params
-from metarl.networks.mlp import MLPPolicy
 from metarl.networks.mlp_pass import Layers, MLPPass
+from metarl.networks.passes import Derivatives
 
-
-@dataclass(frozen=True)
-class Derivatives:
-    """Of one loss a task, at the parameters of the pass.
-
-    Attributes:
-        loss: L_m(θ_m) ``[M]``.
-        gradient: ∇L_m(θ_m) ``[M, ...]``.
-        hessian_product: v ``[M, ...]`` ↦ ∇²L_m(θ_m) v_m; None where only the first order was asked.
-    """
-
-    loss: Tensor
-    gradient: Params
-    hessian_product: Callable[[Mapping[str, Tensor]], Params] | None
+if TYPE_CHECKING:
+    from metarl.networks.mlp import MLPPolicy
 
 
 class PolicyPass:
-    """π(· | s) of M tasks on their own samples under their own parameters.
+    """A multilayer perceptron's :class:`metarl.networks.passes.Pass`.
 
     Args:
         policy: The policy.
-        params: Stacked parameters ``[M, ...]``; those that are not the policy's are left alone.
+        params: Stacked parameters ``[M, ...]``.
         observations: ``[M, N, o]``.
 
     Attributes:
@@ -49,7 +37,7 @@ class PolicyPass:
         self, policy: MLPPolicy, params: Mapping[str, Tensor], observations: Tensor
     ) -> None:
         self._policy = policy
-        self._params = {name: params[name] for name in policy.parameter_names}
+        self._params = params
         with torch.no_grad():
             layers = policy.layers(params)
             self._network = MLPPass(layers, observations, policy.activation)
@@ -59,7 +47,8 @@ class PolicyPass:
         self, loss: Callable[[Distribution], Tensor], *, second_order: bool = False
     ) -> Derivatives:
         """Derivatives of a loss ``[M]`` of the distribution; a task's loss is of its own rows."""
-        heads = {n: p.detach().requires_grad_() for n, p in self._head_params().items()}
+        names = self._policy.distribution_names
+        heads = {n: self._params[n].detach().requires_grad_() for n in names}
         output = self._network.output.detach().requires_grad_()
         ends = [output, *heads.values()]
         with torch.enable_grad():
@@ -93,14 +82,10 @@ class PolicyPass:
 
     @torch.no_grad()
     def fisher_product(self, weights: Tensor, v: Mapping[str, Tensor]) -> Params:
-        """F_m v_m, F the Fisher matrix of a task's policy at its own states ``[M, ...]``.
+        """F_m v_m of every task ``[M, ...]``, see :class:`metarl.networks.passes.Pass`.
 
         Gauss–Newton: F = E_s[Jᵀ G J] with J the Jacobian of the distribution's parameters and G
         their Fisher metric, which is the exact Hessian of the mean KL at the old parameters.
-
-        Args:
-            weights: Of the rows ``[M, N]``, summing to 1 over each task's.
-            v: Stacked directions ``[M, ...]``.
         """
         output_t = self._network.push_forward(self._policy.layers(v))[-1]
         tangent = self._policy.head_tangent(output_t, v, self._params)
@@ -109,11 +94,7 @@ class PolicyPass:
         output_c, heads = self._policy.head_cotangent(weighted, self._params)
         return self._named(self._network.pull_back(output_c)[0], list(heads.values()))
 
-    def _head_params(self) -> dict[str, Tensor]:
-        """The parameters that are not the network's."""
-        return {n: p for n, p in self._params.items() if not n.startswith("layer")}
-
     def _named(self, layers: Layers, heads: list[Tensor]) -> Params:
         """Gradients under the parameters' names, in the parameters' order."""
         flat = [tensor for layer in layers for tensor in layer]
-        return dict(zip(self._params, [*flat, *heads], strict=True))
+        return dict(zip(self._policy.parameter_names, [*flat, *heads], strict=True))

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,8 @@ from torch import Tensor
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
 from metarl.networks.spaces import space_sizes
-from metarl.types import Inputs
+from metarl.types import Core, Inputs
 
-Core = Literal["lstm", "gru"]
 Memory = tuple[Tensor, ...]
 """The hidden state ``[N, H]``, and for an LSTM the cell state ``[N, H]`` after it."""
 

@@ -22,13 +22,12 @@ from torch import distributions as td
 
 from metarl.algorithms.anil import ANIL
 from metarl.algorithms.e_maml import EMAML
-from metarl.algorithms.gradient_algorithm import GradientBatch
-from metarl.algorithms.maml import FOMAML, MAML
+from metarl.algorithms.maml import FOMAML, MAML, GradientBatch
 from metarl.algorithms.meta_sgd import MetaSGD
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
 from metarl.maths.adam import AdamState
-from metarl.maths.params import Params, flatten, unflatten
+from metarl.maths.params import MetaParams, Params, flatten, unflatten
 from metarl.maths.samples import Samples, flat_samples
 
 F64 = torch.float64
@@ -182,8 +181,8 @@ def weight(algorithm: Any, at: Judged) -> float:
 def maml_objective(algorithm: Any, at: Judged) -> Tensor:
     if weight(algorithm, at) == 0:
         return torch.zeros((), dtype=F64)
-    if algorithm.config.outer == "ppo":
-        return weight(algorithm, at) * clipped(*at.args(), algorithm.config.clip)
+    if algorithm.config.outer.name == "ppo":
+        return weight(algorithm, at) * clipped(*at.args(), algorithm.config.outer.clip)
     return weight(algorithm, at) * surrogate(*at.args())
 
 
@@ -217,25 +216,25 @@ class Unrolled:
         self, algorithm: Any, plays: list[Play], objective: Callable[[Any, Judged], Tensor]
     ) -> None:
         self.algorithm, self.plays, self.objective = algorithm, plays, objective
-        self.like = algorithm.params
+        self.like = algorithm.meta
         self.old: dict[tuple[int, int], Params] = {}
-        self.value(flatten(self.like))
+        self.value(self.like.vector())
 
     def __call__(self, x: Tensor) -> Tensor:
-        params = unflatten(x, self.like)
+        meta = self.like.of(x)
         total = torch.zeros((), dtype=F64)
         for m in range(M):
-            theta = {n: p for n, p in params.items() if not n.startswith("rate.")}
+            theta = meta.policy
             for k, play in enumerate(self.plays):
                 last = k == len(self.plays) - 1
                 own = {n: p.detach() for n, p in theta.items()}
                 old = self.old.setdefault((m, k), own)
                 total = total + self.objective(self.algorithm, Judged(k, last, theta, old, play, m))
                 if not last:
-                    theta = self.adapt(params, theta, play, m, k)
+                    theta = self.adapt(meta, theta, play, m, k)
         return total / M
 
-    def adapt(self, params: Params, theta: Params, play: Play, m: int, k: int) -> Params:
+    def adapt(self, meta: MetaParams, theta: Params, play: Play, m: int, k: int) -> Params:
         config = self.algorithm.config
         names = [n for n in theta if not isinstance(self.algorithm, ANIL) or n in HEAD]
         loss = inner_loss(config.inner_estimator, theta, play, m)
@@ -244,7 +243,8 @@ class Unrolled:
         for n, g in zip(names, gradient, strict=True):
             if config.first_order:
                 g = g.detach()
-            moved[n] = theta[n] - INNER_LR[min(k, 1)] * params.get(f"rate.{n}", 1.0) * g
+            rate = 1.0 if meta.rates is None else meta.rates[n]
+            moved[n] = theta[n] - INNER_LR[min(k, 1)] * rate * g
         return moved
 
     def value(self, x: Tensor) -> Tensor:
@@ -321,12 +321,11 @@ def make(kind: Any, space: spaces.Space = GAUSSIAN, steps: int = 1, **options: A
         **options,
     )
     algorithm = kind(config, OBSERVATION, space, seed=0)
-    algorithm.params = {name: p.to(F64) for name, p in algorithm.params.items()}
-    algorithm.adam = AdamState.fresh(flatten(algorithm.params))
+    algorithm.meta = algorithm.meta.map(lambda params: {n: p.to(F64) for n, p in params.items()})
+    algorithm.adam = AdamState.fresh(algorithm.meta.vector())
     g = torch.Generator().manual_seed(5)
-    for name, p in algorithm.params.items():
-        if name.startswith("rate."):
-            p += torch.randn(p.shape, generator=g, dtype=F64)
+    for p in (algorithm.meta.rates or {}).values():
+        p += torch.randn(p.shape, generator=g, dtype=F64)
     if kind is ProMP:
         algorithm.kl_coefficients = [0.8, 0.3][:steps]
     return algorithm
@@ -353,7 +352,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
 def test_the_gradient_is_that_of_the_unrolled_objective(case: Case) -> None:
     algorithm, batch, unrolled = make_case(case)
     objective = algorithm.objective(batch)
-    x = flatten(algorithm.params)
+    x = algorithm.meta.vector()
     again = objective.loss_and_gradient(x)[1]
     for here, found in [
         (x, objective.loss_and_gradient()),
@@ -371,7 +370,7 @@ def test_the_gradient_is_that_of_the_unrolled_objective(case: Case) -> None:
 @pytest.mark.parametrize("name", ["meta_sgd-2-gaussian", "promp-2-gaussian", "e_maml-1-gaussian"])
 def test_the_gradient_agrees_with_finite_differences(name: str) -> None:
     algorithm, batch, unrolled = make_case(CASES[name])
-    x, h = moved(flatten(algorithm.params)), 1e-4
+    x, h = moved(algorithm.meta.vector()), 1e-4
     _, gradient = algorithm.objective(batch).loss_and_gradient(x)
     g = torch.Generator().manual_seed(0)
     for _ in range(4):
@@ -387,12 +386,12 @@ def test_the_gradient_agrees_with_finite_differences(name: str) -> None:
 def test_the_moved_policies_of_the_clipped_cases_are_on_both_sides_of_the_clip() -> None:
     for name in ("promp-1-gaussian", "promp-2-gaussian", "promp-1-categorical", "maml-ppo"):
         algorithm, _, unrolled = make_case(CASES[name])
-        params = unflatten(moved(flatten(algorithm.params)).requires_grad_(), algorithm.params)
+        meta = algorithm.meta.of(moved(algorithm.meta.vector()).requires_grad_())
         clipped_steps, steps = 0, 0
         for m in range(M):
-            theta = params
+            theta = meta.policy
             for k, play in enumerate(unrolled.plays[:-1]):
-                theta = unrolled.adapt(params, theta, play, m, k)
+                theta = unrolled.adapt(meta, theta, play, m, k)
             play = unrolled.plays[-1]
             last = len(unrolled.plays) - 1
             ratio = ratios(theta, unrolled.old[m, last], play, m)
@@ -405,7 +404,7 @@ def test_the_moved_policies_of_the_clipped_cases_are_on_both_sides_of_the_clip()
 @cases
 def test_blocks_of_tasks_change_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm, batch, _ = make_case(case)
-    x = flatten(algorithm.params)
+    x = algorithm.meta.vector()
     whole = algorithm.objective(batch)
     monkeypatch.setattr("metarl.maths.blocks.BLOCK_BYTES", 1)
     blocks = algorithm.objective(batch)
@@ -442,7 +441,7 @@ def test_the_estimators_differ_in_the_meta_gradient_and_not_in_the_step() -> Non
 )
 def test_the_curvature_is_the_hessian_of_the_kl_between_adapted_policies(name: str) -> None:
     algorithm, batch, unrolled = make_case(CASES[name]._replace(objective=kl_objective))
-    x = flatten(algorithm.params).requires_grad_()
+    x = algorithm.meta.vector().requires_grad_()
     v = moved(torch.zeros_like(x), by=1.0)
     (g,) = torch.autograd.grad(unrolled(x), x, create_graph=True)
     (expected,) = torch.autograd.grad(g, x, v)
@@ -455,8 +454,8 @@ def test_the_curvature_is_the_hessian_of_the_kl_between_adapted_policies(name: s
 
 @pytest.mark.parametrize(("outer", "steps"), [("adam", 1), ("ppo", 4)])
 def test_adam_moves_maml_as_torchs_does_on_the_unrolled_loss(outer: str, steps: int) -> None:
-    options = {"outer_steps": steps} if outer == "ppo" else {}
-    maml = make(MAML, outer=outer, lr=0.05, **options)
+    options = {"steps": steps} if outer == "ppo" else {}
+    maml = make(MAML, outer={"name": outer, "lr": 0.05, **options})
     x = flatten(maml.params).clone().requires_grad_()
     adam = torch.optim.Adam([x], lr=0.05, eps=1e-5)
     for iteration in range(2):  # the second from what Adam remembers
@@ -473,7 +472,7 @@ def test_adam_moves_maml_as_torchs_does_on_the_unrolled_loss(outer: str, steps: 
 
 @pytest.mark.parametrize(("outer", "lr"), [("sgd", 1.0), ("sgd", 0.4), ("adam", 0.05)])
 def test_reptile_goes_where_a_slow_loop_leads(outer: str, lr: float) -> None:
-    reptile = make(Reptile, steps=2, outer=outer, lr=lr)
+    reptile = make(Reptile, steps=2, outer={"name": outer, "lr": lr})
     x = flatten(reptile.params).clone().requires_grad_()
     adam = torch.optim.Adam([x], lr=lr, eps=1e-5)
     for iteration in range(3 if outer == "adam" else 1):
@@ -538,7 +537,7 @@ def test_promps_update_reports_the_kl_of_the_policies_before_each_step() -> None
     metrics = algorithm.update(batch)
     for k in range(2):
         unrolled.objective = lambda _, at, k=k: divergence(*at.args()) * (at.k == k)
-        expected = float(unrolled.value(flatten(algorithm.params)))
+        expected = float(unrolled.value(algorithm.meta.vector()))
         assert expected > 0
         assert metrics[f"kl/before_step_{k + 1}"] == pytest.approx(expected, rel=1e-6)
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from metarl.adaptation.inner_loop import RATE, InnerStep
-from metarl.algorithms.anil import ANIL, ANILConfig
+from metarl.adaptation.inner_loop import InnerStep
+from metarl.algorithms.anil import ANIL
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
+from metarl.algorithms.settings.gradient import ANILSettings
 from metarl.experience.rollout import RolloutWorker
+from metarl.maths.params import MetaParams
 from metarl.random import Key
 from tests.algorithms.test_maml_learning import gains, mean
 from tests.toy_envs import Line
@@ -30,9 +32,9 @@ LESSONS = {
     "anil": Lesson("arms", 0.5, {"inner_lr": (1.0,)}),
     "e_maml": Lesson("arms", 0.4),
     "meta_sgd": Lesson("arms", 0.25, {"inner_lr": (0.002,)}),  # too small for any arm
-    "promp": Lesson("line", 1.6, {"lr": 0.03}),
+    "promp": Lesson("line", 1.6, {"outer": {"name": "ppo", "lr": 0.03}}),
     "reptile": Lesson("line", 1.8),
-    "maml": Lesson("line", 1.6, {"outer": "adam", "lr": 0.03}),
+    "maml": Lesson("line", 1.6, {"outer": {"name": "adam", "lr": 0.03}}),
 }
 
 
@@ -47,18 +49,16 @@ def test_it_learns_to_adapt(name: str) -> None:
 
 
 def _everything_frozen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ANIL, "frozen", lambda self: frozenset(self.policy.parameter_names))
+    patch.setattr(ANIL, "rates", lambda self: dict.fromkeys(self.policy.parameter_names, 0.0))
 
 
 def _rates_stay(patch: pytest.MonkeyPatch) -> None:
     """MAML with that step size."""
-    pull_back = InnerStep.pull_back
 
-    def without_rates(self: InnerStep, c: Any) -> Any:
-        pulled = pull_back(self, c)
-        return {n: torch.zeros_like(p) if n.startswith(RATE) else p for n, p in pulled.items()}
+    def none(self: InnerStep, c: Any) -> Any:
+        return {n: torch.zeros_like(p) for n, p in c.items()}
 
-    patch.setattr(InnerStep, "pull_back", without_rates)
+    patch.setattr(InnerStep, "rates_gradient", none)
 
 
 def _no_step(patch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def _away_from_where_adaptation_led(patch: pytest.MonkeyPatch) -> None:
     def mirrored(self: Reptile, batch: Any) -> dict[str, float]:
         before = self.params
         metrics = update(self, batch)
-        self.params = {n: 2 * before[n] - p for n, p in self.params.items()}
+        self.meta = MetaParams({n: 2 * before[n] - p for n, p in self.params.items()})
         return metrics
 
     patch.setattr(Reptile, "update", mirrored)
@@ -97,7 +97,7 @@ def test_anil_adapts_its_head_and_nothing_else() -> None:
     """While the layers below learn in the outer loop."""
     worker = RolloutWorker(Line)
     env = worker.env(1)
-    config = ANILConfig(tasks=3, episodes=2, hidden_sizes=(4, 4))
+    config = ANILSettings(tasks=3, episodes=2, hidden_sizes=(4, 4))
     anil = ANIL(config, env.single_observation_space, env.single_action_space, 1)
     batch = anil.collect(worker, Key(1, 1))
     before = anil.params

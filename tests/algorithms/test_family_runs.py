@@ -38,7 +38,7 @@ def test_a_resume_leaves_no_trace(name: str, outer: str, tmp_path: Path) -> None
 def test_ten_kills_leave_no_trace_of_adam_and_the_kl_coefficients(
     forks: Forks, tmp_path: Path
 ) -> None:
-    algorithm = {"name": "promp", "adaptation_steps": 2, "outer_steps": 2}
+    algorithm = {"name": "promp", "adaptation_steps": 2, "outer": {"name": "ppo", "steps": 2}}
     kill_ten_times(forks, tmp_path, 15, algorithm=algorithm)
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
@@ -74,11 +74,12 @@ def test_the_configs_differ_from_mamls_in_the_method_alone(name: str, task: str)
     settings, mamls_settings = own.pop("algorithm"), mamls.pop("algorithm")
     assert own == mamls
     differing = {n for n in settings.keys() & mamls_settings if settings[n] != mamls_settings[n]}
-    of_the_method = {"name", "first_order", "inner_estimator", "outer"}
-    if settings["outer"] != "trpo":
-        of_the_method |= {"lr", "max_kl", "max_kl_decay", "curvature_every"}
+    of_the_method = {"name", "first_order", "inner_estimator"}
+    if settings["outer"]["name"] != "trpo":
+        of_the_method |= {"outer"}
     if task == "navigation":
-        of_the_method |= {"inner_lr", "max_kl", "curvature_every"}
-        if settings["outer"] == "trpo":
-            assert settings["curvature_every"] == 10
+        of_the_method |= {"inner_lr", "outer"}
+        if settings["outer"]["name"] == "trpo":
+            tuned = {"max_kl": settings["outer"]["max_kl"], "curvature_every": 10}
+            assert settings["outer"] == mamls_settings["outer"] | tuned
     assert differing <= of_the_method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ import torch
 from gymnasium import spaces
 
 from metarl.adaptation.inner_loop import Adaptation
-from metarl.algorithms.gradient_algorithm import GradientBatch
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.algorithms.maml import MAML, GradientBatch
+from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.maths.losses import log_prob_loss, mean_kl, ratio_loss
-from metarl.maths.params import Params, flatten, stack, unflatten
+from metarl.maths.params import MetaParams, Params, flatten, stack, unflatten
 from metarl.maths.samples import Samples, flat_samples
 from metarl.maths.trpo import TRPO
 from metarl.networks.mlp import MLPPolicy
@@ -33,8 +34,8 @@ WEIGHTS = [(0, None), (1, None), (2, None), (2, (0.0, 3.0, 1.0)), (1, (1.0, 1.0)
 
 def make_maml(action_space: spaces.Space = CONTINUOUS, **changes: Any) -> MAML:
     options = {"hidden_sizes": (5, 4), "tasks": M, "inner_lr": (0.3, 0.2)}
-    maml = MAML(MAMLConfig(**(options | changes)), OBSERVATION, action_space, seed=0)
-    maml.params = {name: p.to(F64) for name, p in maml.params.items()}
+    maml = MAML(MAMLSettings(**(options | changes)), OBSERVATION, action_space, seed=0)
+    maml.meta = MetaParams({name: p.to(F64) for name, p in maml.params.items()})
     return maml
 
 
@@ -97,17 +98,22 @@ def pick(samples: Samples, m: int) -> Samples:
 
 def meta_gradient(maml: MAML, batch: GradientBatch) -> torch.Tensor:
     """The gradient that `update` hands to TRPO."""
-    seen: list[torch.Tensor] = []
+    return update_of(maml, batch)["gradient"]
 
-    class Spy(TRPO):
-        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
-            seen.append(gradient)
-            return maml_trpo.step(x, gradient, fisher_product, evaluate, loss)
 
-    maml_trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
-    maml.update(batch)
-    maml.trpo = maml_trpo
-    return seen[0]
+def update_of(maml: MAML, batch: GradientBatch) -> dict[str, Any]:
+    """Update; what TRPO was asked, and the evaluation where it began."""
+    seen: dict[str, Any] = {}
+    step = TRPO.step
+
+    def watched(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
+        at_x = evaluate(x)
+        seen.update(gradient=gradient, fisher_product=fisher_product, at_x=at_x, loss=loss)
+        return step(self, x, gradient, fisher_product, evaluate, loss)
+
+    with mock.patch.object(TRPO, "step", watched):
+        maml.update(batch)
+    return seen
 
 
 @pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
@@ -217,18 +223,10 @@ def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
 ) -> None:
     maml = make_maml(space, adaptation_steps=steps, outer_weights=weights)
     batch = make_batch(maml, space, steps)
-    products: list[Any] = []
-
-    class Spy(TRPO):
-        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
-            products.append((fisher_product, evaluate))
-            return trpo.step(x, gradient, fisher_product, evaluate, loss)
-
-    trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
     x = flatten(maml.params)
     params = dict(maml.params)
-    maml.update(batch)
-    maml.params = params
+    fisher_product = update_of(maml, batch)["fisher_product"]
+    maml.meta = MetaParams(params)
 
     chosen = maml.config.objective_weights()
     frozen: dict[int, Any] = {}
@@ -252,22 +250,14 @@ def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
     y = x.clone().requires_grad_()
     (g,) = torch.autograd.grad(kl(y), y, create_graph=True)
     (expected,) = torch.autograd.grad(g, y, v)
-    torch.testing.assert_close(products[0][0](v), expected, rtol=1e-7, atol=1e-10)
+    torch.testing.assert_close(fisher_product(v), expected, rtol=1e-7, atol=1e-10)
 
 
 def test_ratio_is_one_and_kl_zero_before_an_update() -> None:
     maml = make_maml(adaptation_steps=2)
     batch = make_batch(maml, steps=2)
-    seen: list[Any] = []
-
-    class Spy(TRPO):
-        def step(self, x, gradient, fisher_product, evaluate, loss):  # type: ignore[no-untyped-def]
-            seen.append((evaluate(x), loss))
-            return trpo.step(x, gradient, fisher_product, evaluate, loss)
-
-    trpo, maml.trpo = maml.trpo, Spy()  # type: ignore[assignment]
-    maml.update(batch)
-    (loss, kl), at_x = seen[0]
+    seen = update_of(maml, batch)
+    (loss, kl), at_x = seen["at_x"], seen["loss"]
     mean_advantage = (batch.data[-1].weights * batch.data[-1].advantages).sum(1).mean()
     # With every ratio equal to 1 the surrogate is minus the mean advantage.
     assert float(at_x) == pytest.approx(-float(mean_advantage), rel=1e-12)
@@ -276,7 +266,7 @@ def test_ratio_is_one_and_kl_zero_before_an_update() -> None:
 
 
 def test_an_update_improves_the_surrogate_within_the_trust_region() -> None:
-    maml = make_maml(max_kl=0.01)
+    maml = make_maml(outer={"name": "trpo", "max_kl": 0.01})
     metrics = maml.update(make_batch(maml))
     assert metrics["line_search/accepted"] == 1.0
     assert metrics["loss/outer_after"] < metrics["loss/outer_before"]
@@ -284,7 +274,7 @@ def test_an_update_improves_the_surrogate_within_the_trust_region() -> None:
 
 
 def test_a_rejected_update_leaves_the_parameters_to_the_bit() -> None:
-    maml = make_maml(max_kl=1e-300)
+    maml = make_maml(outer={"name": "trpo", "max_kl": 1e-300})
     before = {name: p.clone() for name, p in maml.params.items()}
     metrics = maml.update(make_batch(maml))
     assert metrics["line_search/accepted"] == 0.0
@@ -334,7 +324,7 @@ def test_flat_samples_drop_padding_and_keep_every_valid_step() -> None:
 
 
 def test_the_trust_region_shrinks_by_its_decay() -> None:
-    metrics = make_maml(max_kl=0.01, max_kl_decay=0.5).update(
+    metrics = make_maml(outer={"name": "trpo", "max_kl": 0.01, "max_kl_decay": 0.5}).update(
         replace(make_batch(make_maml()), iteration=3)
     )
     assert metrics["kl/limit"] == pytest.approx(0.01 / 8)

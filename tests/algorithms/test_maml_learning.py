@@ -13,6 +13,7 @@ from metarl.envs import TaskVectorEnv
 
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.algorithms import algorithm_class
+from metarl.experience.advantages import AdvantageEstimator
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from tests.toy_envs import Arms, Line
@@ -35,15 +36,15 @@ def gains(toy: str, seed: int, name: str = "maml", **changes: Any) -> list[float
     worker = RolloutWorker(make)
     env = worker.env(1)
     make_algorithm: Any = algorithm_class(name)
-    if make_algorithm.config_class(**changes).outer == "trpo":
-        options["max_kl"] = 0.02
+    if make_algorithm.config_class(**changes).outer.name == "trpo":
+        options["outer"] = {"name": "trpo", "max_kl": 0.02}
     config = make_algorithm.config_class(**(options | {"hidden_sizes": (8,)} | changes))
     algorithm = make_algorithm(config, env.single_observation_space, env.single_action_space, seed)
-    found = []
+    found, steps = [], config.adaptation_steps
     for iteration in range(1, ITERATIONS + 1):
         batch = algorithm.collect(worker, Key(seed, iteration))
         algorithm.update(batch)
-        found.append(batch.metrics["return/post"] - batch.metrics["return/pre"])
+        found.append(batch.metrics[f"return/step_{steps}"] - batch.metrics["return/step_0"])
     return found
 
 
@@ -78,13 +79,13 @@ def _uphill(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_advantages(patch: pytest.MonkeyPatch) -> None:
-    samples = Adaptation.samples
+    samples = AdvantageEstimator.samples
 
-    def zeroed(self: Adaptation, trajectory: Any) -> Any:
+    def zeroed(self: AdvantageEstimator, trajectory: Any) -> Any:
         found = samples(self, trajectory)
         return replace(found, advantages=torch.zeros_like(found.advantages))
 
-    patch.setattr(Adaptation, "samples", zeroed)
+    patch.setattr(AdvantageEstimator, "samples", zeroed)
 
 
 def _wrong_hessian_sign(patch: pytest.MonkeyPatch) -> None:
@@ -93,7 +94,7 @@ def _wrong_hessian_sign(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         InnerStep,
         "push_forward",
-        lambda self, v: {n: 2 * v[n] - p for n, p in product(self, v).items()},
+        lambda self, v, _=None: {n: 2 * v[n] - p for n, p in product(self, v).items()},
     )
 
 

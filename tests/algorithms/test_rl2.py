@@ -11,7 +11,8 @@ import torch
 from metarl.envs import TaskVectorEnv
 from pydantic import ValidationError
 
-from metarl.algorithms.rl2 import RL2, RL2Batch, RL2Config
+from metarl.algorithms.rl2 import RL2, RL2Batch
+from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker
 from metarl.networks.recurrent import RecurrentPolicy
@@ -27,7 +28,7 @@ SMALL: dict[str, Any] = {"tasks": 3, "lanes": 2, "episodes": 3, "width": 8, "min
 def make_rl2(make: Any = Stairs, seed: int = 1, **changes: Any) -> tuple[RL2, RolloutWorker]:
     worker = RolloutWorker(make)
     env: TaskVectorEnv = worker.env(1)
-    config = RL2Config(**(SMALL | changes))
+    config = RL2Settings(**(SMALL | changes))
     return RL2(config, env.single_observation_space, env.single_action_space, seed), worker
 
 
@@ -226,7 +227,7 @@ def test_a_step_size_of_zero_changes_no_parameter() -> None:
 )
 def test_settings_that_make_no_sense(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        RL2Config(**changes)
+        RL2Settings(**changes)
 
 
 # --- learning to learn ------------------------------------------------------------------------

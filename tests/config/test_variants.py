@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from metarl.algorithms.gradient_algorithm import because
+from metarl.algorithms.settings.base import because
 from metarl.config.help import config_lines
 from metarl.config.loading import config_to_yaml, differences, load_config
 from metarl.config.overrides import split_options

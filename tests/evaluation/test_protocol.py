@@ -12,7 +12,8 @@ import pytest
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import FiniteTasks
 
-from metarl.algorithms.maml import MAML, MAMLConfig
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.evaluation.protocol import Evaluation, evaluate, split_tasks
 from metarl.evaluation.statistics import adaptation_verdict
 from metarl.random import Key
@@ -307,7 +308,7 @@ def test_both_modes_measure_the_same_adapted_agent() -> None:
     adapted = []
     for mode in ("stochastic", "deterministic"):
         env = PointNavigation(6, horizon=12)
-        config = MAMLConfig(hidden_sizes=(8,), inner_lr=(0.5, 0.25))
+        config = MAMLSettings(hidden_sizes=(8,), inner_lr=(0.5, 0.25))
         maml = MAML(config, env.single_observation_space, env.single_action_space, seed=0)
         agent = maml.agent(mode, Key(3, evaluation=True))  # type: ignore[arg-type]
         tasks = env.task_distribution.held_out()[:2]

@@ -1,0 +1,63 @@
+"""What an agent is shown at every step: in rollouts, in the update, in deployment alike.
+
+Beside the observation that is its last action as the environment took it, the reward which that
+brought, and whether an episode starts, see :class:`metarl.types.Inputs`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.types import Inputs, Trial
+
+NO_ACTION = -1
+"""Shown at the first step of a trial where actions are discrete; where they are continuous, 0."""
+
+
+class LastStep(NamedTuple):
+    """What every lane did last, and what it brought.
+
+    Attributes:
+        action: As the environment took it: ``[M, B, a]`` in [−1, 1], or int64 ``[M, B]``.
+        reward: ``[M, B]``.
+    """
+
+    action: Tensor
+    reward: Tensor
+
+    @classmethod
+    def none(cls, lanes: tuple[int, int], action_shape: tuple[int, ...] | None) -> LastStep:
+        """Before a trial's first step; the action's shape is None where it is discrete."""
+        if action_shape is None:
+            return cls(torch.full(lanes, NO_ACTION), torch.zeros(lanes))
+        return cls(torch.zeros(*lanes, *action_shape), torch.zeros(lanes))
+
+    def then(self, action: Tensor, reward: Tensor, active: Tensor | None = None) -> LastStep:
+        """After one more step, raw or as played; lanes that are not active keep what they had."""
+        action = as_played(action)
+        if active is None:
+            return LastStep(action, reward)
+        lanes = active.view(*active.shape, *(1,) * (action.ndim - 2))
+        return LastStep(
+            torch.where(lanes, action, self.action), torch.where(active, reward, self.reward)
+        )
+
+
+def as_played(actions: Tensor) -> Tensor:
+    """Raw samples as the environment takes them: clipped to [−1, 1] where they are continuous."""
+    return actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
+
+
+def shown_in(trial: Trial) -> Inputs:
+    """What the actor was shown at every step of a trial, ``[M, L, S, ...]``."""
+    actions = as_played(trial.actions)
+    none = torch.full_like(actions[:, :, :1], 0 if actions.is_floating_point() else NO_ACTION)
+    return Inputs(
+        trial.observations,
+        torch.cat([none, actions[:, :, :-1]], dim=2),
+        torch.nn.functional.pad(trial.rewards[:, :, :-1], (1, 0)),
+        trial.episode_start,
+    )
