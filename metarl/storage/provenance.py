@@ -34,7 +34,7 @@ def metadata(
     """
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": _command(),
         "versions": {
             "metarl": metarl.__version__,
             "python": platform.python_version(),
@@ -50,6 +50,18 @@ def metadata(
         "physics_threads": physics_threads,
         "wandb_id": wandb_id,
     }
+
+
+def _command() -> str:
+    """The command line, without the folders that Python and the program lie in."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        program = ["python", "-m", path.parent.name]
+    elif path.suffix == ".py":
+        program = ["python", path.name if path.is_absolute() else str(path)]
+    else:
+        program = [path.name]  # a console script
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:
