@@ -45,11 +45,9 @@ def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) 
         KeyboardInterrupt: the user asked to stop; the finished iterations are saved.
     """
     from metarl.cli.train import train_run
-    from metarl.config.loading import check_environment, resolve
+    from metarl.config.loading import resolve
 
-    resolved = resolve(_config(config, fields))
-    check_environment(resolved)
-    run = train_run(resolved)
+    run = train_run(resolve(_config(config, fields)))
     if run is None:
         raise KeyboardInterrupt
     return run
@@ -179,14 +177,16 @@ def make_env(name: str | type, num_envs: int = 1, **params: Any) -> TaskVectorEn
 
 def _config(config: str | Path | Mapping[str, Any], fields: Mapping[str, Any]) -> Config:
     """The validated config with the fields that win over it."""
-    from metarl.config.loading import config_from, default_name, read_source
+    from metarl.config.loading import config_from, default_name
+    from metarl.config.yaml_text import read_yaml
     from metarl.storage.places import find_config
 
+    origins: dict[Any, str] = {}
     if isinstance(config, Mapping):
-        data, origins = dict(config), {}
+        data = dict(config)
     else:
         path = find_config(config)
-        data, origins = read_source(path)
+        data, origins = read_yaml(path)
         data.setdefault("name", default_name(path))
     for name, value in fields.items():
         *sections, last = name.split(".")

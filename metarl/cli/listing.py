@@ -66,9 +66,9 @@ def environments() -> dict[str, str]:
 def algorithms() -> dict[str, str]:
     """Name -> the first sentence of the docstring of each algorithm's settings."""
     from metarl.algorithms import settings_class
-    from metarl.config.model import algorithm_names
+    from metarl.config.model import known_names
 
-    return _docstrings(algorithm_names(), settings_class)
+    return _docstrings(known_names("algorithm"), settings_class)
 
 
 LISTS: dict[str, Callable[[], dict[str, str]]] = {

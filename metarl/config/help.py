@@ -12,12 +12,12 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from metarl.config.loading import concrete_model, read_source
+from metarl.config.loading import concrete_model
 from metarl.config.messages import sub_model
-from metarl.config.model import algorithm_names, environment_names
+from metarl.config.model import known_names
 from metarl.config.overrides import Option, merged
 from metarl.config.variants import variants_of
-from metarl.config.yaml_text import dump_yaml
+from metarl.config.yaml_text import dump_yaml, read_yaml
 
 _WIDTH, _INDENT = 110, 42
 _TYPES = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", NoneType: "null"}
@@ -30,16 +30,16 @@ def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
     Raises:
         UserError: The config cannot be read, or names an unknown environment or algorithm.
     """
-    data, origins = read_source(path)
+    data, origins = read_yaml(path) if path else ({}, {})
     model, env = concrete_model(*merged(data, options, origins))
     lines = []
     for name, field in model.model_fields.items():
         if sub_model(field.annotation) is None:
             lines += _field_line((name,), field)
     notes = {
-        "env": f" ({', '.join(environment_names())}, or package.module:Class; "
+        "env": f" ({', '.join(known_names('env'))}, or package.module:Class; "
         f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'})",
-        "algorithm": f" ({', '.join(algorithm_names())}, or package.module:Class)",
+        "algorithm": f" ({', '.join(known_names('algorithm'))}, or package.module:Class)",
     }
     for name, field in model.model_fields.items():
         if (section := sub_model(field.annotation)) is not None:

@@ -18,11 +18,11 @@ from pydantic_core import to_jsonable_python
 from metarl.config.fields import Config, DeviceName, EnvConfig
 from metarl.config.messages import Origins, at, names_there_are, shown
 from metarl.config.migration import migrate
-from metarl.config.model import config_model, environment_class, load_class
-from metarl.config.overrides import Option, Word, merged, put, split_options
-from metarl.config.validation import read_fields, validated, whole_section
+from metarl.config.model import chosen_class, config_model
+from metarl.config.overrides import Option, merged, put, split_options
+from metarl.config.validation import read_fields, validated
 from metarl.config.variants import resolve_variants
-from metarl.config.yaml_text import dump_yaml, parse_scalar, read_yaml
+from metarl.config.yaml_text import dump_yaml, read_yaml
 from metarl.errors import UserError
 
 # Fields that a resumed run may change without harm to what it computes.
@@ -58,27 +58,6 @@ def env_parameters(config: Config) -> dict[str, Any]:
 # Loading
 
 
-def _early_name(data: Mapping[str, Any], section: str, default: str, origins: Origins) -> str:
-    """``env.name`` or ``algorithm.name``, which decide what fields there are."""
-    given = data.get(section, {})
-    where = at((section,), origins)
-    if isinstance(given, Word):
-        raise whole_section((section,), "name", where)
-    if not isinstance(given, dict):
-        raise UserError(
-            f"{where}{section} is {shown(given)}, but must be a mapping of fields, such as "
-            f"{{name: {default}}}."
-        )
-    name: Any = given.get("name", default)
-    name = parse_scalar(name) if isinstance(name, Word) else name
-    if not isinstance(name, str):
-        raise UserError(
-            f"{at((section, 'name'), origins)}{section}.name is {shown(name)}, but must be a name, "
-            f"such as {default}."
-        )
-    return name
-
-
 def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
     """Adds a preset's parameters where they are not given."""
     preset = data["env"].get("preset")
@@ -106,23 +85,11 @@ def concrete_model(data: dict[str, Any], origins: Origins) -> tuple[type[Config]
     ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
     :mod:`metarl.config.variants`.
     """
-    env_name = _early_name(data, "env", "point_navigation", origins)
-    algorithm_name = _early_name(data, "algorithm", "maml", origins)
-    env = load_class("environment", env_name, origins)
-    settings = load_class("algorithm", algorithm_name, origins)
-    model = config_model(env, settings, algorithm_name)
-    for section, name in (("env", env_name), ("algorithm", algorithm_name)):
-        data.setdefault(section, {})["name"] = name
+    env = chosen_class("env", "point_navigation", data, origins)
+    settings = chosen_class("algorithm", "maml", data, origins)
+    model = config_model(env, settings, data["algorithm"]["name"])
     migrate(settings, data["algorithm"], origins)
     return resolve_variants(model, data, origins), env
-
-
-def read_source(path: Path | None) -> tuple[dict[str, Any], Origins]:
-    """The mapping in a config file, {} without one, and where each value stands."""
-    if path is None:
-        return {}, {}
-    data, lines = read_yaml(path)
-    return data, {key: f"{path}, line {line}" for key, line in lines.items() if key}
 
 
 def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
@@ -140,7 +107,7 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
 
 def load_options(path: Path | None, options: Sequence[Option]) -> Config:
     """:func:`load_config` with the overrides already split."""
-    data, origins = read_source(path)
+    data, origins = read_yaml(path) if path else ({}, {})
     data.setdefault("name", default_name(path))
     return config_from(data, options, origins)
 
@@ -202,7 +169,7 @@ def _check_environment(config: Config) -> None:
     """Builds one lane of a natively batched environment: its constructor knows its ranges."""
     from metarl import envs
 
-    if not issubclass(environment_class(config.env.name), envs.TaskVectorEnv):
+    if not issubclass(envs.env_class(config.env.name), envs.TaskVectorEnv):
         return  # its worker processes report it when they start
     options = {"num_threads": 1, "tasks": config.env.tasks, **env_parameters(config)}
     try:

@@ -122,35 +122,31 @@ def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:
     """The part of an error's location that is in the data; pydantic adds the tags of unions."""
     path: Path = ()
     for part in loc:
-        in_dict = isinstance(data, dict) and part in data
-        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
-        if in_dict or in_list:
-            data = data[part]
-            path = (*path, part)
+        keys = (
+            data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+        )
+        if part in keys:
+            data, path = data[part], (*path, part)
     return path, data
 
 
 def rule(error: Mapping[str, Any], value: object) -> str:
     """The rule that an error broke, as the end of '... but must ...', and why there is one."""
-    reason = error.get("ctx", {}).get("because")  # an algorithm's config may give it
-    return _bare_rule(error, value) + (f": {reason}" if reason else "")
-
-
-def _bare_rule(error: Mapping[str, Any], value: object) -> str:
-    kind = error["type"]
+    kind, context = error["type"], error.get("ctx", {})
     if kind in ("tuple_type", "list_type") and isinstance(value, int | float | str):
-        return f"be a list, such as [{value}]"
-    if kind == "literal_error":
-        expected = error["ctx"]["expected"]
+        broken = f"be a list, such as [{value}]"
+    elif kind == "literal_error":
+        expected = context["expected"]
         choices = re.findall(r"'([^']*)'", expected) or [expected.lower()]  # true and false
-        if len(choices) == 1:
-            return f"be {choices[0]}"
-        near = nearest(value, choices) if isinstance(value, str) else None
-        return f"be one of {', '.join(choices)}" + (f" (the nearest is {near})" if near else "")
-    if kind in _RULES:
-        return _RULES[kind].format(**error.get("ctx", {}))
-    message = str(error["msg"])
-    return re.sub(r"^(Input|Value|String|Tuple|List) should ", "", message)
+        near = nearest(value, choices) if isinstance(value, str) and len(choices) > 1 else None
+        broken = f"be {'one of ' * (len(choices) > 1)}{', '.join(choices)}"
+        broken += f" (the nearest is {near})" if near else ""
+    elif kind in _RULES:
+        broken = _RULES[kind].format(**context)
+    else:
+        broken = re.sub(r"^(Input|Value|String|Tuple|List) should ", "", str(error["msg"]))
+    reason = context.get("because")  # an algorithm's settings may give it
+    return broken + (f": {reason}" if reason else "")
 
 
 def validation_error(

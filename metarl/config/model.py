@@ -9,55 +9,59 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
 
+from metarl import algorithms
 from metarl.config.fields import Config, EnvConfig, Section
 from metarl.config.messages import Origins, at, names_there_are, shown
+from metarl.config.overrides import Word
+from metarl.config.validation import whole_section
+from metarl.config.yaml_text import parse_scalar
 from metarl.errors import UserError
 
 
-def environment_names() -> list[str]:
-    """The environments known by a short name."""
-    import metarl.envs.registry  # here, since it loads MuJoCo, which a wrong file need not wait for
+def known_names(section: str) -> list[str]:
+    """The environments (of the section ``env``) or the algorithms known by a short name."""
+    if section == "env":
+        from metarl.envs.registry import NAMES  # late: it loads MuJoCo
 
-    return sorted(metarl.envs.registry.NAMES)
-
-
-def algorithm_names() -> list[str]:
-    """The algorithms known by a short name."""
-    from metarl import algorithms
-
+        return sorted(NAMES)
     return sorted(algorithms.ALGORITHMS)
 
 
-def environment_class(name: str) -> type:
-    from metarl import envs
+def chosen_class(section: str, default: str, data: dict[str, Any], origins: Origins) -> Any:
+    """The class of the environment that ``data`` name, or the algorithm's settings; sets its name.
 
-    return envs.env_class(name)
-
-
-def _settings_class(name: str) -> type:
-    from metarl import algorithms
-
-    settings = algorithms.settings_class(name)
-    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
-        raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
-    return settings
-
-
-def load_class(kind: str, name: str, origins: Origins) -> type:
-    """The class of an environment, of an algorithm its settings'; any failure as one sentence."""
-    path = ("env" if kind == "environment" else "algorithm", "name")
-    known = environment_names() if kind == "environment" else algorithm_names()
+    Raises:
+        UserError: Anything wrong with the name, or the module where it leads.
+    """
+    where = at((section, "name"), origins)
+    given = data.setdefault(section, {})
+    if isinstance(given, Word):
+        raise whole_section((section,), "name", where)
+    if not isinstance(given, dict):
+        must = f"must be a mapping of fields, such as {{name: {default}}}"
+        raise UserError(f"{where}{section} is {shown(given)}, but {must}.")
+    name: Any = given.get("name", default)
+    name = given["name"] = parse_scalar(name) if isinstance(name, Word) else name
+    wrong = f"{where}{section}.name is {shown(name)}, but"
+    if not isinstance(name, str):
+        raise UserError(f"{wrong} must be a name, such as {default}.")
+    kind, known = "environment" if section == "env" else section, known_names(section)
     if ":" not in name and name not in known:
+        there_are = names_there_are(name, known)
         raise UserError(
-            f"{at(path, origins)}{path[0]}.name is {shown(name)}, but no {kind} has that name: "
-            f"{names_there_are(name, known)} (your own: package.module:Class)."
+            f"{wrong} no {kind} has that name: {there_are} (your own: package.module:Class)."
         )
     try:
-        return environment_class(name) if kind == "environment" else _settings_class(name)
+        from metarl import envs
+
+        cls = envs.env_class(name) if section == "env" else algorithms.settings_class(name)
+        if section == "algorithm" and not (isinstance(cls, type) and issubclass(cls, BaseModel)):
+            raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except Exception as error:  # a user's module may raise anything while it is imported
         said = " ".join(str(error).split()).rstrip(".")
         reason = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
-        raise UserError(f"{at(path, origins)}{path[0]}.name: {reason}.") from error
+        raise UserError(f"{where}{section}.name: {reason}.") from error
+    return cls
 
 
 def _plain_field(annotation: Any, default: Any) -> tuple[Any, Any] | None:

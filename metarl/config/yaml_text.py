@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from metarl.config.messages import Origins
 from metarl.errors import UserError
 
 Scalar = None | bool | int | float | str
@@ -123,8 +124,8 @@ def parse_yaml(text: str, source: str) -> tuple[Any, Lines]:
         ) from None
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file and the line of each of its values.
+def read_yaml(path: Path) -> tuple[dict[str, Any], Origins]:
+    """The mapping in a YAML file, and where each of its values stands: "x.yaml, line 3".
 
     Raises:
         UserError: The file is missing, a folder, unreadable, not UTF-8, empty, malformed or not a
@@ -150,7 +151,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     if not isinstance(data, dict):
         kind = "a list" if isinstance(data, list) else f"the single value {str(data)[:40]!r}"
         raise UserError(f"{path} holds {kind}; a config is a mapping of fields, such as 'seed: 1'.")
-    return data, lines
+    return data, {key: f"{path}, line {line}" for key, line in lines.items() if key}
 
 
 class _Dumper(yaml.SafeDumper):
