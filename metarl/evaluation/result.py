@@ -7,15 +7,17 @@ one, under the same names. Both modes face the same tasks and reset seeds.
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass, field
+import reprlib
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from metarl.evaluation.protocol import measurement_key
 from metarl.evaluation.statistics import Interval, Verdict
+from metarl.storage.files import replace_file
 
 FORMAT = 1
 
@@ -40,7 +42,7 @@ class ModeResult:
             measured.
     """
 
-    action_mode: str
+    action_mode: Literal["stochastic", "deterministic"]
     env_steps_used: list[float]
     returns: list[list[float]]
     mean: list[float]
@@ -95,7 +97,7 @@ class EvaluationResult:
     seeds: list[int]
     evaluation_seed: int
     checkpoint: int | None
-    x: str
+    x: Literal["gradient_step", "episode"]
     episodes_per_step: int
     step_sizes: list[float]
     episodes_used: list[int]
@@ -120,17 +122,17 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of `evaluation.json` in the order of its documentation."""
-        fields = asdict(self)
-        headline, other = fields.pop("headline"), fields.pop("other")
-        references, missing = fields.pop("references"), fields.pop("missing_references")
+        content = asdict(self)
+        headline, other = content.pop("headline"), content.pop("other")
+        references, missing = content.pop("references"), content.pop("missing_references")
+        judged = {key: headline.pop(key) for key in ("normalised", "adaptation_helps")}
         return {
             "format": FORMAT,
-            **fields,
-            **{k: v for k, v in headline.items() if k not in ("normalised", "adaptation_helps")},
+            **content,
+            **headline,
             "references": references,
             "missing_references": missing,
-            "normalised": headline["normalised"],
-            "adaptation_helps": headline["adaptation_helps"],
+            **judged,
             "other_mode": other,
         }
 
@@ -139,27 +141,39 @@ class EvaluationResult:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the file whole or not at all."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        """Write the file whole or not at all; OSError if it cannot be written."""
+        replace_file(path, self.to_json().encode())
 
     @classmethod
     def from_json(cls, text: str, source: str = "evaluation.json") -> EvaluationResult:
-        """Read and check `evaluation.json`.
+        """Read and check `evaluation.json`; fields that came later may be absent.
 
         Args:
             text: Its contents.
             source: Where they came from, for the error's sentence.
 
         Raises:
-            ValueError: Not JSON, another format, a key missing, or lengths that do not agree.
+            ValueError: Not JSON, another format, a key missing, a wrong type, a number that is not
+                finite, or lengths that do not agree.
         """
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"{source} is not JSON: {error}.") from None
-        return _Reader(source).result(data)
+        if not isinstance(data, dict):
+            raise ValueError(f"{source} must hold a JSON object.")
+        if data.get("format") != FORMAT:
+            found = f"has format {data['format']!r}" if "format" in data else "lacks 'format'"
+            raise ValueError(f"{source} {found}; this version of metarl reads format {FORMAT}.")
+        headline = {key.name: data.pop(key.name) for key in fields(ModeResult) if key.name in data}
+        data |= {"headline": headline, "other": data.pop("other_mode", None)}
+        try:  # strictly: true is no number; as JSON, since that has lists where we have tuples
+            result = _RESULT.validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{source}{_complaint(error)}") from None
+        if misfit := _misfit(result):
+            raise ValueError(f"{source}: {misfit}")
+        return result
 
     @classmethod
     def read(cls, path: Path) -> EvaluationResult:
@@ -171,124 +185,43 @@ class EvaluationResult:
         return cls.from_json(text, str(path))
 
 
-class _Reader:
-    """Reads a result from parsed JSON; every complaint is one sentence that names the file."""
+_RESULT = TypeAdapter(EvaluationResult)
 
-    def __init__(self, source: str) -> None:
-        self.source = source
 
-    def result(self, data: Any) -> EvaluationResult:
-        if not isinstance(data, dict):
-            raise ValueError(f"{self.source} must hold a JSON object.")
-        version = self.get(data, "format")
-        if version != FORMAT:
-            raise ValueError(
-                f"{self.source} has format {version!r}; this version of metarl reads format "
-                f"{FORMAT}."
-            )
-        episodes_used = self.get(data, "episodes_used", list)
-        tasks = self.get(data, "tasks", list)
-        steps, n = len(episodes_used), len(tasks)
-        columns = self.get(data, "task_columns", list)
-        references = self.get(data, "references", dict)
-        # Written since references are trained; absent before.
-        missing = self.get({"missing_references": {}} | data, "missing_references", dict)
-        other = self.get(data, "other_mode", dict, optional=True)
-        return EvaluationResult(
-            algorithm=self.get(data, "algorithm", str),
-            env=self.get(data, "env", str),
-            env_config=self.get(data, "env_config", dict),
-            split=self.get(data, "split", str),
-            seeds=[int(s) for s in self.numbers(data, "seeds", (None,))],
-            evaluation_seed=self.get(data, "evaluation_seed", int),
-            checkpoint=self.get(data, "checkpoint", int, optional=True),
-            x=self.choice(data, "x", ("gradient_step", "episode")),
-            episodes_per_step=self.get(data, "episodes_per_step", int),
-            step_sizes=self.numbers(data, "step_sizes", (None,)),
-            episodes_used=[int(e) for e in self.numbers(data, "episodes_used", (steps,))],
-            task_columns=[str(c) for c in columns],
-            task_units=[str(u) for u in self.get(data, "task_units", list)],
-            tasks=self.numbers(data, "tasks", (n, len(columns))),
-            headline=self.mode(data, steps, n),
-            other=None if other is None else self.mode(other, steps, n),
-            references={str(name): self.reference(ref, n) for name, ref in references.items()},
-            missing_references={str(name): str(made_by) for name, made_by in missing.items()},
-            forgets=bool(data.get("forgets", False)),
-        )
+def _complaint(error: ValidationError) -> str:
+    """What is wrong with a file, after its name: the first of what pydantic found."""
+    first = error.errors(include_url=False)[0]
+    *parents, key = [
+        {"other": "other_mode"}.get(str(part), part) for part in first["loc"] if part != "headline"
+    ]
+    if first["type"] == "missing":
+        within = f" in {parents[0]!r}" if parents else ""
+        return f" lacks the key {key!r}{within}."
+    where = ".".join(map(str, (*parents, key)))
+    value, rule = reprlib.repr(first["input"]), first["msg"]
+    return f": {where!r} is {value}; {rule[0].lower()}{rule[1:]}."
 
-    def mode(self, data: dict[str, Any], steps: int, n: int) -> ModeResult:
-        normalised = self.get(data, "normalised", list, optional=True)
-        helps = self.get(data, "adaptation_helps", dict, optional=True)
-        return ModeResult(
-            action_mode=self.choice(data, "action_mode", ("stochastic", "deterministic")),
-            env_steps_used=self.numbers(data, "env_steps_used", (steps,)),
-            returns=self.numbers(data, "returns", (steps, n)),
-            mean=self.numbers(data, "mean", (steps,)),
-            ci95=[(a, b) for a, b in self.numbers(data, "ci95", (steps, 2))],
-            se95=self.numbers(data, "se95", (steps,)),
-            iqm=self.numbers(data, "iqm", (steps,)),
-            iqm_ci95=[(a, b) for a, b in self.numbers(data, "iqm_ci95", (steps, 2))],
-            normalised=None if normalised is None else self.numbers(data, "normalised", (steps,)),
-            adaptation_helps=None if helps is None else self.verdict(helps),
-            settling_step=self.settling(data, steps),
-        )
 
-    def settling(self, data: dict[str, Any], steps: int) -> list[int | None] | None:
-        found = data.get("settling_step")
-        if found is None:  # written by a version that did not measure it
-            return None
-        whole = isinstance(found, list) and all(x is None or type(x) is int for x in found)
-        if not whole or len(found) != steps:
-            raise ValueError(f"{self.source}: 'settling_step' must hold {steps} steps or nulls.")
-        return list(found)
-
-    def reference(self, data: Any, n: int) -> Reference:
-        if not isinstance(data, dict):
-            raise ValueError(f"{self.source}: every entry of 'references' must be an object.")
-        low, high = self.numbers(data, "ci95", (2,))
-        value = float(self.get(data, "mean", (int, float)))
-        return Reference(self.numbers(data, "returns", (n,)), value, (low, high))
-
-    def verdict(self, data: dict[str, Any]) -> Verdict:
-        low, high = self.numbers(data, "ci95", (2,))
-        delta = float(self.get(data, "delta", (int, float)))
-        return Verdict(delta, (low, high), self.get(data, "verdict", str))
-
-    def get(
-        self,
-        data: dict[str, Any],
-        key: str,
-        kind: type | tuple[type, ...] = object,
-        optional: bool = False,
-    ) -> Any:
-        if key not in data:
-            raise ValueError(f"{self.source} lacks the key {key!r}.")
-        value = data[key]
-        if value is None and optional:
-            return None
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not object):
-            raise ValueError(f"{self.source}: {key!r} is {value!r}, which has the wrong type.")
-        return value
-
-    def choice(self, data: dict[str, Any], key: str, known: tuple[str, ...]) -> str:
-        value = self.get(data, key, str)
-        if value not in known:
-            raise ValueError(
-                f"{self.source}: {key!r} is {value!r}; it must be one of {', '.join(known)}."
-            )
-        return str(value)
-
-    def numbers(self, data: dict[str, Any], key: str, shape: tuple[int | None, ...]) -> Any:
-        """A nested list of finite numbers of the given shape (None: any length)."""
-        value = self.get(data, key, list)
+def _misfit(result: EvaluationResult) -> str | None:
+    """A sentence on the first list whose lengths do not agree with the others', if there is one."""
+    steps, n = len(result.episodes_used), len(result.tasks)
+    found: list[tuple[str, Any, tuple[int, ...]]] = [
+        ("tasks", result.tasks, (n, len(result.task_columns)))
+    ]
+    for mode in filter(None, (result.headline, result.other)):
+        for key in ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step"):
+            found.append((key, getattr(mode, key), (steps,)))
+        found += [(key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95")]
+        found.append(("returns", mode.returns, (steps, n)))
+    found += [("references", ref.returns, (n,)) for ref in result.references.values()]
+    for key, value, shape in found:
+        if value is None:
+            continue
         try:
             array = np.array(value, dtype=np.float64)
-        except (ValueError, TypeError):
+        except ValueError:  # rows of several lengths
             array = np.array(np.nan)
-        fits = array.ndim == len(shape) and all(
-            want is None or have == want for have, want in zip(array.shape, shape, strict=True)
-        )
-        if not fits or not np.isfinite(array).all():
-            wanted = " × ".join("any" if want is None else str(want) for want in shape)
-            raise ValueError(f"{self.source}: {key!r} must hold {wanted} finite numbers.")
-        return array.tolist()
+        finite = np.isfinite(array).all() or (key == "settling_step" and array.ndim == 1)
+        if array.shape != shape or not finite:
+            return f"{key!r} must hold {' × '.join(map(str, shape))} finite numbers."
+    return None

@@ -51,7 +51,7 @@ def write_comparison(
         pictures=pictures,
         commands=[command, *training_commands],
         versions=versions,
-        returns_table=_returns_table,
+        returns_table=group_returns_table,
         pairs_table=_pairs_table,
         runs_table=_runs_table,
         reference_table=reference_table,
@@ -96,7 +96,7 @@ def _pictures(comparison: Comparison, training: Mapping[str, Sequence[Lines]]) -
         yield Picture("training_curves", caption, training_plots.plot_training_curves(training))
 
 
-def _returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> Markup:
+def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> Markup:
     """A line with the group's name, then a row a measurement."""
     header = ["measured", "episodes used", "mean return [95 %]", "IQM [95 %]"]
     normalised = any(mode.normalised for mode in modes)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.result import EvaluationResult
 from metarl.report import adaptation_plots, comparison_plots, training_plots, words
+from metarl.report.comparison_report import group_returns_table, title
+from metarl.report.evaluation_report import returns_table
+from metarl.report.page import Picture, html_body, markdown_page, table
 from metarl.report.training_plots import Lines
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+CAPTION = "Mean return over tasks with its 95 % interval."
 
 
 class ShownEvaluation(EvaluationResult):
@@ -36,19 +43,10 @@ class ShownEvaluation(EvaluationResult):
         return {name: np.array(values) for name, values in named.items()}
 
     def _repr_html_(self) -> str:
-        mode = self.headline
-        rows = [
-            [words.step_name(self.x, k), used, words.estimate(mode.mean[k], mode.ci95[k])]
-            for k, used in enumerate(self.episodes_used)
-        ]
-        rows += [[n, "", words.estimate(r.mean, r.ci95)] for n, r in self.references.items()]
-        title = f"{self.algorithm} on {self.env}: {words.tasks_in_words(self)}"
-        return _shown(
-            [title, words.verdict_words(self)],
-            ["", "episodes used", "mean return [95 %]"],
-            rows,
-            adaptation_plots.plot_adaptation_curve(self),
-        )
+        name = f"{self.algorithm} on {self.env}: {words.tasks_in_words(self)}"
+        sentences = [words.verdict_words(self), words.verdict_meaning(self)]
+        curve = Picture("curve", CAPTION, adaptation_plots.plot_adaptation_curve(self))
+        return _shown(name, sentences, [curve], returns_table(self, self.headline))
 
 
 class ShownComparison(Comparison):
@@ -64,23 +62,11 @@ class ShownComparison(Comparison):
         return {group.label: np.array(group.headline.returns) for group in self.groups}
 
     def _repr_html_(self) -> str:
-        rows = [
-            [
-                group.label,
-                words.step_name(group.first.x, k),
-                used,
-                words.estimate(group.headline.mean[k], group.headline.ci95[k]),
-            ]
-            for group in self.groups
-            for k, used in enumerate(group.episodes_used)
-        ]
-        sentences = [*words.adaptation_sentences(self), *map(words.pair_sentence, self.last)]
-        return _shown(
-            [f"{self.first.env}: {words.tasks_in_words(self.first)}", *sentences],
-            ["group", "", "episodes used", "mean return [95 %]"],
-            rows,
-            comparison_plots.plot_adaptation_curves(self),
-        )
+        name = f"{title(self)}: {words.tasks_in_words(self.first)}"
+        sentences = [*map(words.pair_sentence, self.last), *words.adaptation_sentences(self)]
+        curves = Picture("curves", CAPTION, comparison_plots.plot_adaptation_curves(self))
+        headlines = [group.headline for group in self.groups]
+        return _shown(name, sentences, [curves], group_returns_table(self.groups, headlines))
 
 
 def training_arrays(lines: Lines) -> dict[str, np.ndarray]:
@@ -94,24 +80,18 @@ def training_arrays(lines: Lines) -> dict[str, np.ndarray]:
 
 def training_html(name: str, facts: Mapping[str, object], lines: Lines) -> str:
     """A run: what it is, and its training curve."""
-    curves = {name: [lines]}
-    plot = training_plots.plot_training_curves if training_plots.has_returns(curves) else None
-    return _shown([name], ["", ""], facts.items(), plot and plot(curves))
+    curves, pictures = {name: [lines]}, []
+    if training_plots.has_returns(curves):
+        curve = training_plots.plot_training_curves(curves)
+        pictures = [Picture("curve", "Training: return against env steps and time.", curve)]
+    return _shown(name, [], pictures, table(["", ""], list(facts.items()), left=2))
 
 
 def _shown(
-    sentences: Sequence[str],
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    png: bytes | None,
+    name: str, sentences: Sequence[str], pictures: Sequence[Picture], numbers: Markup
 ) -> str:
-    """The first sentence as a title, the others, a picture, a table."""
-    title, *others = map(escape, sentences)
-    parts = [f"<h4>{title}</h4>", *(f"<p>{sentence}</p>" for sentence in others)]
-    if png is not None:
-        data = base64.b64encode(png).decode()
-        parts.append(f'<img style="max-width: 40em" src="data:image/png;base64,{data}">')
-    cells = [[f"<th>{escape(name)}</th>" for name in header]] if any(header) else []
-    cells += [[f"<td>{escape(str(value))}</td>" for value in row] for row in rows]
-    lines = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
-    return "\n".join([*parts, f"<table>{lines}</table>"])
+    """HTML that loads nothing: a title, sentences, pictures, a table."""
+    page = markdown_page(
+        "notebook.md.j2", name=name, sentences=sentences, pictures=pictures, table=numbers
+    )
+    return f'<div style="max-width: 45em">{html_body(page, pictures)}</div>'

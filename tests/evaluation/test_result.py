@@ -100,7 +100,7 @@ def test_results_of_before_the_settling_step_are_read() -> None:
     assert result.headline.settling_step is None
     assert not result.forgets
     data["settling_step"] = [1, 2, 3.5, None]
-    with pytest.raises(ValueError, match="'settling_step' must hold 4 steps or nulls"):
+    with pytest.raises(ValueError, match=r"'settling_step.2' is 3.5; input should be a"):
         EvaluationResult.from_json(json.dumps(data))
 
 
@@ -163,20 +163,24 @@ def edited(**changes: Any) -> str:
         ("{", "r.json is not JSON"),
         ("[]", "r.json must hold a JSON object"),
         (edited(format=2), "r.json has format 2; this version of metarl reads format 1"),
-        (edited(format=...), "r.json lacks the key 'format'"),
+        (edited(format=...), "r.json lacks 'format'"),
         (edited(mean=...), "r.json lacks the key 'mean'"),
-        (edited(other_mode={"mean": []}), "lacks the key"),
+        (edited(other_mode={"mean": []}), "lacks the key 'action_mode' in 'other_mode'"),
         (edited(mean=[1.0, 2.0]), "'mean' must hold 4 finite numbers"),
-        (edited(mean=[1.0, 2.0, 3.0, "x"]), "'mean' must hold 4 finite numbers"),
+        (edited(mean=[1.0, 2.0, 3.0, "x"]), "'mean.3' is 'x'; input should be a valid number"),
+        (edited(tasks=[[0.0, 1.0]] * 11 + [[0.0]]), "'tasks' must hold 12 × 2 finite numbers"),
         (edited(mean=[1.0, 2.0, 3.0, float("nan")]), "'mean' must hold 4 finite numbers"),
         (edited(returns=[[1.0]] * 4), "'returns' must hold 4 × 12 finite numbers"),
         (edited(tasks=[[0.0]] * 12), "'tasks' must hold 12 × 2 finite numbers"),
-        (edited(ci95=[[1.0, 2.0, 3.0]] * 4), "'ci95' must hold 4 × 2 finite numbers"),
-        (edited(x="step"), "'x' is 'step'; it must be one of gradient_step, episode"),
-        (edited(env=3), "'env' is 3, which has the wrong type"),
-        (edited(checkpoint=True), "'checkpoint' is True, which has the wrong type"),
-        (edited(references={"oracle": 3}), "every entry of 'references' must be an object"),
-        (edited(references={"oracle": {}}), "lacks the key 'ci95'"),
+        (
+            edited(ci95=[[1.0, 2.0, 3.0]] * 4),
+            r"'ci95.0' is \[1.0, 2.0, 3.0\];",
+        ),
+        (edited(x="step"), "'x' is 'step'; input should be 'gradient_step' or 'episode'"),
+        (edited(env=3), "'env' is 3; input should be a valid string"),
+        (edited(checkpoint=True), "'checkpoint' is True; input should be a valid integer"),
+        (edited(references={"oracle": 3}), "'references.oracle' is 3; "),
+        (edited(references={"oracle": {}}), "lacks the key 'returns' in 'references'"),
     ],
 )
 def test_broken_files_get_a_sentence(text: str, words: str) -> None:
