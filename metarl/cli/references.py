@@ -117,7 +117,7 @@ class _Maker:
         from metarl.errors import EnvironmentFailure, UserError
         from metarl.evaluation.plan import EvaluationPlan
         from metarl.references import storage
-        from metarl.references.per_task_results import Experience, PerTaskReference
+        from metarl.references.per_task_results import PerTaskReference
 
         arguments = self.arguments
         folders = storage.search_path(self.folder)
@@ -128,7 +128,6 @@ class _Maker:
             adaptation_steps=arguments.adaptation_steps,
             seed=arguments.seed,
         )
-        experience = Experience.of(plan, arguments.axis)
         multitask = None
         if kind == "fine_tuned":
             multitask = storage.find("multitask", self.definition, folders)
@@ -137,18 +136,19 @@ class _Maker:
                     "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
                 )
         tasks, _ = plan.tasks(self.worker.task_distribution)
-        reference = PerTaskReference(kind, self.definition, experience, tasks, multitask)
+        axis = arguments.axis
+        reference = PerTaskReference(kind, self.definition, plan, axis, tasks, multitask)
         if reference.read(folders) is not None and not arguments.again:
             print(f"There are results of {kind} already; --again makes them anew.")
             return
         try:
-            env = self.worker.env(len(tasks) * experience.episodes)
+            env = self.worker.env(len(tasks) * plan.episodes)
             evaluation = reference.measure(env, lambda k, n: say(f"{kind}: round {k} of {n}"))
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"{kind} failed. {error}") from error
         path = reference.write(self.folder, evaluation, self.circumstances)
         means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
-        print(f"{kind} after 0 to {experience.adaptation_steps} rounds: {means}; in {path}.")
+        print(f"{kind} after 0 to {plan.adaptation_steps} rounds: {means}; in {path}.")
 
 
 if __name__ == "__main__":

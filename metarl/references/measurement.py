@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarl.envs.tasks import SPLITS
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.agents import PolicyAgent, RandomAgent
 from metarl.references.definition import Definition
-from metarl.references.per_task_results import Experience, PerTaskReference
+from metarl.references.per_task_results import PerTaskReference
 from metarl.references.policy import ReferencePolicy
-from metarl.types import Agent
+from metarl.types import AdaptationAxis, Agent
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def measure_references(
     env: TaskVectorEnv,
     tasks: np.ndarray,
     env_config: Mapping[str, Any],
-    *,
-    experience: Experience,
+    plan: EvaluationPlan,
+    axis: AdaptationAxis,
     config: Path,
     folder: Path | None = None,
 ) -> References:
@@ -57,7 +57,8 @@ def measure_references(
         env: n·B lanes.
         tasks: [n, d].
         env_config: The section ``env`` of the resolved config.
-        experience: The evaluation's.
+        plan: The evaluation.
+        axis: Of the agent beside.
         config: A config file of the run, for the commands.
         folder: Searched first, instead of ``references``.
 
@@ -66,7 +67,7 @@ def measure_references(
     """
     definition = Definition.of(env_config)
     folders = storage.search_path(folder)
-    key = Key(experience.seed, evaluation=True)
+    key = Key(plan.seed, evaluation=True)
     agents: dict[str, Agent] = {"random": RandomAgent(env.single_action_space, key)}  # type: ignore[arg-type]
     missing: dict[str, str] = {}
     found = {kind: storage.find(kind, definition, folders) for kind in TRAINED}
@@ -81,22 +82,23 @@ def measure_references(
             env,
             tasks,
             adaptation_steps=0,
-            episodes=experience.episodes,
-            seed=experience.seed,
-            split=experience.split,
+            episodes=plan.episodes,
+            seed=plan.seed,
+            split=plan.tasks_name,
         ).task_returns[0]
         for name, agent in agents.items()
     }
     multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task.
-    for per_task in PER_TASK if experience.split in SPLITS else ():
+    for per_task in PER_TASK if plan.task_file is None else ():
         start = multitask if per_task == "fine_tuned" else None
-        kept = PerTaskReference(per_task, definition, experience, tasks, start).read(folders)
+        kept = PerTaskReference(per_task, definition, plan, axis, tasks, start).read(folders)
         if kept is not None:
             returns[per_task] = kept[-1]
         else:
             needed = ["multitask"] if per_task == "fine_tuned" and multitask is None else []
-            missing[per_task] = _command([*needed, per_task], config, folder, experience)
+            size = ["--axis", axis, *plan.words(without=("modes", "forget"))]
+            missing[per_task] = _command([*needed, per_task], config, folder, size)
     order = (*TRAINED, *PER_TASK, "random")
     return References({name: returns[name] for name in order if name in returns}, missing)
 
@@ -119,11 +121,8 @@ def _policy_agent(
 
 
 def _command(
-    kinds: list[str], config: Path, folder: Path | None, experience: Experience | None = None
+    kinds: Sequence[str], config: Path, folder: Path | None, size: Sequence[str] = ()
 ) -> str:
     """The command that makes references of these kinds."""
-    words = ["metarl", "references", str(config), "--kind", ",".join(kinds)]
-    if experience is not None:
-        for name, value in asdict(experience).items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    words = ["metarl", "references", str(config), "--kind", ",".join(kinds), *size]
     return shlex.join(words + (["--folder", str(folder)] if folder else []))

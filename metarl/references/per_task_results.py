@@ -29,54 +29,31 @@ from metarl.types import AdaptationAxis
 
 
 @dataclass(frozen=True)
-class Experience:
-    """What an algorithm adapts on in an evaluation, which these references get too.
-
-    Attributes:
-        split: Name of the set of tasks.
-        axis: "gradient_step": K rounds of B episodes a task; "episode": K episodes a lane.
-        adaptation_steps: K.
-        episodes: B, lanes of a task.
-        seed: Of the evaluation.
-    """
-
-    split: str
-    axis: AdaptationAxis
-    adaptation_steps: int
-    episodes: int
-    seed: int
-
-    @classmethod
-    def of(cls, plan: EvaluationPlan, axis: AdaptationAxis) -> Experience:
-        """What the evaluation of an agent that adapts on this axis gives it."""
-        return cls(plan.tasks_name, axis, plan.adaptation_steps, plan.episodes, plan.seed)
-
-
-@dataclass(frozen=True)
 class PerTaskReference:
     """PPO on each task of an evaluation.
 
     Attributes:
         kind: "from_scratch", or "fine_tuned" from the multitask policy.
         definition: Of the environment.
-        experience: How much it may learn from.
+        plan: The evaluation, which says how much it may learn from.
+        axis: Of the agent beside: "gradient_step" gives K rounds of B episodes a task, "episode" K
+            episodes a lane.
         tasks: [n, d].
         multitask: The policy to fine-tune; None from scratch.
     """
 
     kind: PerTaskKind
     definition: Definition
-    experience: Experience
+    plan: EvaluationPlan
+    axis: AdaptationAxis
     tasks: np.ndarray
     multitask: storage.StoredReference | None
 
     @property
     def file(self) -> str:
         """Of the results, below the environment's folder."""
-        made = self.experience
-        size = f"{made.adaptation_steps}x{made.episodes}"
-        name = f"{made.split.replace(' ', '_')}-{made.axis}-{size}-seed_{made.seed}.json"
-        return f"{self.kind}/{name}"
+        size = f"{self.plan.adaptation_steps}x{self.plan.episodes}"
+        return f"{self.kind}/{self.plan.split}-{self.axis}-{size}-seed_{self.plan.seed}.json"
 
     @property
     def made_with(self) -> dict[str, Any]:
@@ -85,7 +62,11 @@ class PerTaskReference:
         return {
             "format": storage.FORMAT,
             "kind": self.kind,
-            **asdict(self.experience),
+            "split": self.plan.split,
+            "axis": self.axis,
+            "adaptation_steps": self.plan.adaptation_steps,
+            "episodes": self.plan.episodes,
+            "seed": self.plan.seed,
             "action_mode": "stochastic",
             "tasks": np.asarray(self.tasks, dtype=np.float64).tolist(),
             "settings": json.loads(json.dumps(settings)),
@@ -106,23 +87,23 @@ class PerTaskReference:
         """
         from metarl.references.per_task import PerTaskAgent  # needs stable-baselines3
 
-        made = self.experience
+        plan = self.plan
         agent = PerTaskAgent(
             per_task_settings(self.definition.name),
             env.single_observation_space,  # type: ignore[arg-type]
             env.single_action_space,  # type: ignore[arg-type]
-            made.axis,
-            Key(made.seed, evaluation=True),
+            self.axis,
+            Key(plan.seed, evaluation=True),
             None if self.multitask is None else self.multitask.state,
         )
         return evaluate(
             agent,
             env,
             self.tasks,
-            adaptation_steps=made.adaptation_steps,
-            episodes=made.episodes,
-            seed=made.seed,
-            split=made.split,
+            adaptation_steps=plan.adaptation_steps,
+            episodes=plan.episodes,
+            seed=plan.seed,
+            split=plan.split,
             progress=progress,
         )
 
@@ -167,7 +148,7 @@ class PerTaskReference:
                 returns = np.array(data["returns"], dtype=np.float64)
             except (KeyError, ValueError, TypeError):
                 returns = np.array(np.nan)
-            shape = (self.experience.adaptation_steps + 1, len(self.tasks))
+            shape = (self.plan.adaptation_steps + 1, len(self.tasks))
             if returns.shape != shape or not np.isfinite(returns).all():
                 raise UserError(
                     f"{path}: 'returns' must hold {shape[0]} × {shape[1]} finite numbers."

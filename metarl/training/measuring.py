@@ -17,7 +17,6 @@ from metarl.evaluation.protocol import BadAction, Evaluation, evaluate
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
 from metarl.references.measurement import measure_references
-from metarl.references.per_task_results import Experience
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles
 from metarl.tracking import metadata
@@ -106,9 +105,10 @@ def _beside_references(
         env,
         headline.tasks,
         env_config,
-        experience=Experience.of(plan, headline.adaptation_axis),
-        config=subject.config.run_folder / "config.yaml",
-        folder=folder,
+        plan,
+        headline.adaptation_axis,
+        subject.config.run_folder / "config.yaml",
+        folder,
     )
     optimum = env.optimal_returns(headline.tasks)
     return summarize(

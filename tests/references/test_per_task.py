@@ -13,12 +13,13 @@ import torch
 from stable_baselines3 import PPO
 
 from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.measurement import measure_references
 from metarl.references.per_task import PerTaskAgent
-from metarl.references.per_task_results import Experience, PerTaskReference
+from metarl.references.per_task_results import PerTaskReference
 from metarl.references.settings import PerTaskSettings
 from tests.references.test_references import LINE, Recorder, train
 from tests.toy_envs import Arms, Line
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -
 
 # --- measured beside an evaluation ------------------------------------------------------------
 
-EXPERIENCE = Experience("held_out", "gradient_step", 2, 3, 0)
+PLAN = EvaluationPlan("held_out", episodes=3, adaptation_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,8 @@ def measured(folder: Path, **changes: Any) -> Any:
     env = Line(6)
     options: dict[str, Any] = {
         "env_config": LINE.fields | {"preset": None},
-        "experience": EXPERIENCE,
+        "plan": PLAN,
+        "axis": "gradient_step",
         "config": Path("configs/line.yaml"),
         "folder": folder,
     }
@@ -137,7 +139,7 @@ def kept(folder: Path, kind: Any, tasks: np.ndarray = TASKS) -> Path:
     if kind == "fine_tuned":
         place = folder / LINE.key / "multitask"
         multitask = storage.load(place)
-    reference = PerTaskReference(kind, LINE, EXPERIENCE, tasks, multitask)
+    reference = PerTaskReference(kind, LINE, PLAN, "gradient_step", tasks, multitask)
     return reference.write(folder, reference.measure(Line(6)), {"versions": {}})
 
 
@@ -147,7 +149,7 @@ def test_what_is_there_is_measured_and_what_is_missing_is_named(folder: Path) ->
     assert all(returns.shape == (2,) for returns in found.returns.values())
     assert found.missing == {
         kind: f"metarl references configs/line.yaml --kind {kind} "
-        f"--split held_out --axis gradient_step --adaptation-steps 2 --episodes 3 --seed 0 "
+        f"--axis gradient_step --split held_out --episodes 3 --adaptation-steps 2 --seed 0 "
         f"--folder {folder}"
         for kind in ("from_scratch", "fine_tuned")
     }
@@ -173,7 +175,7 @@ def test_results_of_each_task_are_taken_until_they_are_stale(folder: Path) -> No
     assert measured(folder).missing == {}
     # Another seed, number of rounds or episodes, another list of tasks: missing, not mistaken.
     for other in ({"seed": 1}, {"adaptation_steps": 1}, {"split": "validation"}):
-        found = measured(folder, experience=replace(EXPERIENCE, **other))
+        found = measured(folder, plan=replace(PLAN, **other))
         assert {"from_scratch", "fine_tuned"} <= set(found.missing)
     kept(folder, "from_scratch", TASKS / 2)
     assert "from_scratch" in measured(folder).missing
@@ -183,7 +185,7 @@ def test_results_of_each_task_are_taken_until_they_are_stale(folder: Path) -> No
 
 
 def test_a_user_s_list_of_tasks_has_none_of_them(folder: Path) -> None:
-    found = measured(folder, experience=replace(EXPERIENCE, split="tasks of mine.csv"))
+    found = measured(folder, plan=replace(PLAN, task_file=Path("mine.csv")))
     assert not {"from_scratch", "fine_tuned"} & {*found.missing, *found.returns}
 
 
@@ -194,6 +196,6 @@ def test_a_reference_that_observes_something_else_is_refused(folder: Path) -> No
             box = type(self.single_observation_space)(-1.0, 1.0, (3,), np.float64)
             self.single_observation_space = box
 
-    options = {"experience": EXPERIENCE, "config": Path("x.yaml"), "folder": folder}
+    options = {"config": Path("x.yaml"), "folder": folder}
     with pytest.raises(UserError, match="observes 3 numbers, and the environment has 4"):
-        measure_references(Wider(6), TASKS, LINE.fields, **options)  # type: ignore[arg-type]
+        measure_references(Wider(6), TASKS, LINE.fields, PLAN, "gradient_step", **options)  # type: ignore[arg-type]
