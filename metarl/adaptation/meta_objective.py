@@ -77,6 +77,10 @@ class Term:
     loss: Loss
     trust: float = 0.0
 
+    def judge(self, old: Behaviour, new: Distribution) -> Tensor:
+        """ℓ ``[m]`` of a policy beside the one that sampled."""
+        return self.loss(new, old, self.samples)
+
 
 class MetaObjective:
     """J around the parameters that sampled the data.
@@ -202,8 +206,8 @@ class _Block:
     """The objective of a few tasks, each for itself: nothing is averaged over them yet.
 
     Attributes:
-        thetas: θ_0, …, θ_K ``[m, ...]``.
-        loss: ``[m]``.
+        thetas: θ_0, …, θ_K ``[m, ...]`` of the parameters that sampled the data.
+        loss: ``[m]``, at them.
         gradient: Each task's own, with respect to the meta-parameters ``[m, ...]``.
     """
 
@@ -219,8 +223,7 @@ class _Block:
         self._data = data
         self._terms = terms
         self._second_order = second_order
-        steps = self._adapt(meta, second_order)
-        self.thetas = self._thetas(meta, steps)
+        steps, self.thetas = self._adapt(meta, second_order)
         passes = self._passes(self.thetas)
         self._behaviours = [
             Behaviour(p.distribution, p.distribution.log_prob(term.samples.actions))
@@ -230,39 +233,33 @@ class _Block:
 
     def differentiate(self, meta: MetaParams) -> tuple[Tensor, MetaParams]:
         """Losses ``[m]`` and their gradients ``[m, ...]`` at other meta-parameters."""
-        steps = self._adapt(meta, self._second_order)
-        return self._derive(meta, steps, self._passes(self._thetas(meta, steps)))
+        steps, thetas = self._adapt(meta, self._second_order)
+        return self._derive(meta, steps, self._passes(thetas))
 
     @torch.no_grad()
     def evaluate(self, meta: MetaParams) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[m]``, and of every term the KL from the old policy ``[m]``, at a candidate."""
-        thetas = self._thetas(meta, self._adapt(meta, second_order=False))
+        _, thetas = self._adapt(meta, second_order=False)
         loss, kls = torch.zeros_like(self.loss), []
         for term, old in zip(self._terms, self._behaviours, strict=True):
             new = self._adaptation.policy(thetas[term.step], term.samples.observations)
-            loss = loss + term.loss(new, old, term.samples)
+            loss = loss + term.judge(old, new)
             kls.append(mean_kl(old.distribution, new, term.samples.weights))
         return loss, kls
 
-    def _adapt(self, meta: MetaParams, second_order: bool) -> list[InnerStep]:
-        """Adapt all tasks from the same meta-parameters through all steps on the data at hand."""
-        adaptation, theta = self._adaptation.at(meta), self._stack(meta)
-        steps: list[InnerStep] = []
+    def _adapt(self, meta: MetaParams, second_order: bool) -> tuple[list[InnerStep], list[Params]]:
+        """All steps of all tasks on the data at hand, and θ_0, …, θ_K ``[m, ...]``."""
+        adaptation, steps = self._adaptation.at(meta), []
+        thetas = [stack(meta.policy, len(self._terms[0].samples.weights))]
         for k, samples in enumerate(self._data):
-            steps.append(adaptation.step(theta, samples, k, second_order=second_order))
-            theta = steps[-1].adapted
-        return steps
-
-    def _thetas(self, meta: MetaParams, steps: Sequence[InnerStep]) -> list[Params]:
-        """θ_0, …, θ_K, stacked."""
-        return [self._stack(meta), *(step.adapted for step in steps)]
+            steps.append(adaptation.step(thetas[k], samples, k, second_order=second_order))
+            thetas.append(steps[k].adapted)
+        return steps, thetas
 
     def _passes(self, thetas: Sequence[Params]) -> list[Pass]:
         """Of every term's policy through its samples."""
-        return [
-            self._adaptation.policy.through(thetas[term.step], term.samples.observations)
-            for term in self._terms
-        ]
+        policy = self._adaptation.policy
+        return [policy.through(thetas[t.step], t.samples.observations) for t in self._terms]
 
     def _derive(
         self, meta: MetaParams, steps: Sequence[InnerStep], passes: Sequence[Pass]
@@ -270,13 +267,10 @@ class _Block:
         loss = torch.zeros_like(self._terms[0].samples.weights[:, 0])
         gradients: dict[int, Params] = {}
         for term, old, here in zip(self._terms, self._behaviours, passes, strict=True):
-            at = here.differentiate(partial(_loss, term, old))
+            at = here.differentiate(partial(term.judge, old))
             loss = loss + at.loss
             gradients[term.step] = _add(gradients.get(term.step), at.gradient)
         return loss, _pull_back(steps, gradients, meta)
-
-    def _stack(self, meta: MetaParams) -> Params:
-        return stack(meta.policy, len(self._terms[0].samples.weights))
 
 
 class _Curvature:
@@ -312,10 +306,6 @@ class _Curvature:
             if k in self._passes:
                 products[k] = self._passes[k].fisher_product(self._rows[k], moved)
         return _pull_back(self._steps, products, direction)
-
-
-def _loss(term: Term, old: Behaviour, new: Distribution) -> Tensor:
-    return term.loss(new, old, term.samples)
 
 
 def _pull_back(

@@ -35,6 +35,7 @@ from metarl.maths.params import MetaParams, Params, check_shapes, detach, stack,
 from metarl.maths.samples import Samples
 from metarl.maths.trpo import TRPO
 from metarl.networks.mlp import MLPPolicy, PolicyActor
+from metarl.networks.spaces import space_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
 
@@ -86,9 +87,8 @@ class MAML:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.policy = MLPPolicy.for_spaces(
-            observation_space,
-            action_space,
+        self.policy = MLPPolicy(
+            *space_sizes(observation_space, action_space),
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
             initial_std=config.initial_std,

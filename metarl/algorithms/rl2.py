@@ -29,6 +29,7 @@ from metarl.maths.returns import discounted_sum, generalized_advantages, normali
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.recurrent import RecurrentPolicy, normalized
 from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.spaces import space_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource, Inputs, Trial
 
@@ -76,9 +77,8 @@ class RL2:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.policy = RecurrentPolicy.for_spaces(
-            observation_space,
-            action_space,
+        self.policy = RecurrentPolicy(
+            *space_sizes(observation_space, action_space),
             core=config.core,
             width=config.width,
             embeddings=(

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
 from metarl.networks.activations import activate_
 from metarl.networks.policy_pass import PolicyPass
-from metarl.networks.spaces import space_sizes
 from metarl.types import Activation, Decision, Inputs
 
 
@@ -74,13 +72,6 @@ class MLPPolicy:
     def widest(self) -> int:
         """The width of the widest layer."""
         return max(self.observation_dim, self.action_dim, *self.hidden_sizes)
-
-    @classmethod
-    def for_spaces(
-        cls, observation_space: spaces.Space, action_space: spaces.Space, **options: object
-    ) -> MLPPolicy:
-        """The policy for an environment's single spaces; see :func:`space_sizes` for errors."""
-        return cls(*space_sizes(observation_space, action_space), **options)  # type: ignore[arg-type]
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: Glorot-uniform weights ``[in, out]``, zero biases, log σ.

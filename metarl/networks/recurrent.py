@@ -15,12 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
-from metarl.networks.spaces import space_sizes
 from metarl.types import Core, Inputs
 
 Memory = tuple[Tensor, ...]
@@ -84,13 +82,6 @@ class RecurrentPolicy:
         """Width of what the memory is fed: the inputs after embedding, and the start flag."""
         sizes = zip(self.embeddings, self.input_sizes.values(), strict=True)
         return sum(embedded or plain for embedded, plain in sizes) + 1
-
-    @classmethod
-    def for_spaces(
-        cls, observation_space: spaces.Space, action_space: spaces.Space, **options: object
-    ) -> RecurrentPolicy:
-        """The policy for an environment's single spaces; see :func:`space_sizes` for errors."""
-        return cls(*space_sizes(observation_space, action_space), **options)  # type: ignore[arg-type]
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: orthogonal weights (Saxe et al. 2014), zero biases, log σ.

@@ -19,7 +19,7 @@ from metarl.networks.recurrent import RecurrentPolicy
 from metarl.networks.recurrent_actor import RecurrentActor
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
-from tests.test_rollout import Stairs
+from tests.experience.test_rollout import Stairs
 from tests.toy_envs import Arms, Recall
 
 SMALL: dict[str, Any] = {"tasks": 3, "lanes": 2, "episodes": 3, "width": 8, "minibatches": 2}

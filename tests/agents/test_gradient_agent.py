@@ -17,7 +17,7 @@ from metarl.maths.params import Params, detach, stack
 from metarl.networks.mlp import PolicyActor
 from metarl.random import Key
 from metarl.types import Agent
-from tests.test_rollout import TASKS, Stairs
+from tests.experience.test_rollout import TASKS, Stairs
 from tests.toy_envs import Arms
 
 LANES = 5

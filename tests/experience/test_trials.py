@@ -11,7 +11,7 @@ from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
-from tests.test_rollout import HORIZON, Scripted, Stairs
+from tests.experience.test_rollout import HORIZON, Scripted, Stairs
 from tests.toy_envs import Arms
 
 LANES = 4

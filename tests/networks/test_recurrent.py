@@ -16,9 +16,10 @@ from metarl.maths.running_moments import RunningMoments
 from metarl.networks import recurrent
 from metarl.networks.recurrent import RecurrentPolicy, normalized
 from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.spaces import space_sizes
 from metarl.random import Key
 from metarl.types import Inputs
-from tests.test_rollout import Stairs
+from tests.experience.test_rollout import Stairs
 from tests.toy_envs import Arms
 
 STEPS, LANES = 7, 6
@@ -222,6 +223,6 @@ def test_spaces_that_it_cannot_serve() -> None:
 
     box = spaces.Box(-1.0, 1.0, (2,))
     with pytest.raises(ValueError, match="observations must be a flat Box"):
-        RecurrentPolicy.for_spaces(spaces.Discrete(3), box)
+        space_sizes(spaces.Discrete(3), box)
     with pytest.raises(ValueError, match="actions must be a flat Box or Discrete"):
-        RecurrentPolicy.for_spaces(box, spaces.MultiBinary(2))
+        space_sizes(box, spaces.MultiBinary(2))

@@ -18,7 +18,7 @@ from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Agent, Inputs, Trial
-from tests.test_rollout import Stairs
+from tests.experience.test_rollout import Stairs
 from tests.toy_envs import Arms, Line
 
 TASKS, LANES, EPISODES = 3, 4, 3
