@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 if TYPE_CHECKING:
     from metarl.config import Config
     from metarl.config.fields import DeviceName
     from metarl.envs.vector import TaskVectorEnv
-    from metarl.evaluation.protocol import Split
+    from metarl.evaluation.plan import Asked
     from metarl.report.notebook import ShownComparison, ShownEvaluation
     from metarl.training.measuring import Subject
     from metarl.training.runs import TrainedRun
-    from metarl.types import ActionMode
 
 Checkpoint = int | Literal["latest"]
-Mode = Literal["stochastic", "deterministic", "both"]
 
 
 def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) -> TrainedRun:
@@ -57,32 +55,21 @@ def evaluate(
     subject: TrainedRun | str | Path | type,
     *,
     config: str | Path | None = None,
-    split: Split | None = None,
-    tasks: str | Path | None = None,
-    episodes: int | None = None,
-    adaptation_steps: int | None = None,
-    mode: Mode = "both",
-    seed: int = 0,
-    forget: bool = False,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
+    **asked: Unpack[Asked],
 ) -> ShownEvaluation:
     """Measure how fast an agent adapts to tasks that it was not trained on.
 
     Args:
         subject: A run or its folder; or an agent's class or import path "module:Class".
         config: The config, by name or file, in whose environment an agent of one's own acts.
-        split: The set of tasks: held_out, validation or out_of_range.
-        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
-        episodes: Of each task before and after every adaptation step.
-        adaptation_steps: How many.
-        mode: How actions are chosen; of both, the headline is chosen as in the papers.
-        seed: Of the evaluation's random streams.
-        forget: Begin anew instead of adapting: an ablation, which should gain nothing.
         checkpoint: Of a run that is given by its folder.
         device: Of the adaptation, likewise.
         output: A folder for `evaluation.json` and the report; without one nothing is written.
+        **asked: ``split``, ``tasks``, ``episodes``, ``adaptation_steps``, ``mode``, ``seed``,
+            ``forget``, see :class:`metarl.evaluation.plan.Asked`.
 
     Raises:
         UserError: there is no such run, agent or split.
@@ -96,12 +83,7 @@ def evaluate(
     if output is not None:
         prepare_output(Path(output), asked_for=True)
     measured = _subject(subject, config, checkpoint, device)
-    plan = EvaluationPlan.asked(
-        measured.config.evaluation,
-        **_asked(split, tasks, episodes, adaptation_steps, mode),
-        seed=seed,
-        forget=forget,
-    )
+    plan = EvaluationPlan.asked(measured.config.evaluation, **asked)
     try:
         result, evaluation = measure(measured, plan)
         if output is not None:
@@ -114,29 +96,19 @@ def evaluate(
 def compare(
     runs: Sequence[str | Path],
     *,
-    split: Split | None = None,
-    tasks: str | Path | None = None,
-    episodes: int | None = None,
-    adaptation_steps: int | None = None,
-    mode: Mode = "both",
-    seed: int = 0,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
+    **asked: Unpack[Asked],
 ) -> ShownComparison:
     """Measure several runs and compare them; those that differ in the seed alone are one group.
 
     Args:
         runs: Their folders, at least two.
-        split: As for :func:`evaluate`, like all that follow.
-        tasks: A file of tasks of one's own.
-        episodes: Of each task before and after every adaptation step.
-        adaptation_steps: How many.
-        mode: How actions are chosen.
-        seed: Of the evaluation's random streams.
         checkpoint: Of every run.
         device: Of the adaptation.
         output: A folder for `comparison.json` and the report; without one nothing is written.
+        **asked: As for :func:`evaluate`.
 
     Raises:
         UserError: the runs cannot be compared.
@@ -149,8 +121,7 @@ def compare(
 
     if len(runs) < 2:
         raise UserError("A comparison needs at least two runs.")
-    asked = _asked(split, tasks, episodes, adaptation_steps, mode)
-    groups = open_groups(runs, **asked, seed=seed)
+    groups = open_groups(runs, **asked)
     if output is not None:
         prepare_output(Path(output), asked_for=True)
     comparison = measure_groups(groups, checkpoint, device)
@@ -236,21 +207,3 @@ def _subject(
     if isinstance(subject, type):
         raise UserError("An agent needs config=, which says in what environment it acts.")
     return subject
-
-
-def _asked(
-    split: Split | None,
-    tasks: str | Path | None,
-    episodes: int | None,
-    adaptation_steps: int | None,
-    mode: Mode,
-) -> dict[str, Any]:
-    """Fields of an evaluation plan; None where the run's own config decides."""
-    modes: tuple[ActionMode, ...] | None = None if mode == "both" else (mode,)
-    return {
-        "split": split,
-        "task_file": None if tasks is None else Path(tasks),
-        "episodes": episodes,
-        "adaptation_steps": adaptation_steps,
-        "modes": modes,
-    }

@@ -378,7 +378,7 @@ def test_an_offline_run_read_back_holds_what_was_logged(
         )
         tracker.log(row(2))
         tracker.log_checkpoint(run_dir / "checkpoint", 2)
-        tracker.log_evaluation("held_out", {"delta": 30.5, "verdict": "helps"}, Media())
+        tracker.log_evaluation("held_out", {"delta": 30.5, "verdict": "helps"}, Media(), 2000)
         wandb_id = tracker.wandb_id
 
     assert warnings(output) == []

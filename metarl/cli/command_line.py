@@ -20,6 +20,7 @@ from metarl.config.loading import (
 from metarl.config.overrides import Option, split_options
 from metarl.config.validation import validated
 from metarl.errors import UserError
+from metarl.evaluation.plan import Asked
 from metarl.storage.places import find_config
 from metarl.storage.run_folder import holds_run
 
@@ -95,17 +96,10 @@ class EvaluateArguments(Section):
     )
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """The fields of an :class:`metarl.evaluation.plan.EvaluationPlan`; None: the run's own."""
-        return {
-            "split": self.split,
-            "task_file": Path(self.tasks) if self.tasks else None,
-            "episodes": self.episodes,
-            "adaptation_steps": self.adaptation_steps,
-            "modes": None if self.mode == "both" else (self.mode,),
-            "seed": self.seed,
-            "forget": self.forget,
-        }
+    def asked(self) -> Asked:
+        """What it says of the evaluation itself."""
+        asked: Any = self.model_dump(include=set(Asked.__annotations__))
+        return asked  # type: ignore[no-any-return]
 
 
 def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:

@@ -95,30 +95,18 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
     mode, names = result.headline, result.measurement_keys
     columns = ["measurement", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
     columns += ["iqm", "iqm_ci95_low", "iqm_ci95_high"]
+    counts = zip(names, result.episodes_used, mode.env_steps_used, strict=True)
+    estimates = zip(mode.mean, mode.ci95, mode.iqm, mode.iqm_ci95, strict=True)
     summary: list[list[Any]] = [
-        [name, used, steps_used, mean, *ci95, iqm, *iqm_ci95]
-        for name, used, steps_used, mean, ci95, iqm, iqm_ci95 in zip(
-            names,
-            result.episodes_used,
-            mode.env_steps_used,
-            mode.mean,
-            mode.ci95,
-            mode.iqm,
-            mode.iqm_ci95,
-            strict=True,
-        )
+        [*count, mean, *ci95, iqm, *iqm_ci95]
+        for count, (mean, ci95, iqm, iqm_ci95) in zip(counts, estimates, strict=True)
     ]
-    by_task = [
-        [*task, *returns]
-        for task, returns in zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
-    ]
+    by_task = zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
     tables: dict[str, Table] = {
         "summary": (columns, summary),
-        "returns": ([*result.task_columns, *names], by_task),
+        "returns": ([*result.task_columns, *names], [[*task, *row] for task, row in by_task]),
     }
     if result.references:
-        tables["references"] = (
-            ["reference", "mean", "ci95_low", "ci95_high"],
-            [[name, ref.mean, *ref.ci95] for name, ref in result.references.items()],
-        )
+        rows = [[name, ref.mean, *ref.ci95] for name, ref in result.references.items()]
+        tables["references"] = (["reference", "mean", "ci95_low", "ci95_high"], rows)
     return tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -18,6 +18,28 @@ if TYPE_CHECKING:
     from metarl.types import ActionMode
 
 BOTH_MODES: tuple[ActionMode, ...] = ("stochastic", "deterministic")
+
+
+class Asked(TypedDict, total=False):
+    """What a command line or a program may ask of an evaluation.
+
+    Attributes:
+        split: The set of tasks: held_out, validation or out_of_range.
+        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
+        episodes: Of each task before and after every adaptation step.
+        adaptation_steps: How many.
+        mode: How actions are chosen: stochastic, deterministic, or both (as it is by default).
+        seed: Of the evaluation's random streams, 0 by default.
+        forget: Begin anew instead of adapting: an ablation, which should gain nothing.
+    """
+
+    split: Split | None
+    tasks: str | Path | None
+    episodes: int | None
+    adaptation_steps: int | None
+    mode: Literal["stochastic", "deterministic", "both"]
+    seed: int
+    forget: bool
 
 
 @dataclass(frozen=True)
@@ -43,15 +65,21 @@ class EvaluationPlan:
     forget: bool = False
 
     @classmethod
-    def asked(cls, defaults: Any, **asked: Any) -> EvaluationPlan:
+    def asked(cls, defaults: Any, **asked: Unpack[Asked]) -> EvaluationPlan:
         """The evaluation that a config describes, with what is asked for in place of its own.
 
         Args:
             defaults: The section ``evaluation`` of a config.
-            **asked: Fields of the plan; None stands for the config's own.
+            **asked: None stands for the config's own.
         """
         own = {name: getattr(defaults, name) for name in ("split", "episodes", "adaptation_steps")}
-        return cls(**own | {name: value for name, value in asked.items() if value is not None})
+        given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+        mode, tasks = given.pop("mode", "both"), given.pop("tasks", None)
+        return cls(
+            **own | given,
+            modes=BOTH_MODES if mode == "both" else (mode,),
+            task_file=None if tasks is None else Path(tasks),
+        )
 
     @property
     def tasks_name(self) -> str:

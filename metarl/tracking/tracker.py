@@ -12,7 +12,7 @@ from rich.console import Console
 
 from metarl.config.fields import TrackingConfig
 from metarl.storage.json_lines import JsonLines, plain
-from metarl.tracking.console import open_display
+from metarl.tracking.console import Display
 from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun
 
 AXES = ("iteration", "env_steps")
@@ -52,8 +52,7 @@ class Tracker:
         name = name or run_dir.name
         self._metrics = JsonLines(run_dir / "metrics.jsonl")
         self._validation = JsonLines(run_dir / "validation.jsonl")
-        self._display = open_display(name, total_iterations, console)
-        self._env_steps = 0
+        self._display = Display(name, total_iterations, console)
         self._finished = False
         self._wandb = WandbRun(
             run_dir, plain(config), tracking, name=name, resume=resume, warn=self.warn
@@ -78,7 +77,6 @@ class Tracker:
                 adaptation. Numbers that are not finite are written as null.
         """
         row = _row(metrics)
-        self._env_steps = row["env_steps"]
         self._metrics.write(row)
         self._display.update(row)
         self._wandb.log(row["env_steps"], _numbers(row))
@@ -96,7 +94,7 @@ class Tracker:
         log_under(self._wandb, "validation", row["env_steps"], row, media)
 
     def log_evaluation(
-        self, split: str, record: Mapping[str, Any], media: Media, env_steps: int | None = None
+        self, split: str, record: Mapping[str, Any], media: Media, env_steps: int
     ) -> None:
         """Copy an evaluation to W&B, under `evaluation/<split>/`; its files are the report's own.
 
@@ -104,10 +102,9 @@ class Tracker:
             split: The set of tasks, such as held_out.
             record: Anything; W&B gets its numbers.
             media: Its plots, tables and videos.
-            env_steps: Of the checkpoint; None for those of the last iteration logged.
+            env_steps: Of the checkpoint.
         """
-        steps = self._env_steps if env_steps is None else env_steps
-        log_under(self._wandb, f"evaluation/{split}", steps, plain(record), media)
+        log_under(self._wandb, f"evaluation/{split}", env_steps, plain(record), media)
 
     def log_checkpoint(self, path: Path, iteration: int) -> None:
         """Offer a checkpoint (a folder or a file) to W&B as an artifact.

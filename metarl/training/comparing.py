@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from metarl.config import Config, config_to_dict, load_config
 from metarl.config.fields import DeviceName
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
-from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.plan import Asked, EvaluationPlan
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
 from metarl.tracking import metadata
@@ -54,12 +54,12 @@ Groups = Mapping[str, Sequence[RunFolder]]
 """Label -> the runs that differ in nothing but the seed."""
 
 
-def open_groups(paths: Iterable[Path | str], **asked: Any) -> dict[str, list[RunFolder]]:
+def open_groups(paths: Iterable[Path | str], **asked: Unpack[Asked]) -> dict[str, list[RunFolder]]:
     """The runs in these folders, grouped.
 
     Args:
         paths: Run folders, at least two.
-        **asked: Fields of :class:`EvaluationPlan` in place of each run's own, see its ``asked``.
+        **asked: In place of what each run's own config says.
 
     Raises:
         UserError: a config is wrong, or the runs cannot be compared.
