@@ -92,7 +92,7 @@ def test_a_sentence_ends_where_another_begins() -> None:
 # --- new --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["environment", "agent"])
+@pytest.mark.parametrize("kind", ["environment", "agent", "algorithm"])
 @pytest.mark.usefixtures("without_plots")
 def test_what_is_written_runs_by_the_command_printed(
     kind: str,
