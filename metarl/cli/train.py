@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metarl.cli.process import run_program, stop_requests
 
@@ -39,8 +39,7 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
 
     Raises:
         UserError: the folder or the config is not fit for it.
-        EnvironmentFailure: the training diverged, the environment failed, or nothing can be
-            written.
+        EnvironmentFailure: training diverged, the environment failed, or nothing can be written.
     """
     # Imported here, so that --help and wrong input answer at once.
     from metarl.cli.evaluate import evaluate_and_report
@@ -48,11 +47,10 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
     from metarl.evaluation.plan import EvaluationPlan
     from metarl.storage.files import write_atomically
     from metarl.storage.run_folder import prepare_run_dir
-    from metarl.tracking import metadata
     from metarl.training.measuring import is_evaluated
     from metarl.training.trainer import Interrupted, Trainer, make_tracker
 
-    run_dir, threads = config.run_folder, config.rollout
+    run_dir = config.run_folder
     at_end = EvaluationPlan.asked(config.evaluation) if config.evaluation.at_end else None
     prepare_run_dir(run_dir, resume)
     with ExitStack() as stack:
@@ -71,10 +69,8 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
         stop = stopping.enter_context(stop_requests())
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
         tracker = stack.enter_context(make_tracker(config, resume))
-        meta = metadata(
-            config.device, threads.torch_threads, threads.physics_threads, tracker.wandb_id
-        )
-        write_atomically(run_dir / "meta.json", json.dumps(meta, indent=1) + "\n")
+        meta = json.dumps(circumstances(config, tracker.wandb_id), indent=1)
+        write_atomically(run_dir / "meta.json", meta + "\n")
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
         try:
             run = trainer.run(tracker, stop)
@@ -92,3 +88,11 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
             tracker.print(f"Dropped what was under way; {go_on}")
             raise
     return run
+
+
+def circumstances(config: Config, wandb_id: str | None) -> dict[str, Any]:
+    """What `meta.json` says of a run."""
+    from metarl.tracking import metadata
+
+    threads = config.rollout
+    return metadata(config.device, threads.torch_threads, threads.physics_threads, wandb_id)

@@ -113,12 +113,8 @@ class WandbRun:
         }
         self._open(wanted, options, state.get("online_id"))
         if self._run is not None and files_dir is None:
-            state = {
-                "id": self.id,
-                "mode": self.mode,
-                "group": group,
-                "online_id": self.id if self.mode == "online" else state.get("online_id"),
-            }
+            online_id = self.id if self.mode == "online" else state.get("online_id")
+            state = {"id": self.id, "mode": self.mode, "group": group, "online_id": online_id}
             try:
                 write_atomically(run_dir / STATE_FILE, json.dumps(state, indent=2) + "\n")
             except EnvironmentFailure:
