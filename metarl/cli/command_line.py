@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, cast
 
 from pydantic import Field
 
@@ -98,8 +98,7 @@ class EvaluateArguments(Section):
     @property
     def asked(self) -> Asked:
         """What it says of the evaluation itself."""
-        asked: Any = self.model_dump(include=set(Asked.__annotations__))
-        return asked  # type: ignore[no-any-return]
+        return cast(Asked, self.model_dump(include=set(Asked.__annotations__)))
 
 
 def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:

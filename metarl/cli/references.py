@@ -75,7 +75,7 @@ class _Maker:
         from metarl.references import storage
         from metarl.references.settings import training_settings
         from metarl.references.training import ReferenceTraining, train_reference
-        from metarl.tracking.console import open_display
+        from metarl.tracking.console import Display
 
         arguments = self.arguments
         place = self.folder / self.definition.key / kind
@@ -100,7 +100,7 @@ class _Maker:
             training.unfinished.unlink(missing_ok=True)
         env = self.worker.env(settings.lanes)
         rollouts = -(-settings.env_steps // (settings.lanes * env.horizon))
-        display = open_display(kind, rollouts)
+        display = Display(kind, rollouts)
         with stop_requests() as stop, ExitStack() as stack:
             stack.callback(display.stop)
             display.start()

@@ -38,8 +38,7 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
         The run as it was at its last iteration; None when the user has asked to stop before.
 
     Raises:
-        UserError: the folder or the config is not fit for it.
-        EnvironmentFailure: training diverged, the environment failed, or nothing can be written.
+        UserError, EnvironmentFailure: with a sentence.
     """
     # Imported here, so that --help and wrong input answer at once.
     from metarl.cli.evaluate import evaluate_and_report
