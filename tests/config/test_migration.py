@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from metarl.config import changes, load_config
-from tests.test_config import refused
+from tests.config.fakes import refused
 
 RESULTS = Path(__file__).parents[2] / "results"
 CLIMB = ["--algorithm.name", "tests.config.test_migration:Climb"]

@@ -12,7 +12,7 @@ from metarl.algorithms.settings.base import because
 from metarl.config.help import config_lines
 from metarl.config.loading import config_to_yaml, differences, load_config
 from metarl.config.overrides import split_options
-from tests.test_config import refused
+from tests.config.fakes import refused
 
 WALK = ["--algorithm.name", "tests.config.test_variants:Walk"]
 
