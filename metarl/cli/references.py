@@ -82,7 +82,7 @@ class _Maker:
         folders = storage.search_path(self.folder)
         if not arguments.again:
             for path, _ in storage.stored(f"{kind}/reference.json", self.definition, folders):
-                print(f"There is a {kind} in {path.parent} already; --again trains it anew.")
+                print(f"The {kind} is in {path.parent} already; --again trains it anew.")
                 return True
         settings = training_settings(self.definition.name, kind)
         if arguments.env_steps is not None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,14 +23,8 @@ from metarl.references.policy import ReferencePolicy
 from metarl.types import AdaptationAxis, Agent
 
 
-@dataclass(frozen=True)
-class References:
-    """The references of an evaluation.
-
-    Attributes:
-        returns: Name ↦ mean return on each task, float64 [n].
-        missing: Name ↦ the command that makes it.
-    """
+class References(NamedTuple):
+    """Name ↦ mean return on each task, float64 [n]; name ↦ the command that makes a missing one."""
 
     returns: dict[str, np.ndarray]
     missing: dict[str, str]

@@ -80,6 +80,19 @@ def test_what_is_there_is_not_trained_again_unless_asked(
     assert {"stable_baselines3", "torch", "mujoco"} <= set(told["versions"])
 
 
+def test_the_config_is_found_by_name_and_what_is_shipped_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["quickstart"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" already")[0].rpartition("/")[2] for line in said] == [
+        "oracle",
+        "multitask",
+    ]
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
