@@ -61,7 +61,7 @@ def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[st
             continue
         if variants := _extra(field).get("variants"):
             chosen = next(iter(variants_of(section)))
-            meaning = f"{field.description or ''} (here {chosen}, with the fields that follow)"
+            meaning = f"{field.description or ''} (here {chosen})"
             lines += _lines(f"{'.'.join(path)} {'|'.join(variants)}", meaning.strip())
         lines += field_lines(section, path)
     return lines

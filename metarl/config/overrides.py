@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from metarl.config.messages import Origins, shown
@@ -113,7 +113,7 @@ def named(value: object) -> dict[str, Any]:
     return {**value.beneath, "name": name}
 
 
-def meaning(word: Word, field: FieldInfo | None, name: str) -> Any:
+def meaning(word: Word, field: FieldInfo, name: str) -> Any:
     """The plain value that a word means for its field.
 
     The first reading that the field accepts: null, a YAML value (``1e-3``, ``false``,
@@ -131,14 +131,10 @@ def meaning(word: Word, field: FieldInfo | None, name: str) -> Any:
         parts = [part.strip() for part in text.split(",")]
         bracketed = [parse_scalar(part) for part in parts]
         readings += [parse_scalar(text), text, bracketed, parts]
-    if field is None:
-        return readings[0]
     # An Any or plain-text reading comes after the typed ones, so the order decides.
     annotation: Any = Annotated[field.annotation, field]
-    # For types such as an environment's own classes; a model brings its own settings.
-    own = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    config = None if own else ConfigDict(arbitrary_types_allowed=True)
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
+    own_types = ConfigDict(arbitrary_types_allowed=True)  # an environment may have such
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=own_types)
     likeliest = readings[0]
     for reading in readings:
         try:

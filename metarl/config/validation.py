@@ -6,8 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -78,12 +77,10 @@ def read_fields(
             data[key] = meaning(value, field, dotted(here))
         elif section is not None and isinstance(value, dict):
             read_fields(section, value, origins, here, root or model)
-        elif isinstance(value, dict):
-            for inner, word in value.items():
-                if isinstance(word, Word) and not _holds_anything(field.annotation):
-                    unknown = f"there is no field {dotted(here)}.{inner}"
-                    raise UserError(f"command line: {unknown}: {dotted(here)} is one value.")
-            data[key] = _plain(value, dotted(here))
+        elif isinstance(value, dict) and any(isinstance(x, Word) for x in value.values()):
+            unknown = next(k for k, x in value.items() if isinstance(x, Word))
+            wrong = f"there is no field {dotted((*here, unknown))}: {dotted(here)} is one value"
+            raise UserError(f"command line: {wrong}.")
 
 
 def whole_section(path: Path, example: str, where: str) -> UserError:
@@ -92,20 +89,6 @@ def whole_section(path: Path, example: str, where: str) -> UserError:
     return UserError(
         f"{where}{name} is a section; give one of its fields, such as --{name}.{example}."
     )
-
-
-def _holds_anything(annotation: Any) -> bool:
-    """Whether a field of this type may be a mapping with keys of its own."""
-    origin = get_origin(annotation) or annotation
-    parts = get_args(annotation) if origin in (Union, UnionType) else ()
-    return origin in (Any, dict, Mapping) or any(map(_holds_anything, parts))
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Words in a mapping that may hold anything."""
-    if isinstance(value, dict):
-        return {key: _plain(child, f"{name}.{key}") for key, child in value.items()}
-    return meaning(value, None, name) if isinstance(value, Word) else value
 
 
 def check_values(value: object, origins: Origins, path: Path = ()) -> None:

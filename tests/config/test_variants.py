@@ -169,7 +169,7 @@ def test_a_wrong_variant_on_the_command_line(words: str, sentence: str, tmp_path
 def test_help_lists_the_fields_of_the_variant_chosen() -> None:
     text = "\n".join(config_lines(None, split_options([*WALK, "--algorithm.gait", "bold"])))
     assert "--algorithm.gait bold|careful|lame" in text
-    assert "how it walks (here bold, with the fields that follow)" in text
+    assert "how it walks (here bold)" in text
     assert "--algorithm.gait.stride NUMBER" in text
     assert "(default 1.0; > 0)" in text
     assert "looks" not in text
