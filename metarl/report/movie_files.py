@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from metarl.errors import EnvironmentFailure
+from metarl.storage.files import PENDING
 
 GIF_COLOURS = 32
 GIF_PAUSE_S = 1.0  # on the last frame, before it begins anew
@@ -33,56 +33,55 @@ def write_movie(
     Raises:
         EnvironmentFailure: there is no ffmpeg, or the files cannot be written.
     """
-    gif, mp4 = folder / f"{name}.gif", folder / f"{name}.mp4"
+    made = [folder / f"{name}.gif", folder / f"{name}.mp4"]
     # The endings stay, since ffmpeg goes by them.
-    pending = [path.with_name(f".pending-{os.getpid()}-{path.name}") for path in (gif, mp4)]
+    pending = [path.with_name(f"{PENDING}{os.getpid()}-{path.name}") for path in made]
     try:
         small = _write_mp4(pending[1], frames, fps, gif_every)
         duration = 10 * round(100 * gif_every / fps)  # ms; a GIF counts hundredths of a second
+        last = duration + round(1000 * GIF_PAUSE_S)
+        durations = [duration] * (len(small) - 1) + [last]
         small[0].save(
-            pending[0],
-            save_all=True,
-            append_images=small[1:],
-            duration=[duration] * (len(small) - 1) + [duration + round(1000 * GIF_PAUSE_S)],
-            loop=0,
-            optimize=False,
+            pending[0], append_images=small[1:], save_all=True, duration=durations, loop=0
         )
-        for made, path in zip(pending, (gif, mp4), strict=True):
-            os.replace(made, path)
+        for path, whole in zip(pending, made, strict=True):
+            os.replace(path, whole)
     except OSError as error:
         raise EnvironmentFailure(
             f"The video cannot be written to {folder}: {error.strerror or 'ffmpeg failed'}."
+        ) from error
+    except RuntimeError as error:  # what imageio says of a machine without the program
+        raise EnvironmentFailure(
+            "The video cannot be written: there is no ffmpeg; install it, or set "
+            "IMAGEIO_FFMPEG_EXE to its path."
         ) from error
     finally:
         for path in pending:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-    return [gif, mp4]
+    return made
 
 
 def _write_mp4(
     path: Path, frames: Iterable[np.ndarray], fps: float, keep_every: int
 ) -> list[Image.Image]:
     """Encode the frames, and keep some of them for the GIF, all in one palette."""
-    import imageio_ffmpeg
+    from imageio.v2 import get_writer
 
     kept: list[Image.Image] = []
-    writer: Any = None
-    try:
+    writer = get_writer(
+        path,
+        "FFMPEG",
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        macro_block_size=2,
+        ffmpeg_log_level="quiet",
+        output_params=_X264,
+    )
+    with contextlib.closing(writer):
         for number, frame in enumerate(frames):
-            if writer is None:
-                writer = imageio_ffmpeg.write_frames(
-                    str(path),
-                    (frame.shape[1], frame.shape[0]),
-                    fps=fps,
-                    codec="libx264",
-                    quality=None,
-                    macro_block_size=2,
-                    ffmpeg_log_level="quiet",
-                    output_params=_X264,
-                )
-                writer.send(None)
-            writer.send(np.ascontiguousarray(frame))
+            writer.append_data(frame)
             if number % keep_every == 0:
                 image = Image.fromarray(frame)
                 kept.append(
@@ -90,12 +89,4 @@ def _write_mp4(
                     if kept
                     else image.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2)
                 )
-    except RuntimeError as error:  # what it says of a machine without the program
-        raise EnvironmentFailure(
-            "The video cannot be written: there is no ffmpeg; install it, or set "
-            "IMAGEIO_FFMPEG_EXE to its path."
-        ) from error
-    finally:
-        if writer is not None:
-            writer.close()
     return kept
