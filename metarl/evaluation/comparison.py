@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
-from metarl.evaluation.reference_kinds import FLOOR, ORACLE, PER_TASK
+from metarl.evaluation.reference_kinds import PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
-from metarl.evaluation.statistics import Interval, Verdict, normalized_score
+from metarl.evaluation.statistics import Interval, Verdict
+from metarl.evaluation.summary import normalised
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")
@@ -249,11 +250,6 @@ def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Ref
 def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> GroupMode:
     returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
     mean = [float(at_k.mean()) for at_k in returns]
-    normalised = None
-    if ORACLE in references and FLOOR in references:
-        floor, oracle = references[FLOOR].mean, references[ORACLE].mean
-        scores = [normalized_score(value, floor, oracle) for value in mean]
-        normalised = [score for score in scores if score is not None] or None
     return GroupMode(
         action_mode=modes[0].action_mode,
         env_steps_used=np.mean([mode.env_steps_used for mode in modes], axis=0).tolist(),
@@ -263,7 +259,7 @@ def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> G
         ci95=[statistics.mean_interval(at_k) for at_k in returns],
         iqm=[float(statistics.pooled_iqm(at_k)) for at_k in returns],
         iqm_ci95=[statistics.iqm_interval(at_k) for at_k in returns],
-        normalised=normalised,
+        normalised=normalised(mean, references),
         adaptation_helps=(
             statistics.gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
         ),

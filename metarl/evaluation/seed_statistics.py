@@ -9,7 +9,7 @@ tasks, and speak of that one agent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,14 +51,6 @@ def pooled_iqm(returns: np.ndarray) -> np.ndarray:
     """Mean of the middle half of all S·n returns, [..., S, n] -> [...] (Agarwal et al. 2021)."""
     returns = np.asarray(returns, dtype=np.float64)
     return iqm(returns.reshape(*returns.shape[:-2], -1))
-
-
-def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(X > Y) + ½·P(X = Y), averaged over tasks: [..., S_x, n] and [..., S_y, n] -> [...].
-
-    Per task it is the Mann-Whitney U over S_x·S_y (Agarwal et al. 2021).
-    """
-    return _wins(x, y).mean(axis=(-3, -2, -1))
 
 
 def iqm_interval(returns: np.ndarray, resamples: int = IQM_RESAMPLES) -> Interval:
@@ -108,12 +100,12 @@ class Improvement:
 def probability_of_improvement(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES
 ) -> Improvement:
-    """:func:`improvement` with its interval: how likely a seed of X beats one of Y on a task.
+    """How likely a seed of X beats one of Y on a task: P(X > Y) + ½·P(X = Y), averaged over tasks.
 
-    With one seed each it is the share of tasks on which X is better (Agarwal et al. 2021, "Deep RL
-    at the Edge of the Statistical Precipice"). Seeds are resampled apart, tasks together; the
-    quantiles are stretched by Student's quantiles at the degrees of freedom that seeds and tasks
-    leave, and cut at 0 and 1.
+    Per task it is the Mann-Whitney U over S_x·S_y; with one seed each, the share of tasks on which
+    X is better (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice"). Seeds are
+    resampled apart, tasks together; the quantiles are stretched by Student's quantiles at the
+    degrees of freedom that seeds and tasks leave, and cut at 0 and 1.
 
     Args:
         x: Returns [S_x, n].
@@ -142,37 +134,9 @@ def probability_of_improvement(
     return Improvement(value, (max(value - factor * below, 0.0), min(value + factor * above, 1.0)))
 
 
-def stratified_interval(
-    scores: Sequence[np.ndarray],
-    statistic: Callable[..., np.ndarray],
-    resamples: int = IQM_RESAMPLES,
-    seed: int = BOOTSTRAP_SEED,
-) -> Interval:
-    """rliable's 95 % interval, to stand beside tables made with it (Agarwal et al. 2021).
-
-    Within every task the runs are resampled with replacement, each task for itself, and the plain
-    percentiles of the statistic are taken. The tasks stay as they are, so this speaks of these
-    tasks only, and a run's luck on one task is held independent of its luck on the others.
-
-    Args:
-        scores: One array [S, n] or more, each resampled for itself.
-        statistic: Maps as many arrays [resamples, S, n] to [resamples], as :func:`pooled_iqm` and
-            :func:`improvement` do.
-        resamples: Number of bootstrap samples.
-        seed: Of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for array in map(_checked, scores):
-        runs = rng.integers(len(array), size=(resamples, *array.shape))
-        drawn.append(np.take_along_axis(array[None], runs, axis=1))
-    low, high = np.quantile(statistic(*drawn), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """1 where x is greater, ½ where equal: [..., S_x, n], [..., S_y, n] -> [..., S_x, S_y, n]."""
-    x, y = np.asarray(x)[..., :, None, :], np.asarray(y)[..., None, :, :]
+    """1 where x is greater, ½ where equal: [S_x, n], [S_y, n] -> [S_x, S_y, n]."""
+    x, y = x[:, None, :], y[None, :, :]
     return np.asarray((x > y) + 0.5 * (x == y))
 
 

@@ -7,7 +7,7 @@ Bootstrap draws come from one fixed key, so a table can be made again to the las
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -97,21 +97,6 @@ class Verdict:
     verdict: str
 
 
-def adaptation_verdict(before: np.ndarray, after: np.ndarray) -> Verdict:
-    """Paired comparison of the same tasks before and after adaptation, both [n].
-
-    Adaptation helps or hurts where the interval of the paired differences is clear of zero.
-    """
-    before, after = _checked(before), _checked(after)
-    if before.shape != after.shape:
-        raise ValueError(
-            f"A paired comparison needs the same tasks: {len(before)} before, {len(after)} after."
-        )
-    difference = after - before
-    words = ("adaptation helps", "adaptation hurts", "no clear effect")
-    return judge(float(difference.mean()), bootstrap_interval(difference), words)
-
-
 def judge(delta: float, interval: Interval, words: tuple[str, str, str]) -> Verdict:
     """The verdict on a paired difference: by which side of zero its interval lies on.
 
@@ -124,12 +109,16 @@ def judge(delta: float, interval: Interval, words: tuple[str, str, str]) -> Verd
     return Verdict(delta, interval, f"{said}: {_with_interval(delta, interval)}")
 
 
-def normalized_score(value: float, floor: float, oracle: float) -> float | None:
-    """(R − floor) / (oracle − floor): 0 is the floor, 1 the oracle.
+def normalised_scores(
+    values: Sequence[float], floor: float | None, oracle: float | None
+) -> list[float] | None:
+    """(R − floor)/(oracle − floor) of each value: 0 is the floor, 1 the oracle.
 
-    None where the oracle is no better than the floor, since then the scale says nothing.
+    None where one is not known or the oracle is no better than the floor: the scale says nothing.
     """
-    return (value - floor) / (oracle - floor) if oracle > floor else None
+    if floor is None or oracle is None or oracle <= floor:
+        return None
+    return [(value - floor) / (oracle - floor) for value in values]
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ import numpy as np
 from metarl.evaluation import statistics
 from metarl.evaluation.reference_kinds import FLOOR, ORACLE
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.seed_statistics import gain_verdict
 from metarl.evaluation.settling import settling_step
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def summarize(
 
 def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
     returns = evaluation.task_returns  # [K+1, n]
-    means = [float(row.mean()) for row in returns]
+    means, steps = [float(row.mean()) for row in returns], len(returns) - 1
     return ModeResult(
         action_mode=evaluation.action_mode,
         env_steps_used=evaluation.env_steps_used.tolist(),
@@ -95,18 +96,15 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         se95=[statistics.standard_error_95(row) for row in returns],
         iqm=[float(statistics.iqm(row)) for row in returns],
         iqm_ci95=[statistics.bootstrap_interval(row, statistics.iqm) for row in returns],
-        normalised=_normalized(means, references),
-        adaptation_helps=(
-            statistics.adaptation_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
-        ),
+        normalised=normalised(means, references),
+        adaptation_helps=gain_verdict(returns[None, 0], returns[None, -1]) if steps else None,
         settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
     )
 
 
-def _normalized(means: Sequence[float], references: Mapping[str, Reference]) -> list[float] | None:
-    if ORACLE not in references or FLOOR not in references:
-        return None
-    floor, oracle = references[FLOOR].mean, references[ORACLE].mean
-    scores = [statistics.normalized_score(value, floor, oracle) for value in means]
-    known = [score for score in scores if score is not None]
-    return known or None  # the scale is one for all steps: all are known or none
+def normalised(means: Sequence[float], references: Mapping[str, Reference]) -> list[float] | None:
+    """The means on the scale from the floor to the oracle, if both are there."""
+    floor, oracle = (
+        references[name].mean if name in references else None for name in (FLOOR, ORACLE)
+    )
+    return statistics.normalised_scores(means, floor, oracle)

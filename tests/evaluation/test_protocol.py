@@ -15,7 +15,7 @@ from metarl.envs.tasks import FiniteTasks
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.evaluation.protocol import Evaluation, evaluate, split_tasks
-from metarl.evaluation.statistics import adaptation_verdict
+from metarl.evaluation.seed_statistics import gain_verdict
 from metarl.random import Key
 from tests.evaluation.fakes import CountingAgent, StairEnv, StairTasks, Surveyor
 
@@ -256,7 +256,7 @@ def test_an_agent_that_learns_is_seen_to_learn() -> None:
 
     before, after = evaluation.task_returns
     optimum = PointNavigation(1, horizon=30).optimal_returns(evaluation.tasks)
-    assert adaptation_verdict(before, after).verdict.startswith("adaptation helps")
+    assert gain_verdict(before[None], after[None]).verdict.startswith("adaptation helps")
     assert (before < optimum - 3).any()
     np.testing.assert_allclose(after, optimum, atol=0.25)
     assert evaluation.paths is not None  # the adapted agent ends at its goals, and stops there

@@ -8,15 +8,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from metarl.evaluation.seed_statistics import gain_verdict
 from metarl.evaluation.statistics import (
     Statistic,
-    adaptation_verdict,
+    Verdict,
     bootstrap_interval,
     iqm,
     mean,
-    normalized_score,
+    normalised_scores,
     standard_error_95,
 )
+
+
+def adaptation_verdict(before: np.ndarray, after: np.ndarray) -> Verdict:
+    """Of one seed, both [n]."""
+    return gain_verdict(before[None], after[None])
+
 
 EXAMPLE = np.array([-11.2, -3.4, -7.7, -25.1, -4.0, -9.9, -6.3, -14.8, -2.2, -8.5])
 STORED_MEAN = (-16.768, -5.290)
@@ -140,11 +147,11 @@ def test_verdict_in_words() -> None:
     )
 
 
-def test_normalized_score() -> None:
-    assert normalized_score(-20.0, floor=-150.0, oracle=-20.0) == 1.0
-    assert normalized_score(-150.0, floor=-150.0, oracle=-20.0) == 0.0
-    assert normalized_score(-85.0, floor=-150.0, oracle=-20.0) == 0.5
-    assert normalized_score(-85.0, floor=-20.0, oracle=-20.0) is None
+def test_normalised_scores() -> None:
+    found = normalised_scores([-20.0, -150.0, -85.0], floor=-150.0, oracle=-20.0)
+    assert found == [1.0, 0.0, 0.5]
+    assert normalised_scores([-85.0], floor=-20.0, oracle=-20.0) is None
+    assert normalised_scores([-85.0], floor=None, oracle=-20.0) is None
 
 
 def test_refusals() -> None:
@@ -152,5 +159,5 @@ def test_refusals() -> None:
         bootstrap_interval(np.array([1.0]))
     with pytest.raises(ValueError, match="return of task 1 is nan"):
         bootstrap_interval(np.array([1.0, np.nan]))
-    with pytest.raises(ValueError, match="same tasks: 3 before, 2 after"):
+    with pytest.raises(ValueError, match="same tasks: 3 of one, 2 of"):
         adaptation_verdict(np.zeros(3), np.zeros(2))
