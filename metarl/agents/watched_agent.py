@@ -8,71 +8,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from metarl.errors import UserError
-from metarl.types import ActionMode, AdaptationAxis, Agent
+from metarl.types import AdaptationAxis, Agent
 
 METHODS = ("begin", "act", "observe", "adapt")
 ATTRIBUTES = ("adaptation_axis", "mode", "privileged", "step_sizes")
 
 
 class WatchedAgent:
-    """A user's agent whose failures are told in a sentence that names its method and line.
+    """A user's agent, a :class:`metarl.types.Agent`, whose failures are told in a sentence.
+
+    All that is asked of it, and the mode that is set, is the agent's own; what goes wrong there
+    names the method and the line.
 
     Args:
         agent: What the user's class has made.
         path: The import path of that class, for the sentences.
 
     Raises:
-        UserError: it is no Agent; names all that it lacks. (Any method, the agent's own failure.)
+        UserError: it is no Agent; names all that it lacks. (Whatever is asked, its own failure.)
     """
 
     def __init__(self, agent: Any, path: str) -> None:
         _check_is_agent(agent, path)
-        self._agent = agent
-        self._path = path
-        self.adaptation_axis: AdaptationAxis = agent.adaptation_axis
-        self.privileged = bool(agent.privileged)
+        vars(self).update(_agent=agent, _path=path)
 
-    @property
-    def step_sizes(self) -> list[float]:
-        """The agent's own, like the mode."""
-        return [float(size) for size in self._watch("step_sizes", lambda: self._agent.step_sizes)]
+    def __getattr__(self, name: str) -> Any:
+        value = self._watch(name, lambda: getattr(self._agent, name))
+        if not callable(value):
+            return value
+        return lambda *args: self._watch(f"{name}()", lambda: value(*args))
 
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen."""
-        mode: ActionMode = self._agent.mode
-        return mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._watch("mode", lambda: setattr(self._agent, "mode", mode))
-
-    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
-        """See :class:`metarl.types.Agent`, like all that follow."""
-        self._watch("begin()", lambda: self._agent.begin(num_tasks, lanes, tasks))
-
-    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """The agent's actions, as an array whatever it returns."""
-        return np.asarray(self._watch("act()", lambda: self._agent.act(observation, active)))
-
-    def observe(
-        self,
-        action: np.ndarray,
-        reward: np.ndarray,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        next_observation: np.ndarray,
-    ) -> None:
-        """Passed on."""
-        outcome = (action, reward, terminated, truncated, next_observation)
-        self._watch("observe()", lambda: self._agent.observe(*outcome))
-
-    def adapt(self) -> None:
-        """Passed on."""
-        self._watch("adapt()", lambda: self._agent.adapt())
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._watch(name, lambda: setattr(self._agent, name, value))
 
     def _watch(self, what: str, call: Callable[[], Any]) -> Any:
         try:

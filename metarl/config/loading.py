@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,22 +211,25 @@ def config_to_yaml(config: Config) -> str:
     return dump_yaml(config_to_dict(config))
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """Every field of a config: ``{dotted name: plain value}``."""
+
+    def flattened(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                yield from flattened(child, f"{name}.{key}" if name else key)
+        else:
+            yield name, value
+
+    return dict(flattened(config_to_dict(config), ""))
+
+
 def fingerprint(config: Config) -> dict[str, Any]:
-    """The fields that decide what a run computes: ``{dotted name: plain value}``.
+    """The fields that decide what a run computes, see :func:`flat`.
 
     Written into every checkpoint, which is refused under a config that differs in one of them.
     """
-    flat: dict[str, Any] = {}
-
-    def flatten(value: Any, name: str) -> None:
-        if isinstance(value, dict) and value:
-            for key, child in value.items():
-                flatten(child, f"{name}.{key}" if name else key)
-        elif not name.startswith(_FREE_ON_RESUME):
-            flat[name] = value
-
-    flatten(config_to_dict(config), "")
-    return flat
+    return {k: value for k, value in flat(config).items() if not k.startswith(_FREE_ON_RESUME)}
 
 
 def differences(a: Config, b: Config) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from metarl.storage.provenance import metadata
-from metarl.tracking.evaluation_copy import copy_evaluation
-from metarl.tracking.tracker import Tracker
+from metarl.tracking.tracker import Tracker, copy_evaluation
 from metarl.tracking.wandb_run import Media, Table, is_tracked
 
 __all__ = ["Media", "Table", "Tracker", "copy_evaluation", "is_tracked", "metadata"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
+from metarl.config import Config, config_to_dict
 from metarl.config.fields import TrackingConfig
 from metarl.storage.json_lines import JsonLines, plain
 from metarl.tracking.console import Display
@@ -91,7 +92,7 @@ class Tracker:
         """
         row = _row(record)
         self._validation.write(row)
-        log_under(self._wandb, "validation", row["env_steps"], row, media)
+        _log_under(self._wandb, "validation", row["env_steps"], row, media)
 
     def log_evaluation(
         self, split: str, record: Mapping[str, Any], media: Media, env_steps: int
@@ -104,7 +105,7 @@ class Tracker:
             media: Its plots, tables and videos.
             env_steps: Of the checkpoint.
         """
-        log_under(self._wandb, f"evaluation/{split}", env_steps, plain(record), media)
+        _log_under(self._wandb, f"evaluation/{split}", env_steps, plain(record), media)
 
     def log_checkpoint(self, path: Path, iteration: int) -> None:
         """Offer a checkpoint (a folder or a file) to W&B as an artifact.
@@ -144,7 +145,47 @@ class Tracker:
         self.finish(_exit_code(error))
 
 
-def log_under(
+def copy_evaluation(
+    config: Config,
+    files_dir: Path,
+    split: str,
+    record: Mapping[str, Any],
+    media: Media,
+    *,
+    env_steps: int,
+    say: Callable[[str], None],
+) -> None:
+    """Log an evaluation made after training under `evaluation/<split>/` of the run's W&B run.
+
+    An online run is gone on with; an offline one gets a new segment in its group. The run folder
+    is only read. Whatever W&B does, it costs one warning and a limited time.
+
+    Args:
+        config: The run's whole config.
+        files_dir: Where W&B's own files go, in a folder `wandb`.
+        split: As for :meth:`Tracker.log_evaluation`, like the record, the media and the steps.
+        record: Anything; W&B gets its numbers.
+        media: Its plots, tables and videos.
+        env_steps: Of the checkpoint.
+        say: Shows a line to the user.
+    """
+    wandb = WandbRun(
+        config.run_folder,
+        plain(config_to_dict(config)),
+        config.tracking,
+        name=config.name,
+        resume=True,
+        warn=lambda text: say(f"warning: {text}"),
+        files_dir=files_dir,
+    )
+    _log_under(wandb, f"evaluation/{split}", env_steps, plain(record), media)
+    if wandb.active:
+        place = wandb.url or f"offline; upload with: wandb sync {quote(str(wandb.folder))}"
+        say(f"W&B: {place}")
+    wandb.finish(0)
+
+
+def _log_under(
     wandb: WandbRun, prefix: str, env_steps: int, row: Mapping[str, Any], media: Media
 ) -> None:
     """Log the numbers of a row and its media, all with their names under one prefix."""

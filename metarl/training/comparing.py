@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from metarl.config import Config, config_to_dict, load_config
+from metarl.config import Config, load_config
 from metarl.config.fields import DeviceName
+from metarl.config.loading import flat
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
 from metarl.evaluation.plan import Asked, EvaluationPlan
@@ -45,9 +46,9 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it was trained on and how it is measured, flat, without its seed."""
-        flat = _flatten(config_to_dict(self.config))
-        return {key: value for key, value in flat.items() if not key.startswith(_NO_MATTER)}
+        """What it was trained on and how it is measured, without its seed."""
+        fields = flat(self.config).items()
+        return {name: value for name, value in fields if not name.startswith(_NO_MATTER)}
 
 
 Groups = Mapping[str, Sequence[RunFolder]]
@@ -164,15 +165,13 @@ def check_comparable(folders: Sequence[RunFolder]) -> None:
     """
     first, *others = folders
     for other in others:
-        a, b = (
-            {key: value for key, value in folder.settings.items() if key.startswith("env.")}
-            for folder in (first, other)
-        )
-        for key in sorted(a.keys() | b.keys(), key=lambda key: key != "env.name"):
-            if a.get(key) != b.get(key):
+        a, b = first.settings, other.settings
+        fields = sorted(name for name in a | b if name.startswith("env."))
+        for name in sorted(fields, key=lambda name: name != "env.name"):
+            if a.get(name) != b.get(name):
                 raise UserError(
-                    f"These runs cannot be compared, since their environments differ: {key} is "
-                    f"{a.get(key)!r} in {first.path} and {b.get(key)!r} in {other.path}."
+                    f"These runs cannot be compared, since their environments differ: {name} is "
+                    f"{a.get(name)!r} in {first.path} and {b.get(name)!r} in {other.path}."
                 )
         if other.plan.folder != first.plan.folder:
             raise UserError(
@@ -184,33 +183,32 @@ def check_comparable(folders: Sequence[RunFolder]) -> None:
 def group_runs(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     """Runs whose configs differ in nothing but the seed, under a label that tells them apart.
 
-    A group is called by its runs' name; where two groups share one, by what differs besides.
+    A group is called by its runs' name; where two groups share one, by up to two settings in which
+    it differs from the others besides.
 
     Raises:
         UserError: two runs have one config and one seed.
     """
-    groups: list[list[RunFolder]] = []
+    groups: dict[str, list[RunFolder]] = {}
     for folder in folders:
-        for group in groups:
-            if group[0].settings == folder.settings:
-                group.append(folder)
-                break
-        else:
-            groups.append([folder])
-    for group in groups:
-        seen: dict[int, RunFolder] = {}
-        for folder in group:
-            twin = seen.setdefault(folder.config.seed, folder)
-            if twin is not folder:
+        group = groups.setdefault(json.dumps(folder.settings, sort_keys=True), [])
+        for twin in group:
+            if twin.config.seed == folder.config.seed:
                 raise UserError(
                     f"{twin.path} and {folder.path} have the same config and the same seed "
                     f"{folder.config.seed}: leave one of them out."
                 )
-    names = [group[0].config.name for group in groups]
+        group.append(folder)
     labels: dict[str, list[RunFolder]] = {}
-    for name, group in zip(names, groups, strict=True):
-        others = [g[0] for g, n in zip(groups, names, strict=True) if n == name and g is not group]
-        label = _distinct(name, group[0], others) if others else name
+    for group in groups.values():
+        label, mine = group[0].config.name, group[0].settings
+        namesakes = [g[0] for g in groups.values() if g[0].config.name == label and g is not group]
+        differing = [
+            f"{key.removeprefix('algorithm.')} {value}"
+            for key, value in mine.items()
+            if any(other.settings.get(key) != value for other in namesakes)
+        ]
+        label += f" ({', '.join(differing[:2])})" if differing else ""
         while label in labels:
             label += "'"
         labels[label] = group
@@ -231,23 +229,3 @@ def _env_steps(run: TrainedRun) -> int | None:
     lines = training_lines(run.folder)
     at = [line["env_steps"] for line in lines if line.get("iteration") == run.iteration]
     return int(at[-1]) if at else None
-
-
-def _distinct(name: str, folder: RunFolder, others: Sequence[RunFolder]) -> str:
-    """The name with up to two settings in which this run differs from those of the same name."""
-    mine = folder.settings
-    differing = [
-        key for key in mine if any(other.settings.get(key) != mine[key] for other in others)
-    ]
-    shown = [f"{key.removeprefix('algorithm.')} {mine[key]}" for key in differing[:2]]
-    return f"{name} ({', '.join(shown)})"
-
-
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        if isinstance(child, dict):
-            flat |= _flatten(child, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = child
-    return flat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from metarl.agents.watched_agent import WatchedAgent, cause
 from metarl.config.loading import load_config, resolve
@@ -72,9 +72,9 @@ class UserAgent:
                 f"{self.cls.__name__}(observation_space, action_space, seed): "
                 f"{cause(error, self.cls)}."
             ) from error
-        watched = WatchedAgent(agent, self.path)
+        watched: Any = WatchedAgent(agent, self.path)
         watched.mode = mode
-        return watched
+        return cast(Agent, watched)
 
 
 def load_agent(
