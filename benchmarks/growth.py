@@ -29,6 +29,7 @@ from metarl.report import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 AXES: dict[str, dict[str, list[int] | None]] = {
     "meta_iteration": {
@@ -115,8 +116,8 @@ def growth(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-@figures.styled
-def plot(points: Sequence[Mapping[str, Any]], path: Path) -> None:
+@figures.png
+def plot(points: Sequence[Mapping[str, Any]]) -> Figure:
     """Cost over the bare physics, and peak memory, against each axis."""
     axes = list(dict.fromkeys(p["axis"] for p in points))
     figure = figures.new_figure(4.0 * max(len(axes), 1.6), 7.0)
@@ -142,7 +143,7 @@ def plot(points: Sequence[Mapping[str, Any]], path: Path) -> None:
     panels[1, 0].set_ylabel("peak memory [GiB]")
     panels[1, 0].set_ylim(bottom=0)
     figures.legend_above(figure)
-    figures.save(figure, path)
+    return figure
 
 
 def run(argv: Sequence[str]) -> int:
@@ -183,7 +184,7 @@ def run(argv: Sequence[str]) -> int:
         parts = ", ".join(f"{part} × {value:.3f}" for part, value in by_part.items())
         print(f"{axis}, last over first, of the ratios to the physics: {parts}")
     if options.plot:
-        plot(points, options.plot)
+        options.plot.write_bytes(plot(points))
     options.further = rest
     write_json("growth", options, rows, {"points": points, "last_over_first": ratios})
     return 0
