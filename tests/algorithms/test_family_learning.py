@@ -31,7 +31,9 @@ class Lesson(NamedTuple):
 LESSONS = {
     "anil": Lesson("arms", 0.5, {"inner_lr": (1.0,)}),
     "e_maml": Lesson("arms", 0.4),
-    "meta_sgd": Lesson("arms", 0.25, {"inner_lr": (0.002,)}),  # too small for any arm
+    "meta_sgd": Lesson(  # steps too small for any arm
+        "arms", 0.25, {"inner_lr": (0.002,), "tasks": 10, "episodes": 20}
+    ),
     "promp": Lesson("line", 1.6, {"outer": {"name": "ppo", "lr": 0.03}}),
     "reptile": Lesson("line", 1.8),
     "maml": Lesson("line", 1.6, {"outer": {"name": "adam", "lr": 0.03}}),
