@@ -60,8 +60,6 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
     field = settings.model_fields.get("outer")
     outer = section.get("outer")
     flat = list(filter(moved, _FLAT))
-    if isinstance(outer, dict):  # of today, yet a command line may be of old
-        flat = [key for key in flat if isinstance(section[key], Word)]
     if field is None or not flat or not (variants := variants_of(field.annotation)):
         return
     optimiser = outer if isinstance(outer, dict) else named(outer)
@@ -70,11 +68,15 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
     if not known:
         return  # to be refused
     for key in flat:
-        new = _RENAMED.get(key, key)
-        word = isinstance(section[key], Word)  # of which its field will say what is wrong
-        if not word and (new not in variants[name].model_fields or section[key] is None):
-            drop(key, _FLAT[key], f"the outer optimiser {name} has no such setting")
-        else:
+        new, value = _RENAMED.get(key, key), section[key]
+        over = optimiser.get(new)
+        if isinstance(value, Word) or (
+            new in variants[name].model_fields and over is None and value is not None
+        ):
             optimiser[new] = section.pop(key)
             origins["algorithm", "outer", new] = origins.get(("algorithm", key), "")
+        elif over is None:
+            drop(key, _FLAT[key], f"the outer optimiser {name} has no such setting")
+        elif isinstance(over, Word):
+            del section[key]  # else a file gives it twice, which is refused
     section["outer"] = optimiser

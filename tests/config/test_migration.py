@@ -83,6 +83,8 @@ def test_flat_settings_become_the_outer_optimisers(
         ("tasks: 2", "--algorithm.max_kl 0.02", TRPO(max_kl=0.02)),
         ("outer: trpo; max_kl: 0.5", "--algorithm.cg-steps 3", TRPO(max_kl=0.5, cg_steps=3)),
         ("outer: {name: trpo, max_kl: 0.5}", "--algorithm.max-kl 0.1", TRPO(max_kl=0.1)),
+        ("outer: trpo; cg_steps: 3", "--algorithm.outer.max_kl 1", TRPO(max_kl=1, cg_steps=3)),
+        ("outer: trpo; max_kl: 0.5", "--algorithm.outer.max_kl 0.1", TRPO(max_kl=0.1)),
         ("clip: 0.3", "--algorithm.outer ppo --algorithm.outer_steps 2", PPO(clip=0.3, steps=2)),
     ],
 )
@@ -129,7 +131,7 @@ def test_old_options(section: str, words: str, outer: Frozen, tmp_path: Path) ->
             "setting: leave it out.",
         ),
         (
-            "outer: {name: trpo}; max_kl: 0.5",
+            "outer: {name: trpo, max_kl: 0.1}; max_kl: 0.5",
             "",
             "{path}, line 4: there is no field algorithm.max_kl; the nearest is "
             "algorithm.outer.max_kl.",
