@@ -51,7 +51,7 @@ def test_every_subcommand_has_its_help(name: str, capsys: pytest.CaptureFixture[
     except SystemExit as error:
         code = int(error.code or 0)
     assert code == 0
-    assert name in capsys.readouterr().out
+    assert f"metarl {name}" in capsys.readouterr().out
 
 
 def test_python_m_is_the_same() -> None:
