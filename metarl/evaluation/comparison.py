@@ -19,7 +19,7 @@ from metarl.evaluation.reference_kinds import PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict
-from metarl.evaluation.summary import normalised
+from metarl.evaluation.summary import judged
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")
@@ -249,20 +249,12 @@ def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Ref
 
 def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> GroupMode:
     returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
-    mean = [float(at_k.mean()) for at_k in returns]
     return GroupMode(
         action_mode=modes[0].action_mode,
         env_steps_used=np.mean([mode.env_steps_used for mode in modes], axis=0).tolist(),
         returns=returns.tolist(),
         seed_means=returns.mean(axis=2).tolist(),
-        mean=mean,
-        ci95=[statistics.mean_interval(at_k) for at_k in returns],
-        iqm=[float(statistics.pooled_iqm(at_k)) for at_k in returns],
-        iqm_ci95=[statistics.iqm_interval(at_k) for at_k in returns],
-        normalised=normalised(mean, references),
-        adaptation_helps=(
-            statistics.gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None
-        ),
+        **judged(returns, references),
     )
 
 

@@ -223,17 +223,11 @@ class _Round:
     env_steps: int
 
 
+@one_torch_thread()
 def _play_round(
     agent: Agent, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
 ) -> _Round:
     """Reset all lanes and act until every one is finished; only live lanes count."""
-    with one_torch_thread():
-        return _play(agent, env, tasks, lanes, key, k)
-
-
-def _play(
-    agent: Agent, env: TaskVectorEnv, tasks: np.ndarray, lanes: int, key: Key, k: int
-) -> _Round:
     n = len(tasks)
     flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.evaluation import statistics
 from metarl.evaluation.reference_kinds import FLOOR, ORACLE
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
-from metarl.evaluation.seed_statistics import gain_verdict
+from metarl.evaluation.seed_statistics import (
+    gain_verdict,
+    iqm_interval,
+    mean_interval,
+    pooled_iqm,
+)
 from metarl.evaluation.settling import settling_step
+from metarl.evaluation.statistics import bootstrap_interval, normalised_scores, standard_error_95
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
@@ -59,7 +64,7 @@ def summarize(
                 f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
                 f"evaluation has {len(headline.tasks)} tasks."
             )
-        interval = statistics.bootstrap_interval(returns)
+        interval = bootstrap_interval(returns)
         known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
     return EvaluationResult(
         algorithm=algorithm,
@@ -86,25 +91,30 @@ def summarize(
 
 def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
     returns = evaluation.task_returns  # [K+1, n]
-    means, steps = [float(row.mean()) for row in returns], len(returns) - 1
     return ModeResult(
         action_mode=evaluation.action_mode,
         env_steps_used=evaluation.env_steps_used.tolist(),
         returns=returns.tolist(),
-        mean=means,
-        ci95=[statistics.bootstrap_interval(row) for row in returns],
-        se95=[statistics.standard_error_95(row) for row in returns],
-        iqm=[float(statistics.iqm(row)) for row in returns],
-        iqm_ci95=[statistics.bootstrap_interval(row, statistics.iqm) for row in returns],
-        normalised=normalised(means, references),
-        adaptation_helps=gain_verdict(returns[None, 0], returns[None, -1]) if steps else None,
+        se95=[standard_error_95(row) for row in returns],
         settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
+        **judged(returns[:, None], references),
     )
 
 
-def normalised(means: Sequence[float], references: Mapping[str, Reference]) -> list[float] | None:
-    """The means on the scale from the floor to the oracle, if both are there."""
+def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str, Any]:
+    """What returns [K+1, S seeds, n tasks] say, by the fields of a result.
+
+    The interval over tasks where there is one seed, else over seeds and tasks.
+    """
+    means = [float(at_k.mean()) for at_k in returns]
     floor, oracle = (
         references[name].mean if name in references else None for name in (FLOOR, ORACLE)
     )
-    return statistics.normalised_scores(means, floor, oracle)
+    return {
+        "mean": means,
+        "ci95": [mean_interval(at_k) for at_k in returns],
+        "iqm": [float(pooled_iqm(at_k)) for at_k in returns],
+        "iqm_ci95": [iqm_interval(at_k) for at_k in returns],
+        "normalised": normalised_scores(means, floor, oracle),
+        "adaptation_helps": gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None,
+    }

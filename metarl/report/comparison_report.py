@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from metarl.evaluation.comparison import Comparison, Group, GroupMode
 from metarl.evaluation.reference_kinds import EXPECTED
@@ -15,9 +16,6 @@ from metarl.report.evaluation_report import reference_table
 from metarl.report.page import Picture, ReportFiles, markdown_page, table, write_report_files
 from metarl.report.training_plots import Lines
 from metarl.report.words import estimate, step_name
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 
 def write_comparison(

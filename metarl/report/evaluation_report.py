@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from metarl.evaluation.reference_kinds import EXPECTED
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
@@ -14,8 +16,6 @@ from metarl.report.page import Picture, ReportFiles, markdown_page, table, write
 from metarl.report.words import REFERENCES, estimate, step_name
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from metarl.evaluation.protocol import Evaluation
     from metarl.report.training_plots import Lines
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.result import EvaluationResult
@@ -15,9 +15,6 @@ from metarl.report.comparison_report import group_returns_table, title
 from metarl.report.evaluation_report import returns_table
 from metarl.report.page import Picture, html_body, markdown_page, table
 from metarl.report.training_plots import Lines
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 CAPTION = "Mean return over tasks with its 95 % interval."
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from metarl.report import words
 from metarl.storage.files import replace_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
-
 _MARKUP = re.compile(
     r"""[\\`*<|~$]                   # code, emphasis, HTML, table cells, formulas
     | (?<!\w)_ | _(?!\w)             # emphasis; inside a word it is a letter
@@ -88,8 +88,6 @@ def markdown_page(template: str, **content: Any) -> str:
 
 def html_page(markdown: str, pictures: Sequence[Picture]) -> str:
     """The page as one HTML file that loads nothing: style inline, pictures as data."""
-    from markupsafe import Markup
-
     body = html_body(markdown, pictures)
     title = re.search(r"<h1>(.*)</h1>", body)
     template = _templates().overlay(finalize=None).get_template("page.html.j2")
@@ -118,7 +116,6 @@ def html_body(markdown: str, pictures: Sequence[Picture]) -> str:
 @functools.cache
 def _templates() -> Environment:
     import jinja2
-    from markupsafe import Markup
 
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("metarl"),
@@ -137,8 +134,6 @@ def _templates() -> Environment:
 
 def literal(value: object) -> Markup:
     """Text in which nothing is Markdown or HTML, on one line; markup of ours as it is."""
-    from markupsafe import Markup
-
     if isinstance(value, Markup):
         return value
     return Markup(_MARKUP.sub(r"\\\g<0>", " ".join(str(value).split())))
@@ -146,16 +141,12 @@ def literal(value: object) -> Markup:
 
 def code(text: str) -> Markup:
     """A block of code, fenced by more backticks than the text has in a row."""
-    from markupsafe import Markup
-
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return Markup(f"{fence}\n{text}\n{fence}")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Markup:
     """A table; columns but the first `left` are flush right."""
-    from markupsafe import Markup
-
     rule = [Markup("---" if column < left else "---:") for column in range(len(header))]
     lines = [" | ".join(map(literal, line)) for line in (header, rule, *rows)]
     return Markup("\n".join(f"| {line} |" for line in lines))
