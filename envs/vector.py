@@ -1,4 +1,4 @@
-"""The vector environment that a algorithm rolls out in: N lanes, each with its own task."""
+"""The vector environment that an algorithm rolls out in: N lanes, each with its own task."""
 
 from __future__ import annotations
 
