@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from metarl.adaptation.inner_loop import Adaptation
+from metarl.agents.rounds import Round
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.params import Params, stack, to_device
 from metarl.random import Key
@@ -48,6 +49,7 @@ class GradientAgent:
         self._mode = mode
         self._key = key
         self._steps: list[dict[str, torch.Tensor]] = []
+        self._round = Round((0, 0), key)  # nobody plays before begin()
 
     @property
     def mode(self) -> ActionMode:
@@ -76,29 +78,18 @@ class GradientAgent:
         """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
 
         Raises:
-            ValueError: before :meth:`begin`, on other sizes than it was given, or when a lane whose
-                episode is over is called active: adapt (or begin) before a new round.
+            ValueError: before :meth:`begin`, or see :meth:`Round.shown`.
         """
         if not self.params:
             raise ValueError("call begin(num_tasks, lanes) before act()")
-        active = np.asarray(active, dtype=bool)
-        if observation.shape[:2] != self._shape or active.shape != self._shape:
-            raise ValueError(
-                f"expected observations and active lanes of {list(self._shape)} [tasks, lanes], "
-                f"got {list(observation.shape[:2])} and {list(active.shape)}"
-            )
-        if (active & self._finished).any():
-            raise ValueError("a lane's episode is over: call adapt() before it starts another")
-        obs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
+        obs, valid = self._round.shown(observation, active)
+        policy = self.adaptation.policy
         with torch.no_grad():
-            distribution = self.adaptation.policy(self.params, obs)
-            if self._mode == "deterministic":
-                action = distribution.mode()
-            else:
-                action = distribution.sample(self._noise())
+            distribution = policy(self.params, obs)
+            action = self._round.choose(distribution, self._mode, policy.draw_noise)
             log_prob = distribution.log_prob(action)
-        step = {"observations": obs, "actions": action, "log_probs": log_prob}
-        self._steps.append(step | {"valid": torch.from_numpy(active.copy())})
+        step = {"observations": obs, "actions": action, "log_probs": log_prob, "valid": valid}
+        self._steps.append(step)
         return action.numpy().copy()  # an environment may write into it
 
     def observe(
@@ -110,15 +101,11 @@ class GradientAgent:
         next_observation: np.ndarray,
     ) -> None:
         """Record what the last action brought, all ``[M, B]``."""
-        if not self._steps or "rewards" in self._steps[-1]:
-            raise ValueError("observe() must follow act(), once")
-        step = self._steps[-1]
-        valid = step["valid"]
+        valid, step = self._round.acted(terminated, truncated), self._steps[-1]
         rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
         step["rewards"] = torch.where(valid, rewards, 0.0)
         step["terminated"] = torch.from_numpy(np.array(terminated, dtype=bool)) & valid
         step["truncated"] = torch.from_numpy(np.array(truncated, dtype=bool)) & valid
-        self._finished |= np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
 
     def adapt(self) -> None:
         """One gradient step on the round that was just played.
@@ -157,12 +144,4 @@ class GradientAgent:
 
     def _begin_round(self) -> None:
         self._steps = []
-        self._finished = np.zeros(self._shape, dtype=bool)
-        key = self._key.at(self.adaptation_step)
-        self._streams = [key.generator("action", m) for m in range(self._shape[0])]
-
-    def _noise(self) -> torch.Tensor:
-        """This time step's noise ``[M, B, a]``: the next block of every task's own stream."""
-        policy = self.adaptation.policy
-        blocks = [policy.draw_noise(rng, (self._shape[1],)) for rng in self._streams]
-        return torch.from_numpy(np.stack(blocks))
+        self._round = Round(self._shape, self._key.at(self.adaptation_step))

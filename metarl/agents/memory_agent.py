@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.agents.rounds import Round
 from metarl.experience.inputs import LastStep
 from metarl.networks.recurrent import Memory
 from metarl.networks.recurrent_actor import RecurrentActor
@@ -38,11 +39,10 @@ class MemoryAgent:
         self._mode = mode
         self._key = key
         self._shape: tuple[int, int] | None = None
-        self._acted = False
+        self._round = Round((0, 0), key)  # nobody plays before begin()
         self._memory: Memory
         self._last: LastStep
         self._start: Tensor
-        self._finished: np.ndarray
 
     @property
     def mode(self) -> ActionMode:
@@ -75,33 +75,19 @@ class MemoryAgent:
         The memories of lanes that are not active stay as they are.
 
         Raises:
-            ValueError: before :meth:`begin`, on other sizes than it was given, or when a lane whose
-                episode is over is called active: adapt (or begin) before a new round.
+            ValueError: before :meth:`begin`, or see :meth:`Round.shown`.
         """
         if self._shape is None:
             raise ValueError("call begin(num_tasks, lanes) before act()")
-        active = np.array(active, dtype=bool)
-        if observation.shape[:2] != self._shape or active.shape != self._shape:
-            raise ValueError(
-                f"expected observations and active lanes of {list(self._shape)} [tasks, lanes], "
-                f"got {list(observation.shape[:2])} and {list(active.shape)}"
-            )
-        if (active & self._finished).any():
-            raise ValueError("a lane's episode is over: call adapt() before it starts another")
-        obs = torch.from_numpy(np.asarray(observation, dtype=np.float32))
+        obs, acts = self._round.shown(observation, active)
         inputs = Inputs(obs, *self._last, episode_start=self._start)
         distribution, _, memory = self.actor.step(inputs, self._memory)
-        if self._mode == "deterministic":
-            action = distribution.mode()
-        else:
-            action = distribution.sample(self._noise())
-        self._active = torch.from_numpy(active)
-        lanes = self._active.view(-1, 1)
+        action = self._round.choose(distribution, self._mode, self.actor.draw_noise)
+        lanes = acts.view(-1, 1)
         self._memory = tuple(
             torch.where(lanes, new, old) for new, old in zip(memory, self._memory, strict=True)
         )
-        self._start = self._start & ~self._active
-        self._acted = True
+        self._start = self._start & ~acts
         return action.numpy().copy()  # an environment may write into it
 
     def observe(
@@ -113,16 +99,12 @@ class MemoryAgent:
         next_observation: np.ndarray,
     ) -> None:
         """Remember the action taken, clipped to [−1, 1], and the reward, all ``[M, B]``."""
-        if not self._acted:
-            raise ValueError("observe() must follow act(), once")
-        self._acted = False
+        active = self._round.acted(terminated, truncated)
         taken = torch.from_numpy(np.array(action))
         if not self.actor.policy.discrete:
             taken = taken.to(torch.float32)
         rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
-        self._last = self._last.then(taken, rewards, self._active)
-        over = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
-        self._finished |= over & self._active.numpy()
+        self._last = self._last.then(taken, rewards, active)
 
     def adapt(self) -> None:
         """The next episode of the trial begins on every lane, with the memory as it is."""
@@ -148,16 +130,7 @@ class MemoryAgent:
         self._at_start = (memory, last)  # tensors are replaced, never written to
         self._memory, self._last = memory, last
         self._start = torch.ones(self._shape, dtype=torch.bool)
-        self._finished = np.zeros(self._shape, dtype=bool)
-        self._acted = False
-        key = self._key.at(self._key.adaptation_step + self.episode)
-        self._streams = [key.generator("action", m) for m in range(self._shape[0])]
-
-    def _noise(self) -> Tensor:
-        """This time step's noise ``[M, B, a]``: the next block of every task's own stream."""
-        assert self._shape is not None
-        blocks = [self.actor.draw_noise(rng, (self._shape[1],)) for rng in self._streams]
-        return torch.from_numpy(np.stack(blocks))
+        self._round = Round(self._shape, self._key.at(self._key.adaptation_step + self.episode))
 
     def _need_begin(self) -> None:
         if self._shape is None:

@@ -1,0 +1,67 @@
+"""A round of episodes, one on every lane, from the side of the agent that plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.maths.distributions import Distribution
+from metarl.random import Key
+from metarl.types import ActionMode
+
+DrawNoise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+class Round:
+    """Who plays still, whose turn it is, and the noise: every task has a stream of its own.
+
+    Args:
+        shape: M tasks, B lanes.
+        key: Names the action noise.
+    """
+
+    def __init__(self, shape: tuple[int, int], key: Key) -> None:
+        self._shape = shape
+        self._finished = np.zeros(shape, dtype=bool)
+        self._active: Tensor | None = None  # between act and observe
+        self._streams = [key.generator("action", m) for m in range(shape[0])]
+
+    def shown(self, observation: np.ndarray, active: np.ndarray) -> tuple[Tensor, Tensor]:
+        """What is acted on, float32 ``[M, B, o]``, and who acts, bool ``[M, B]``.
+
+        Raises:
+            ValueError: they are of other sizes, or a lane whose episode is over is called active.
+        """
+        active = np.array(active, dtype=bool)
+        if observation.shape[:2] != self._shape or active.shape != self._shape:
+            raise ValueError(
+                f"expected observations and active lanes of {list(self._shape)} [tasks, lanes], "
+                f"got {list(observation.shape[:2])} and {list(active.shape)}"
+            )
+        if (active & self._finished).any():
+            raise ValueError("a lane's episode is over: call adapt() before it starts another")
+        self._active = torch.from_numpy(active)
+        return torch.from_numpy(np.asarray(observation, dtype=np.float32)), self._active
+
+    def choose(self, distribution: Distribution, mode: ActionMode, draw: DrawNoise) -> Tensor:
+        """Actions ``[M, B, a]`` (or ``[M, B]``); noise is the next block of each task's stream."""
+        if mode == "deterministic":
+            return distribution.mode()
+        blocks = [draw(rng, (self._shape[1],)) for rng in self._streams]
+        return distribution.sample(torch.from_numpy(np.stack(blocks)))
+
+    def acted(self, terminated: np.ndarray, truncated: np.ndarray) -> Tensor:
+        """After a step: who took it, bool ``[M, B]``.
+
+        Raises:
+            ValueError: nobody has acted since the last one.
+        """
+        if self._active is None:
+            raise ValueError("observe() must follow act(), once")
+        active, self._active = self._active, None
+        over = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
+        self._finished |= over & active.numpy()
+        return active
