@@ -32,19 +32,18 @@ def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
     """
     data, origins = read_yaml(path) if path else ({}, {})
     model, env = concrete_model(*merged(data, options, origins))
-    lines = []
-    for name, field in model.model_fields.items():
-        if sub_model(field.annotation) is None:
-            lines += _field_line((name,), field)
     notes = {
         "env": f" ({', '.join(known_names('env'))}, or package.module:Class; "
         f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'})",
         "algorithm": f" ({', '.join(known_names('algorithm'))}, or package.module:Class)",
     }
+    single, sections = [], []
     for name, field in model.model_fields.items():
-        if (section := sub_model(field.annotation)) is not None:
-            lines += ["", name + notes.get(name, ""), *field_lines(section, (name,))]
-    return lines
+        if (section := sub_model(field.annotation)) is None:
+            single += _field_line((name,), field)
+        else:
+            sections += ["", name + notes.get(name, ""), *field_lines(section, (name,))]
+    return single + sections
 
 
 def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:

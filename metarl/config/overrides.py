@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from metarl.config.messages import Origins, shown
@@ -132,15 +132,15 @@ def meaning(word: Word, field: FieldInfo, name: str) -> Any:
         bracketed = [parse_scalar(part) for part in parts]
         readings += [parse_scalar(text), text, bracketed, parts]
     # An Any or plain-text reading comes after the typed ones, so the order decides.
-    annotation: Any = Annotated[field.annotation, field]
     own_types = ConfigDict(arbitrary_types_allowed=True)  # an environment may have such
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=own_types)
+    typed: Any = (field.annotation, field)
+    alone = create_model("Alone", __config__=own_types, x=typed)
     likeliest = readings[0]
     for reading in readings:
         try:
-            adapter.validate_json(json.dumps(reading), strict=True)
+            alone.model_validate_json(json.dumps({"x": reading}), strict=True)
         except ValidationError as error:
-            if reading is bracketed and "," in text and any(e["loc"] for e in error.errors()):
+            if reading is bracketed and "," in text and any(e["loc"][1:] for e in error.errors()):
                 likeliest = reading  # a list is right, one of its values is not
         else:
             return reading

@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from metarl.config.loading import (
 )
 from metarl.config.overrides import split_options
 from metarl.config.yaml_text import dump_yaml, parse_scalar, parse_yaml
-from tests.config.fakes import ALGORITHM, ENV, FAKE, FakeConfig, load, refused
+from tests.config.fakes import ALGORITHM, ENV, FAKE, FakeConfig, FakeEnv, load, refused
 
 
 def test_defaults_and_concrete_sections(write) -> None:  # type: ignore[no-untyped-def]
@@ -181,6 +182,28 @@ def test_classes_in_the_working_directory(tmp_path, monkeypatch) -> None:  # typ
     monkeypatch.chdir(tmp_path)
     config = load_config(None, ["--env.name", "my_corridor:Mine", "--algorithm.name", ALGORITHM])
     assert env_parameters(config) == {"width": 3}
+
+
+class Wind(TypedDict):
+    speed: float
+
+
+@dataclass
+class Start:
+    x: float
+
+
+class Windy(FakeEnv):
+    def __init__(self, num_envs: int, wind: Wind, start: Start | None = None) -> None: ...
+
+
+def test_a_mapping_on_the_command_line() -> None:
+    words = ["--env.name", "tests.config.test_loading:Windy", "--env.wind", "{speed: 2.5}"]
+    assert env_parameters(load_config(None, words)) == {"wind": {"speed": 2.5}, "start": None}
+    config = load_config(None, [*words, "--env.start", "{x: 1}"])
+    assert env_parameters(config)["start"] == Start(1.0)
+    message = refused(lambda: load_config(None, [*words, "--env.wind.speed", "1"]))
+    assert message.endswith("there is no field env.wind.speed: env.wind is one value.")
 
 
 def test_a_config_from_plain_data(tmp_path: Path) -> None:
