@@ -56,11 +56,8 @@ class Trajectory:
 
     def to(self, device: torch.device) -> Self:
         """The same trajectory on another device."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            x: Tensor | None = getattr(self, field.name)
-            moved[field.name] = None if x is None else x.to(device)
-        return type(self)(**moved)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{n: None if x is None else x.to(device) for n, x in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -148,8 +145,8 @@ class EpisodeSource(Protocol):
 class Agent(Protocol):
     """An agent under evaluation or in deployment: it acts, sees what happens, and adapts.
 
-    A class with these attributes and methods is evaluated by ``evaluate.py --agent module:Class``
-    like any trained run; it need not inherit from this one. It is built as
+    A class with these attributes and methods is evaluated like any trained run, by ``metarl
+    evaluate --agent module:Class``; it need not inherit from this one. It is built as
     ``Class(observation_space, action_space, seed)``, with Gymnasium's spaces of one lane.
 
     The evaluator plays K+1 rounds, in each of which every lane of every task plays one episode::

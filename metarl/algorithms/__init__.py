@@ -8,31 +8,19 @@ seed, device)``.
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Entry(NamedTuple):
-    """Where an algorithm and its settings are, as import paths "package.module:Class"."""
-
-    algorithm: str
-    settings: str
-
-
-def _entry(module: str, cls: str, settings: str) -> Entry:
-    rooms = "metarl.algorithms"
-    return Entry(f"{rooms}.{module}:{cls}", f"{rooms}.settings.{settings}:{cls}Settings")
-
-
-ALGORITHMS: dict[str, Entry] = {
-    "anil": _entry("anil", "ANIL", "gradient"),
-    "e_maml": _entry("e_maml", "EMAML", "gradient"),
-    "fomaml": _entry("maml", "FOMAML", "gradient"),
-    "maml": _entry("maml", "MAML", "gradient"),
-    "meta_sgd": _entry("meta_sgd", "MetaSGD", "gradient"),
-    "promp": _entry("promp", "ProMP", "gradient"),
-    "reptile": _entry("reptile", "Reptile", "gradient"),
-    "rl2": _entry("rl2", "RL2", "rl2"),
+ALGORITHMS: dict[str, tuple[str, str]] = {
+    "anil": ("anil:ANIL", "settings.gradient:ANILSettings"),
+    "e_maml": ("e_maml:EMAML", "settings.gradient:EMAMLSettings"),
+    "fomaml": ("maml:FOMAML", "settings.gradient:FOMAMLSettings"),
+    "maml": ("maml:MAML", "settings.gradient:MAMLSettings"),
+    "meta_sgd": ("meta_sgd:MetaSGD", "settings.gradient:MetaSGDSettings"),
+    "promp": ("promp:ProMP", "settings.gradient:ProMPSettings"),
+    "reptile": ("reptile:Reptile", "settings.gradient:ReptileSettings"),
+    "rl2": ("rl2:RL2", "settings.rl2:RL2Settings"),
 }
+"""Short name -> where in this package the algorithm is, and where its settings."""
 
 
 def algorithm_class(name: str) -> Any:
@@ -43,7 +31,7 @@ def algorithm_class(name: str) -> Any:
     """
     from metarl.envs.registry import import_class  # here, since it loads the environments
 
-    path = ALGORITHMS[name].algorithm if name in ALGORITHMS else name
+    path = f"{__name__}.{ALGORITHMS[name][0]}" if name in ALGORITHMS else name
     cls = import_class("algorithm", path, ALGORITHMS)
     missing = [a for a in ("config_class", "collect", "update", "agent") if not hasattr(cls, a)]
     if missing:
@@ -59,5 +47,5 @@ def settings_class(name: str) -> Any:
     """
     if name not in ALGORITHMS:
         return algorithm_class(name).config_class
-    module, _, cls = ALGORITHMS[name].settings.partition(":")
-    return getattr(importlib.import_module(module), cls)
+    module, _, cls = ALGORITHMS[name][1].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), cls)
