@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metarl.report.figures import (
+    SERIES,
     cycle,
     in_legend,
     label_lines,
@@ -15,7 +16,6 @@ from metarl.report.figures import (
     new_figure,
     panels,
     png,
-    series_colors,
     single_axes,
 )
 from metarl.report.task_plots import Series, by_task
@@ -40,7 +40,7 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
     figure, ax = single_axes(7.2, 5.0)
     groups = comparison.groups
     ticks = sorted({used for group in groups for used in group.episodes_used})
-    looks = zip(groups, series_colors(len(groups)), cycle(MARKERS, len(groups)), strict=True)
+    looks = zip(groups, cycle(SERIES, len(groups)), cycle(MARKERS, len(groups)), strict=True)
     for group, color, marker in looks:
         mode, used = group.headline, np.array(group.episodes_used, dtype=np.float64)
         low, high = np.array(mode.ci95).T
@@ -91,7 +91,7 @@ def plot_returns_by_group(comparison: Comparison) -> Figure:
     height = -(-count // columns) * (0.38 * len(groups) + 1.3)
     figure = new_figure(2.4 * columns + 1.6, height)
     for k, ax in enumerate(panels(figure, count, columns)):
-        for place, group, color in zip(places, groups, series_colors(len(groups)), strict=True):
+        for place, group, color in zip(places, groups, cycle(SERIES, len(groups)), strict=True):
             mode = group.headline
             ax.plot(mode.ci95[k], [place, place], color=color, linewidth=4, alpha=0.35)
             ax.plot(mode.mean[k], place, "o", color=color, zorder=3)
@@ -135,7 +135,7 @@ def plot_returns_by_task(comparison: Comparison) -> Figure:
         ValueError: Tasks of more than two dimensions.
     """
     groups, series = comparison.groups, []
-    looks = zip(groups, series_colors(len(groups)), cycle(MARKERS, len(groups)), strict=True)
+    looks = zip(groups, cycle(SERIES, len(groups)), cycle(MARKERS, len(groups)), strict=True)
     for group, color, marker in looks:
         returns = np.array(group.headline.returns[-1])  # [S, n]
         mean = returns.mean(axis=0)

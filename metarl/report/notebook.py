@@ -91,4 +91,5 @@ def _shown(
     page = markdown_page(
         "notebook.md.j2", name=name, sentences=sentences, pictures=pictures, table=numbers
     )
-    return f'<div style="max-width: 45em">{html_body(page, pictures)}</div>'
+    html = html_body(page, pictures).replace("<img ", '<img style="max-width: 100%" ')
+    return f'<div style="max-width: 45em">{html}</div>'

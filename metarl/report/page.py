@@ -106,7 +106,6 @@ def html_body(markdown: str, pictures: Sequence[Picture]) -> str:
         for child in token.children or []:
             if child.type == "image":
                 data = base64.b64encode(files[str(child.attrs["src"])]).decode("ascii")
-                child.attrs["style"] = "max-width: 100%"
                 child.attrs["src"] = f"data:image/png;base64,{data}"
     html = str(parser.renderer.render(tokens, parser.options, {}))
     html = html.replace("<table>", '<div class="table"><table>')

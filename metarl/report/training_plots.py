@@ -14,12 +14,13 @@ from metarl.report.figures import (
     AFTER,
     BEFORE,
     GREY,
+    SERIES,
+    cycle,
     in_legend,
     legend_above,
     new_figure,
     panels,
     png,
-    series_colors,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
     unit, seconds = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
     window = 1
     for ax, key, scale in zip(axes, ("env_steps", "wall_time_s"), (1.0, 1 / seconds), strict=False):
-        for label, color in zip(groups, series_colors(len(groups)), strict=True):
+        for label, color in zip(groups, cycle(SERIES, len(groups)), strict=True):
             for index, lines in enumerate(groups[label]):
                 shown = (
                     in_legend(label) if index == 0 else "_"
