@@ -112,13 +112,13 @@ def _answer(envs: list[gymnasium.Env], replies: BinaryIO) -> None:
         except _LaneError as error:
             cause = error.__cause__
             assert cause is not None
-            reply = Failed(error.lane, describe(cause), _format(cause))
+            reply = _failed(error.lane, cause)
         try:
             # By value where the environment's own class was, such as that of its tasks.
             dumps = cloudpickle.dumps if isinstance(reply, Description) else pickle.dumps
             message = dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # a user's task distribution may refuse to be pickled
-            message = pickle.dumps(Failed(0, describe(error), _format(error)))
+            message = pickle.dumps(_failed(0, error))
         replies.write(message)
         replies.flush()
 
@@ -203,15 +203,12 @@ def _describe_env(env: gymnasium.Env) -> Description:
     )
 
 
-def describe(error: BaseException) -> str:
-    """The error in one line, with the place in the code that raised it."""
+def _failed(lane: int, error: BaseException) -> Failed:
+    """The error in one line, with the place in the code that raised it, and its traceback."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
-
-
-def _format(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return Failed(lane, text + where, "".join(traceback.format_exception(error)))
 
 
 def _end_with(parent: int) -> None:

@@ -290,18 +290,14 @@ class TaskVectorEnv(VectorEnv):
         if seed is None:
             return
         if isinstance(seed, int | np.integer):
-            chosen = [int(seed) + int(lane) for lane in lanes]
-        else:
-            if len(seed) != self.num_envs:
-                raise ValueError(
-                    f"reset was given {len(seed)} seeds: "
-                    f"it must be one integer, or one for each of the {self.num_envs} lanes."
-                )
-            chosen = [_seed_value(seed[lane]) for lane in lanes]
-        for lane, value in zip(lanes.tolist(), chosen, strict=True):
-            if value < 0:
-                raise ValueError(f"The seed of lane {lane} is {value}: it must be at least 0.")
-            self._seeds[lane] = value
+            seed = range(int(seed), int(seed) + self.num_envs)
+        if len(seed) != self.num_envs:
+            raise ValueError(
+                f"reset was given {len(seed)} seeds: "
+                f"it must be one integer, or one for each of the {self.num_envs} lanes."
+            )
+        for lane in lanes.tolist():
+            self._seeds[lane] = checks.integer(f"The seed of lane {lane}", seed[lane], 0)
             self._generators[lane] = None
 
     def _lanes_to_reset(self, options: Mapping[str, Any] | None) -> Lanes:
@@ -321,13 +317,6 @@ class TaskVectorEnv(VectorEnv):
                 f"it must be bool of the shape [{self.num_envs}]."
             )
         return np.flatnonzero(mask)
-
-
-def _seed_value(seed: Any) -> int:
-    """A seed of a sequence as a Python integer, of any size."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise ValueError(f"The seed {seed!r} is no integer.")
-    return int(seed)
 
 
 def num_cores() -> int:
