@@ -57,7 +57,8 @@ class Trajectory:
     def to(self, device: torch.device) -> Self:
         """The same trajectory on another device."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{n: None if x is None else x.to(device) for n, x in parts.items()})
+        moved: Any = {n: None if x is None else x.to(device) for n, x in parts.items()}
+        return type(self)(**moved)
 
 
 @dataclass(frozen=True)

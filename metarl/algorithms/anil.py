@@ -10,17 +10,15 @@ so every Jacobian is the identity but for the head's rows, I − α_k [0; ∇_he
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from metarl.adaptation.inner_loop import Rates
 from metarl.algorithms.maml import MAML
-from metarl.algorithms.settings.gradient import AdaptationSettings, ANILSettings
+from metarl.algorithms.settings.gradient import ANILSettings
 
 
 class ANIL(MAML):
     """ANIL for policies."""
 
-    config_class: ClassVar[type[AdaptationSettings]] = ANILSettings
+    config_class = ANILSettings
 
     def rates(self) -> Rates | None:
         """1 for the head, 0 for the layers below."""

@@ -18,19 +18,18 @@ advantage is divided by its returns' standard deviation over the tasks, and its 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 from torch import Tensor
 
 from metarl.adaptation.meta_objective import Term, surrogate
 from metarl.algorithms.maml import MAML, GradientBatch
-from metarl.algorithms.settings.gradient import AdaptationSettings, EMAMLSettings
+from metarl.algorithms.settings.gradient import EMAMLSettings
 
 
 class EMAML(MAML):
     """E-MAML."""
 
-    config_class: ClassVar[type[AdaptationSettings]] = EMAMLSettings
+    config_class = EMAMLSettings
 
     def terms(self, batch: GradientBatch) -> list[Term]:
         """MAML's, and the exploration of every step before the last."""

@@ -281,4 +281,4 @@ class MAML:
 class FOMAML(MAML):
     """First-order MAML: its settings say so, and that is all."""
 
-    config_class: ClassVar[type[AdaptationSettings]] = FOMAMLSettings
+    config_class = FOMAMLSettings

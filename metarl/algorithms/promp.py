@@ -12,17 +12,17 @@ thousandth of its start, from less it would take too long to come back.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from metarl.adaptation.meta_objective import MetaObjective, Term, kl_penalty
 from metarl.algorithms.maml import MAML, GradientBatch
-from metarl.algorithms.settings.gradient import AdaptationSettings, ProMPSettings
+from metarl.algorithms.settings.gradient import ProMPSettings
 
 
 class ProMP(MAML):
     """ProMP."""
 
-    config_class: ClassVar[type[AdaptationSettings]] = ProMPSettings
+    config_class = ProMPSettings
 
     def __init__(self, config: ProMPSettings, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)

@@ -13,10 +13,8 @@ the update, so that no episode is wasted.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from metarl.algorithms.maml import MAML, GradientBatch
-from metarl.algorithms.settings.gradient import AdaptationSettings, ReptileSettings
+from metarl.algorithms.settings.gradient import ReptileSettings
 from metarl.maths.adam import Adam
 from metarl.maths.finite import check_finite
 from metarl.maths.params import flatten, mean_over_tasks, stack
@@ -25,7 +23,7 @@ from metarl.maths.params import flatten, mean_over_tasks, stack
 class Reptile(MAML):
     """Reptile: it collects and adapts as MAML does, and has another outer loop."""
 
-    config_class: ClassVar[type[AdaptationSettings]] = ReptileSettings
+    config_class = ReptileSettings
 
     def update(self, batch: GradientBatch) -> dict[str, float]:
         """Adapt once more, and follow the mean of the tasks.
