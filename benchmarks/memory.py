@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.measurement import count, parse_some, parser, peak_memory, write_json
 from metarl.cli.process import run_program
-from metarl.config import Config, config_to_dict, load_config
+from metarl.config import Config, load_config
 from metarl.tracking import Tracker
 from metarl.training.trainer import Trainer
 
@@ -47,9 +47,7 @@ def resident_memory() -> int:
 def train(config: Config) -> list[dict[str, int]]:
     """Train to the end of the budget; the resident memory after every meta-iteration."""
     trainer = Trainer(config, resume=False)
-    with MemoryTracker(
-        config.run_folder, config_to_dict(config), config.iterations, config.tracking
-    ) as tracker:
+    with MemoryTracker(config) as tracker:
         tracker.rows = []
         trainer.run(tracker)
         trainer.close()

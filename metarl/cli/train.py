@@ -46,8 +46,9 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
     from metarl.evaluation.plan import EvaluationPlan
     from metarl.storage.files import write_atomically
     from metarl.storage.run_folder import prepare_run_dir
+    from metarl.tracking import Tracker
     from metarl.training.measuring import is_evaluated
-    from metarl.training.trainer import Interrupted, Trainer, make_tracker
+    from metarl.training.trainer import Interrupted, Trainer
 
     run_dir = config.run_folder
     at_end = EvaluationPlan.asked(config.evaluation) if config.evaluation.at_end else None
@@ -67,7 +68,7 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
         stopping = stack.enter_context(ExitStack())
         stop = stopping.enter_context(stop_requests())
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
-        tracker = stack.enter_context(make_tracker(config, resume))
+        tracker = stack.enter_context(Tracker(config, resume=resume))
         meta = json.dumps(circumstances(config, tracker.wandb_id), indent=1)
         write_atomically(run_dir / "meta.json", meta + "\n")
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")

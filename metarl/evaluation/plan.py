@@ -23,14 +23,8 @@ BOTH_MODES: tuple[ActionMode, ...] = ("stochastic", "deterministic")
 class Asked(TypedDict, total=False):
     """What a command line or a program may ask of an evaluation.
 
-    Attributes:
-        split: The set of tasks: held_out, validation or out_of_range.
-        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
-        episodes: Of each task before and after every adaptation step.
-        adaptation_steps: How many.
-        mode: How actions are chosen: stochastic, deterministic, or both (as it is by default).
-        seed: Of the evaluation's random streams, 0 by default.
-        forget: Begin anew instead of adapting: an ablation, which should gain nothing.
+    The fields of :class:`EvaluationPlan`; ``tasks`` is its task file, and ``mode`` both modes by
+    default.
     """
 
     split: Split | None

@@ -10,8 +10,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from metarl.config import Config, config_to_dict
-from metarl.config.fields import TrackingConfig
+from metarl.config import Config
 from metarl.storage.json_lines import JsonLines, plain
 from metarl.tracking.console import Display
 from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun
@@ -26,11 +25,7 @@ class Tracker:
     with one warning. A resume cuts both back to its checkpoint before it opens a tracker.
 
     Args:
-        run_dir: The run folder, which exists.
-        config: The whole resolved config, shown by W&B beside the metrics.
-        total_iterations: The meta-iteration at which the run ends.
-        tracking: The W&B mode, project and so on.
-        name: The run's name; None for the run folder's.
+        config: The run's whole config; its run folder exists.
         resume: Whether the run folder holds the beginning of this run.
         console: Where to show progress; None for standard output.
 
@@ -39,25 +34,13 @@ class Tracker:
     """
 
     def __init__(
-        self,
-        run_dir: Path,
-        config: Mapping[str, Any],
-        total_iterations: int,
-        tracking: TrackingConfig,
-        *,
-        name: str | None = None,
-        resume: bool = False,
-        console: Console | None = None,
+        self, config: Config, *, resume: bool = False, console: Console | None = None
     ) -> None:
-        run_dir = Path(run_dir)
-        name = name or run_dir.name
-        self._metrics = JsonLines(run_dir / "metrics.jsonl")
-        self._validation = JsonLines(run_dir / "validation.jsonl")
-        self._display = Display(name, total_iterations, console)
+        self._metrics = JsonLines(config.run_folder / "metrics.jsonl")
+        self._validation = JsonLines(config.run_folder / "validation.jsonl")
+        self._display = Display(config.name, config.iterations, console)
         self._finished = False
-        self._wandb = WandbRun(
-            run_dir, plain(config), tracking, name=name, resume=resume, warn=self.warn
-        )
+        self._wandb = WandbRun(config, resume=resume, warn=self.warn)
         if self._wandb.url:
             self.print(f"W&B: {self._wandb.url}")
         elif self._wandb.active:
@@ -170,13 +153,7 @@ def copy_evaluation(
         say: Shows a line to the user.
     """
     wandb = WandbRun(
-        config.run_folder,
-        plain(config_to_dict(config)),
-        config.tracking,
-        name=config.name,
-        resume=True,
-        warn=lambda text: say(f"warning: {text}"),
-        files_dir=files_dir,
+        config, resume=True, warn=lambda text: say(f"warning: {text}"), files_dir=files_dir
     )
     _log_under(wandb, f"evaluation/{split}", env_steps, plain(record), media)
     if wandb.active:

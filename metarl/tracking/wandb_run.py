@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal, NamedTuple
 
-from metarl.config.fields import TrackingConfig
+from metarl.config import Config, config_to_dict
 from metarl.errors import EnvironmentFailure
 from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (
@@ -73,15 +73,13 @@ class WandbRun:
 
     def __init__(
         self,
-        run_dir: Path,
-        config: Mapping[str, Any],
-        tracking: TrackingConfig,
+        config: Config,
         *,
-        name: str,
         resume: bool,
         warn: Callable[[str], None],
         files_dir: Path | None = None,
     ) -> None:
+        run_dir, name, tracking = config.run_folder, config.name, config.tracking
         self.id: str | None = None
         self.mode: Mode = "disabled"
         self.url: str | None = None  # of an online run
@@ -109,7 +107,7 @@ class WandbRun:
             "group": group,
             "tags": list(tracking.tags),
             "name": None if in_sweep else name,
-            "config": dict(config),
+            "config": config_to_dict(config),
         }
         self._open(wanted, options, state.get("online_id"))
         if self._run is not None and files_dir is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metarl import envs
-from metarl.config import changes, config_to_dict, fingerprint
+from metarl.config import changes, fingerprint
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
@@ -221,15 +221,3 @@ def _has_begun(run_dir: Path) -> bool:
     metrics = run_dir / "metrics.jsonl"
     lines = metrics.is_file() and metrics.stat().st_size > 0
     return lines or any((run_dir / "checkpoints").glob("[0-9]*"))
-
-
-def make_tracker(config: Config, resume: bool) -> Tracker:
-    """The tracker of a run."""
-    return Tracker(
-        config.run_folder,
-        config_to_dict(config),
-        config.iterations,
-        config.tracking,
-        name=config.name,
-        resume=resume,
-    )
