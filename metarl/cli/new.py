@@ -7,7 +7,8 @@ from pathlib import Path
 
 import metarl
 from metarl.cli.process import run_program
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.errors import UserError
+from metarl.storage.files import writing
 
 TEMPLATES = Path(metarl.__file__).parent / "templates"
 _USAGE = """\
@@ -50,14 +51,12 @@ def new(argv: Sequence[str]) -> int:
     for path in (file, config):
         if path.exists():
             raise UserError(f"{path} is there already; choose another name.")
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         for path in (file, config):
             text = (TEMPLATES / f"my_{kind}{path.suffix}").read_text(encoding="utf-8")
             text = text.replace(f"my_{kind}", module).replace(f"My{kind.title()}", class_name)
             path.write_text(text.replace("FILE.yaml", str(config)), encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFailure(f"{file} cannot be written: {error.strerror or error}.") from error
     command = KINDS[kind].format(config=config, path=f"{module}:{class_name}")
     print(f"Written: {file} and {config}. As they stand they run by:\n\n  {command}")
     return 0

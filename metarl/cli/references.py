@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -149,7 +148,3 @@ class _Maker:
         path = reference.write(self.folder, evaluation, self.circumstances)
         means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
         print(f"{kind} after 0 to {plan.adaptation_steps} rounds: {means}; in {path}.")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -38,7 +38,7 @@ def write_comparison(
         training: Label -> the metrics of its runs.
 
     Raises:
-        OSError: The folder cannot be written.
+        EnvironmentFailure: The folder cannot be written.
     """
     groups = comparison.groups
     pictures = list(_pictures(comparison, training))

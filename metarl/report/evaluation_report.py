@@ -42,7 +42,7 @@ def write_report(
         training: Label -> lines of `metrics.jsonl`, for the training curve.
 
     Raises:
-        OSError: The folder cannot be written.
+        EnvironmentFailure: The folder cannot be written.
     """
     pictures = list(_pictures(result, evaluation, training or {}))
     page = markdown_page(

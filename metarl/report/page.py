@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from metarl.report import words
-from metarl.storage.files import replace_file
+from metarl.storage.files import replace_file, writing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -65,19 +65,20 @@ def write_report_files(
         page: The Markdown.
 
     Raises:
-        OSError: The folder cannot be written.
+        EnvironmentFailure: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     html = folder / "report.html"
-    html.unlink(missing_ok=True)
     ((name, text),) = numbers.items()
     files = ReportFiles(folder / name, folder / "report.md", html, [])
-    replace_file(files.evaluation, text.encode())
-    for picture in pictures:
-        files.plots.append(folder / f"{picture.name}.png")
-        replace_file(files.plots[-1], picture.data)
-    replace_file(files.markdown, page.encode())
-    replace_file(html, html_page(page, pictures).encode())
+    with writing(folder, "The report"):
+        folder.mkdir(parents=True, exist_ok=True)
+        html.unlink(missing_ok=True)
+        replace_file(files.evaluation, text.encode())
+        for picture in pictures:
+            files.plots.append(folder / f"{picture.name}.png")
+            replace_file(files.plots[-1], picture.data)
+        replace_file(files.markdown, page.encode())
+        replace_file(html, html_page(page, pictures).encode())
     return files
 
 

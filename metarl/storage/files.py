@@ -14,8 +14,8 @@ PENDING = ".pending-"  # starts the name of what is being written or deleted
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Says of an OSError within that the path cannot be written.
+def writing(path: Path, what: str | None = None) -> Iterator[None]:
+    """Says of an OSError within that the path, or ``what`` lies there, cannot be written.
 
     Raises:
         EnvironmentFailure: In its place.
@@ -23,7 +23,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}.") from error
+        subject = f"{what} cannot be written to {path}" if what else f"{path} cannot be written"
+        raise EnvironmentFailure(f"{subject}: {error.strerror or error}.") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

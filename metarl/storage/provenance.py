@@ -35,11 +35,7 @@ def metadata(
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),
-        "versions": {
-            "metarl": metarl.__version__,
-            "python": platform.python_version(),
-            **{package: _version(package) for package in PACKAGES},
-        },
+        "versions": versions(),
         "git": _git_state(Path(metarl.__file__).parent),
         "platform": platform.system(),
         "processor": _processor(),
@@ -52,6 +48,20 @@ def metadata(
     }
 
 
+def versions() -> dict[str, str | None]:
+    """The versions of metarl, Python and the packages that decide a result; None: not installed."""
+    found: dict[str, str | None] = {
+        "metarl": metarl.__version__,
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
 def _command() -> str:
     """The command line, without the folders that Python and the program lie in."""
     path = Path(sys.argv[0])
@@ -62,13 +72,6 @@ def _command() -> str:
     else:
         program = [path.name]  # a console script
     return shlex.join([*program, *sys.argv[1:]])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _git_state(package: Path) -> dict[str, Any] | None:

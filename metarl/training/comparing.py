@@ -13,12 +13,12 @@ from typing import Any, Literal, Unpack
 from metarl.config import Config, load_config
 from metarl.config.fields import DeviceName
 from metarl.config.loading import flat
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.errors import UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
 from metarl.evaluation.plan import Asked, EvaluationPlan
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
-from metarl.tracking import metadata
+from metarl.storage.provenance import versions
 from metarl.training.measuring import measure
 from metarl.training.runs import TrainedRun, load_run, training_lines
 
@@ -139,22 +139,17 @@ def report_comparison(
             commands.append(str(meta["command"]))
         except (OSError, ValueError, TypeError, KeyError):
             continue  # a record for people: the comparison does not depend on it
-    try:
-        return write_comparison(
-            output,
-            comparison,
-            command=command,
-            training_commands=list(dict.fromkeys(commands)),
-            versions=metadata("cpu", 0, 0)["versions"],
-            training={
-                label: [training_lines(folder.path) for folder in group]
-                for label, group in groups.items()
-            },
-        )
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"The report cannot be written to {output}: {error.strerror or error}."
-        ) from error
+    return write_comparison(
+        output,
+        comparison,
+        command=command,
+        training_commands=list(dict.fromkeys(commands)),
+        versions=versions(),
+        training={
+            label: [training_lines(folder.path) for folder in group]
+            for label, group in groups.items()
+        },
+    )
 
 
 def check_comparable(folders: Sequence[RunFolder]) -> None:

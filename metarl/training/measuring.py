@@ -19,7 +19,7 @@ from metarl.evaluation.summary import summarize
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles
-from metarl.tracking import metadata
+from metarl.storage.provenance import versions
 from metarl.training.runs import TrainedRun, training_lines
 from metarl.training.user_agent import UserAgent
 from metarl.types import ActionMode, AdaptationAxis
@@ -144,21 +144,15 @@ def report(
         UserError: the training curve cannot be read.
         EnvironmentFailure: the output folder cannot be written.
     """
-    config = subject.config
     lines = training_lines(subject.folder)
-    try:
-        return write_report(
-            output,
-            result,
-            evaluation,
-            command=shlex.join(["metarl", "evaluate", *subject.words(), *plan.words()]),
-            versions=metadata(config.device, config.rollout.torch_threads, 0)["versions"],
-            training={config.name: lines} if lines else None,
-        )
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"The report cannot be written to {output}: {error.strerror or error}."
-        ) from error
+    return write_report(
+        output,
+        result,
+        evaluation,
+        command=shlex.join(["metarl", "evaluate", *subject.words(), *plan.words()]),
+        versions=versions(),
+        training={subject.config.name: lines} if lines else None,
+    )
 
 
 def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from metarl.errors import EnvironmentFailure
 from metarl.evaluation.protocol import Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.report.evaluation_report import write_report
@@ -239,7 +240,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
             raise OSError("no space")
 
     monkeypatch.setattr("metarl.report.page.replace_file", replaced)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(EnvironmentFailure, match="no space"):
         write(tmp_path, navigation_evaluation())
     assert not (tmp_path / "report.html").exists()
     assert written[0] == "evaluation.json"
