@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
 
 
+class Provenance(NamedTuple):
+    """What an agent is: its name, training seeds, and its checkpoint's iteration if it has one."""
+
+    algorithm: str
+    seeds: list[int]
+    checkpoint: int | None
+
+
 def summarize(
     headline: Evaluation,
     other: Evaluation | None = None,
     *,
-    algorithm: str,
+    provenance: Provenance,
     env: str,
     env_config: Mapping[str, Any],
-    seeds: Sequence[int],
-    checkpoint: int | None,
     references: Mapping[str, np.ndarray] | None = None,
     missing_references: Mapping[str, str] | None = None,
 ) -> EvaluationResult:
@@ -39,11 +45,9 @@ def summarize(
     Args:
         headline: The mode to quote: stochastic for gradient-based agents, else deterministic.
         other: The other mode on the same tasks.
-        algorithm: Name of the algorithm.
+        provenance: What was measured.
         env: Name of the environment.
         env_config: Its resolved settings.
-        seeds: Training seed of the run, [seed].
-        checkpoint: Meta-iteration of the checkpoint.
         references: name -> return on each of the same tasks, [n].
         missing_references: name -> the command that makes it.
 
@@ -67,13 +71,13 @@ def summarize(
         interval = bootstrap_interval(returns)
         known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
     return EvaluationResult(
-        algorithm=algorithm,
+        algorithm=provenance.algorithm,
         env=env,
         env_config=dict(env_config),
         split=headline.split,
-        seeds=list(seeds),
+        seeds=provenance.seeds,
         evaluation_seed=headline.seed,
-        checkpoint=checkpoint,
+        checkpoint=provenance.checkpoint,
         x=headline.adaptation_axis,
         episodes_per_step=headline.episodes,
         step_sizes=headline.step_sizes,

@@ -114,11 +114,9 @@ def _beside_references(
     return summarize(
         headline,
         other,
-        algorithm=subject.provenance.algorithm,
+        provenance=subject.provenance,
         env=subject.config.env.name,
         env_config=env_config,
-        seeds=subject.provenance.seeds,
-        checkpoint=subject.provenance.checkpoint,
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )

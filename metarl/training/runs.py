@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from metarl.config import changes, load_config
 from metarl.errors import UserError
+from metarl.evaluation.summary import Provenance
 from metarl.random import Key
 from metarl.report.notebook import training_arrays, training_html
 from metarl.report.training_plots import Lines, read_metrics
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from metarl.config.fields import DeviceName
     from metarl.experience.rollout import RolloutWorker
     from metarl.types import ActionMode, Agent, Algorithm
-
-
-class Provenance(NamedTuple):
-    """What an agent is, for the record: its name, training seeds, and checkpoint if it has one."""
-
-    algorithm: str
-    seeds: list[int]
-    checkpoint: int | None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from metarl.envs.tasks import TaskDistribution
 
 from metarl.evaluation.protocol import Evaluation
 from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.summary import Provenance, summarize
 from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0
@@ -204,12 +204,12 @@ def navigation_evaluation(num_tasks: int = 12, seed: int = 3, gain: float = 10.0
 
 def navigation_result(evaluation: Evaluation, **changes: Any) -> EvaluationResult:
     """A result of made-up measurements, with the optimum as its reference."""
+    what: dict[str, Any] = {"algorithm": "maml", "seeds": [1], "checkpoint": 200}
+    what = {name: changes.pop(name, value) for name, value in what.items()}
     settings: dict[str, Any] = {
-        "algorithm": "maml",
+        "provenance": Provenance(**what),
         "env": "point_navigation",
         "env_config": {"region": "square", "horizon": 20},
-        "seeds": [1],
-        "checkpoint": 200,
         "references": {"optimum": -np.linalg.norm(evaluation.tasks, axis=1)},
     }
     return summarize(evaluation, **{**settings, **changes})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.summary import Provenance, summarize
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 PROVENANCE = [
@@ -133,11 +133,9 @@ def test_summarize_refuses_what_does_not_belong_together() -> None:
     with pytest.raises(ValueError, match="at least 2 tasks"):
         summarize(
             navigation_evaluation(num_tasks=1),
-            algorithm="maml",
+            provenance=Provenance("maml", [1], 1),
             env="navigation",
             env_config={},
-            seeds=[1],
-            checkpoint=1,
         )
 
 
