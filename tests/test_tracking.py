@@ -760,7 +760,7 @@ def test_the_sweep_runs_the_program_in_a_folder_of_its_own(tmp_path: Path) -> No
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     from metarl.algorithms.settings.gradient import MAMLSettings
-    from metarl.config.overrides import split_options
+    from metarl.config.validation import split_options
 
     sweep = yaml.safe_load((ROOT / "configs" / "sweep_maml_navigation.yaml").read_text())
     assert sweep["program"] == "train.py"

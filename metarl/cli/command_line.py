@@ -17,8 +17,7 @@ from metarl.config.loading import (
     resolve,
     resolve_device,
 )
-from metarl.config.overrides import Option, split_options
-from metarl.config.validation import validated
+from metarl.config.validation import Option, split_options, validated
 from metarl.errors import UserError
 from metarl.evaluation.plan import Asked
 from metarl.storage.places import find_config

@@ -13,8 +13,7 @@ from metarl.config import Config
 from metarl.config.fields import Section, SplitName
 from metarl.config.loading import load_options, resolve
 from metarl.config.messages import names_there_are
-from metarl.config.overrides import split_options
-from metarl.config.validation import validated
+from metarl.config.validation import split_options, validated
 from metarl.errors import UserError
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.storage.places import find_config

@@ -14,9 +14,8 @@ from pydantic.fields import FieldInfo
 
 from metarl.config.loading import concrete_model
 from metarl.config.messages import sub_model
-from metarl.config.model import known_names
-from metarl.config.overrides import Option, merged
-from metarl.config.variants import variants_of
+from metarl.config.model import known_names, variants_of
+from metarl.config.validation import Option, merged
 from metarl.config.yaml_text import dump_yaml, read_yaml
 
 _WIDTH, _INDENT = 110, 42

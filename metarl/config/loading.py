@@ -18,10 +18,8 @@ from pydantic_core import to_jsonable_python
 from metarl.config.fields import Config, DeviceName, EnvConfig
 from metarl.config.messages import Origins, at, names_there_are, shown
 from metarl.config.migration import migrate
-from metarl.config.model import chosen_class, config_model
-from metarl.config.overrides import Option, merged, put, split_options
-from metarl.config.validation import read_fields, validated
-from metarl.config.variants import resolve_variants
+from metarl.config.model import chosen_class, config_model, resolve_variants
+from metarl.config.validation import Option, merged, put, read_fields, split_options, validated
 from metarl.config.yaml_text import dump_yaml, read_yaml
 from metarl.errors import UserError
 
@@ -47,11 +45,7 @@ _WHY = {
 
 def env_parameters(config: Config) -> dict[str, Any]:
     """The constructor's parameters of the environment, presets already filled in."""
-    return {
-        name: getattr(config.env, name)
-        for name in type(config.env).model_fields
-        if name not in EnvConfig.model_fields
-    }
+    return {name: value for name, value in config.env if name not in EnvConfig.model_fields}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -83,13 +77,13 @@ def concrete_model(data: dict[str, Any], origins: Origins) -> tuple[type[Config]
     """The config's model for the names in ``data``, and the class of the environment.
 
     ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
-    :mod:`metarl.config.variants`.
+    :mod:`metarl.config.model`.
     """
     env = chosen_class("env", "point_navigation", data, origins)
     settings = chosen_class("algorithm", "maml", data, origins)
-    model = config_model(env, settings, data["algorithm"]["name"])
     migrate(settings, data["algorithm"], origins)
-    return resolve_variants(model, data, origins), env
+    settings = resolve_variants(settings, data["algorithm"], origins, ("algorithm",))
+    return config_model(env, settings, data["algorithm"]["name"]), env
 
 
 def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
@@ -119,7 +113,7 @@ def config_from(
 
     Args:
         data: Sections and fields, ``{"seed": 3, "env": {"name": "point_navigation"}}``.
-        options: See :func:`metarl.config.overrides.split_options`.
+        options: See :func:`metarl.config.validation.split_options`.
         origins: Where the values of ``data`` were given, for the sentence about a wrong one.
 
     Raises:
@@ -238,8 +232,7 @@ def differences(a: Config, b: Config) -> list[str]:
     clauses = []
     for name in before | now:
         if before.get(name, "absent") != now.get(name, "absent"):
-            was = shown(before[name]) if name in before else "absent"
-            is_now = shown(now[name]) if name in now else "absent"
+            was, is_now = (shown(x[name]) if name in x else "absent" for x in (before, now))
             why = f" ({_WHY[name]})" if name in _WHY else ""
             clauses.append(f"{name} was {was} and is {is_now} now{why}")
     return clauses

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from metarl.config.messages import Origins, at, shown
-from metarl.config.overrides import Word, named
-from metarl.config.variants import variants_of
+from metarl.config.model import variants_of
+from metarl.config.validation import Word, named
 from metarl.errors import UserError
 
 _FLAT: dict[str, Any] = {

@@ -1,14 +1,19 @@
-"""Plain data as a model, whatever is wrong with them as one sentence."""
+"""Plain data and the words of a command line, ``--a.b value`` or ``--a.b=value``, as a model.
+
+A word stays text among the data until its field is known: what it means depends on the type.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from metarl.config.messages import (
     Origins,
@@ -20,10 +25,105 @@ from metarl.config.messages import (
     unknown_field,
     validation_error,
 )
-from metarl.config.overrides import Option, Word, meaning, merged
+from metarl.config.yaml_text import parse_scalar, parse_yaml
 from metarl.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Option(NamedTuple):
+    """One option as given: its name without dashes, and its text (None for a switch)."""
+
+    name: str
+    text: str | None
+
+
+class Word(str):
+    """A value of the command line among the data."""
+
+
+def split_options(
+    words: Sequence[str], switches: Collection[str] = (), positional: str | None = None
+) -> list[Option]:
+    """Splits command-line words into options.
+
+    Args:
+        words: As in ``sys.argv[1:]``.
+        switches: Names that take no value, such as ``resume``.
+        positional: The option that words without a name belong to, such as ``config``.
+
+    Raises:
+        UserError: A word that is no option, an option without its value, a switch with one.
+    """
+    options = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "-h" and "help" in switches:
+            word = "--help"
+        if positional is not None and not word.startswith("-"):
+            options.append(Option(positional, word))
+            continue
+        if not word.startswith("--") or len(word) < 3:
+            raise UserError(
+                f"The argument {shown(word)} is out of place: fields are given as --field value."
+            )
+        name, equals, text = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in switches:
+            if equals:
+                raise UserError(f"--{name} is a switch and takes no value, but got {shown(text)}.")
+            options.append(Option(name, None))
+        elif equals:
+            options.append(Option(name, text))
+        elif not rest or rest[0].startswith("--"):
+            raise UserError(f"--{word[2:]} needs a value, as in --{word[2:]} VALUE.")
+        else:
+            options.append(Option(name, rest.pop(0)))
+    return options
+
+
+def merged(
+    data: Mapping[str, Any], options: Sequence[Option], origins: Origins | None
+) -> tuple[dict[str, Any], Origins]:
+    """A copy of ``data`` with every option's :class:`Word` in its place, and all origins."""
+    plain: dict[str, Any] = copy.deepcopy(dict(data))
+    origins = dict(origins or {})
+    # The whole before its parts: a variant's name decides what its settings are laid over.
+    for name, text in sorted(options, key=_depth):
+        put(plain, name, True if text is None else Word(text))
+        path = tuple(name.split("."))
+        origins[path] = "command line"
+        origins.pop((*path, "name"), None)
+    return plain, origins
+
+
+def _depth(option: Option) -> int:
+    return option.name.removesuffix(".name").count(".")
+
+
+def put(data: dict[str, Any], name: str, value: object) -> None:
+    """Sets the value of a dotted name in nested data.
+
+    A variant's name joins the settings that are there, unless they are of a variant with another
+    name: then it takes their place. Below a section's own: many settings fit several algorithms.
+    """
+    *sections, last = name.split(".")
+    for key in sections:
+        if not isinstance(data.get(key), dict):
+            data[key] = named(data.get(key))
+        data = data[key]
+    there = data.get(last)
+    if sections and isinstance(there, dict) and isinstance(value, str) and value[:1] != "{":
+        data, sections, last = there, [*sections, last], "name"
+    if last == "name" and len(sections) > 1 and data.get("name", value) != value:
+        data.clear()
+    data[last] = value
+
+
+def named(value: object) -> dict[str, Any]:
+    """A bare name as a mapping."""
+    return {"name": str(value)} if isinstance(value, str) else {}
 
 
 def validated(
@@ -37,17 +137,17 @@ def validated(
     Args:
         model: Of the fields that there are; without tagged unions.
         data: As YAML has it: lists are good for tuples, yet "1" is no number and true no integer.
-        options: Of a command line; see :func:`metarl.config.overrides.split_options`.
+        options: Of a command line; see :func:`split_options`.
         origins: Where the values of ``data`` were given.
 
     Raises:
         UserError: An unknown field, a value of the wrong type or out of its bounds.
     """
-    plain, origins = merged(data, options, origins)
-    read_fields(model, plain, origins)
-    check_values(plain, origins)
+    merged_data, origins = merged(data, options, origins)
+    read_fields(model, merged_data, origins)
+    plain = _plain(merged_data, origins)
     try:
-        return model.model_validate_json(json.dumps(plain, default=_as_json), strict=True)
+        return model.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise validation_error(error, plain, origins) from None
 
@@ -74,7 +174,7 @@ def read_fields(
         if isinstance(value, Word):
             if section is not None and not get_args(field.annotation):
                 raise whole_section(here, next(iter(section.model_fields)), where)
-            data[key] = meaning(value, field, dotted(here))
+            data[key] = _meaning(value, field, dotted(here))
         elif section is not None and isinstance(value, dict):
             read_fields(section, value, origins, here, root or model)
         elif isinstance(value, dict) and any(isinstance(x, Word) for x in value.values()):
@@ -91,28 +191,59 @@ def whole_section(path: Path, example: str, where: str) -> UserError:
     )
 
 
-def check_values(value: object, origins: Origins, path: Path = ()) -> None:
-    """Refuses NaN, infinity, broken text and objects wherever they stand.
+def _meaning(word: Word, field: FieldInfo, name: str) -> Any:
+    """The plain value that a word means for its field: the first reading that the field accepts.
+
+    Null, a YAML value (``1e-3``, ``false``, ``[0.5, 0.25]``), the text itself (``--name 7``), a
+    list without brackets (``0.5,0.25``). Where the field accepts none, the likeliest reading, for
+    the config's validation to refuse.
+    """
+    text = str(word)
+    parts = [part.strip() for part in text.split(",")]
+    bracketed = [parse_scalar(part) for part in parts]
+    if not text:  # such as an unset shell variable: not a null
+        readings: list[Any] = [""]
+    elif text.startswith(("[", "{", '"', "'")):
+        readings = [parse_yaml(text, f"--{name}")[0], text]
+    else:
+        readings = [None if text.lower() == "none" else parse_scalar(text), text, bracketed, parts]
+    own_types = ConfigDict(arbitrary_types_allowed=True)  # an environment may have such
+    typed: Any = (field.annotation, field)
+    alone = create_model("Alone", __config__=own_types, x=typed)
+    likeliest = readings[0]
+    for reading in readings:
+        try:
+            alone.model_validate_json(json.dumps({"x": reading}), strict=True)
+        except ValidationError as error:
+            if reading is bracketed and parts[1:] and any(e["loc"][1:] for e in error.errors()):
+                likeliest = reading  # a list is right, one of its values is not
+        else:
+            return reading
+    return likeliest
+
+
+def _plain(value: Any, origins: Origins, path: Path = ()) -> Any:
+    """A value as YAML has it; Python may give arrays and scalars of NumPy, and paths.
 
     Raises:
-        UserError: Names the field.
+        UserError: NaN, infinity, broken text or an object stands somewhere in it; names the field.
     """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(child, origins, (*path, key)) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child, origins, (*path, index)) for index, child in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     must = ""
-    if isinstance(value, dict | list | tuple):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            check_values(child, origins, (*path, key))
-    elif isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         must = "a finite number"
-    elif isinstance(value, str):
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
-            must = "UTF-8 text"  # it holds half a character: bytes of the command line
-    elif not (value is None or isinstance(value, int | float | os.PathLike)):
-        must = "" if hasattr(value, "tolist") else "a plain value"
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        must = "UTF-8 text"  # it holds half a character: bytes of the command line
+    elif not (value is None or isinstance(value, int | float | str)):
+        must = "a plain value"
     if must:
         given = f"{value}" if isinstance(value, float) else shown(value)
         raise UserError(f"{at(path, origins)}{dotted(path)} is {given}, but must be {must}.")
-
-
-def _as_json(value: Any) -> Any:
-    """What Python may give beside YAML's values: a NumPy array or scalar, a path."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    return value

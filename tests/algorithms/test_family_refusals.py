@@ -8,7 +8,7 @@ import pytest
 
 import train
 from metarl.config.help import config_lines
-from metarl.config.overrides import Option
+from metarl.config.validation import Option
 from tests.programs import write_config
 from tests.test_end_to_end import refusal
 

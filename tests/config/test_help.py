@@ -6,7 +6,7 @@ import pytest
 
 from metarl.cli.command_line import parse_evaluate_arguments, parse_train_arguments
 from metarl.config.help import config_lines
-from metarl.config.overrides import split_options
+from metarl.config.validation import split_options
 from tests.config.fakes import FAKE
 
 

@@ -22,7 +22,7 @@ from metarl.config.loading import (
     env_parameters,
     load_config,
 )
-from metarl.config.overrides import split_options
+from metarl.config.validation import split_options
 from metarl.config.yaml_text import dump_yaml, parse_scalar, parse_yaml
 from tests.config.fakes import ALGORITHM, ENV, FAKE, FakeConfig, FakeEnv, load, refused
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from metarl.algorithms.settings.base import because
 from metarl.config.help import config_lines
 from metarl.config.loading import config_to_yaml, differences, load_config
-from metarl.config.overrides import split_options
+from metarl.config.validation import split_options
 from tests.config.fakes import refused
 
 WALK = ["--algorithm.name", "tests.config.test_variants:Walk"]
