@@ -64,7 +64,7 @@ class PointNavigation(TaskVectorEnv):
     }
     position_columns = (0, 1)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # they are a config's fields
         self,
         num_envs: int,
         *,

@@ -117,7 +117,7 @@ def split_tasks(distribution: TaskDistribution, split: Split) -> tuple[np.ndarra
     return tasks, "training tasks" if distribution.finite else split
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913
     agent: Agent,
     env: TaskVectorEnv,
     tasks: np.ndarray,
