@@ -1,0 +1,60 @@
+"""A plan's words, folder and tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from metarl.envs import FiniteTasks, UniformInterval
+
+from metarl.cli.command_line import parse_evaluate_arguments
+from metarl.config.fields import EvaluationConfig
+from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
+
+PLAN = EvaluationPlan("held_out", 5, 2)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        PLAN,
+        replace(PLAN, split="validation", modes=("deterministic",), seed=7),
+        replace(PLAN, task_file=Path("my goals.csv"), forget=True),
+    ],
+)
+def test_the_words_of_a_plan_ask_for_it_again(plan: EvaluationPlan, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    arguments = parse_evaluate_arguments([str(tmp_path), *plan.words()])
+    assert EvaluationPlan.asked(EvaluationConfig(), **arguments.asked) == plan
+
+
+def test_words_can_be_left_out() -> None:
+    words = ["--split", "held_out", "--mode", "both", "--seed", "0"]
+    assert PLAN.words(without=("episodes", "adaptation_steps")) == words
+
+
+def test_what_is_not_asked_for_is_the_configs_own() -> None:
+    own = EvaluationConfig(split="validation", episodes=3)
+    plan = EvaluationPlan.asked(own, split=None, adaptation_steps=1, mode="stochastic")
+    assert plan == EvaluationPlan("validation", 3, 1, modes=("stochastic",))
+
+
+def test_folders_tell_plans_apart() -> None:
+    folders = [PLAN.folder, replace(PLAN, forget=True).folder]
+    assert folders == ["held_out", "held_out_forget"]
+    assert replace(PLAN, task_file=Path("a/my goals.csv")).folder == "tasks_my_goals"
+
+
+def test_tasks_come_with_the_name_that_results_call_them_by(tmp_path: Path) -> None:
+    distribution = UniformInterval(0.0, 3.0)
+    tasks, name = PLAN.tasks(distribution)
+    assert (len(tasks), name) == (40, "held_out")
+    own = tmp_path / "own.csv"
+    own.write_text("velocity\n1\n2\n")
+    tasks, name = replace(PLAN, task_file=own).tasks(distribution)
+    assert (tasks.tolist(), name) == ([[1.0], [2.0]], "tasks of own.csv")
+    two = FiniteTasks([[-1.0], [1.0]], ("direction",), ("",))
+    with pytest.raises(UserError, match=r"evaluation\.split: .*out of range"):
+        replace(PLAN, split="out_of_range").tasks(two)
