@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from shlex import quote
+from typing import TYPE_CHECKING
 
 from metarl.cli.process import run_program, stop_requests
 
 if TYPE_CHECKING:
     from metarl.config import Config
     from metarl.training.runs import TrainedRun
+
+_FINISHED = (
+    "The run in {run.folder} is finished: {run.iteration} iterations, {run.env_steps} env steps. "
+    "A larger --iterations trains on; metarl evaluate {place} measures again."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,7 +43,8 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
         The run as it was at its last iteration; None when the user has asked to stop before.
 
     Raises:
-        UserError, EnvironmentFailure: with a sentence.
+        UserError: the folder or the config is not fit for it.
+        EnvironmentFailure: training diverged, the environment failed, or nothing can be written.
     """
     # Imported here, so that --help and wrong input answer at once.
     from metarl.cli.evaluate import evaluate_and_report
@@ -56,21 +62,15 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
     with ExitStack() as stack:
         trainer = Trainer(config, resume)
         stack.callback(trainer.close)
-        place = shlex.quote(str(run_dir))
         if trainer.finished and (not at_end or is_evaluated(run_dir, at_end, trainer.iteration)):
-            print(
-                f"The run in {run_dir} is finished: {trainer.iteration} iterations, "
-                f"{trainer.env_steps} env steps. A larger --iterations trains on; "
-                f"metarl evaluate {place} measures again."
-            )
+            print(_FINISHED.format(run=trainer.run_so_far, place=quote(str(run_dir))))
             return trainer.run_so_far
-        go_on = f"go on: metarl train --run-dir {place} --resume"
+        go_on = f"go on: metarl train --run-dir {quote(str(run_dir))} --resume"
         stopping = stack.enter_context(ExitStack())
         stop = stopping.enter_context(stop_requests())
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
         tracker = stack.enter_context(Tracker(config, resume=resume))
-        meta = json.dumps(circumstances(config, tracker.wandb_id), indent=1)
-        write_atomically(run_dir / "meta.json", meta + "\n")
+        write_atomically(run_dir / "meta.json", _circumstances(config, tracker.wandb_id))
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
         try:
             run = trainer.run(tracker, stop)
@@ -90,9 +90,10 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
     return run
 
 
-def circumstances(config: Config, wandb_id: str | None) -> dict[str, Any]:
+def _circumstances(config: Config, wandb_id: str | None) -> str:
     """What `meta.json` says of a run."""
     from metarl.tracking import metadata
 
     threads = config.rollout
-    return metadata(config.device, threads.torch_threads, threads.physics_threads, wandb_id)
+    said = metadata(config.device, threads.torch_threads, threads.physics_threads, wandb_id)
+    return json.dumps(said, indent=1) + "\n"

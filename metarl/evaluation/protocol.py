@@ -6,9 +6,10 @@ evaluation, so two evaluations with one seed are identical and training is never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -133,77 +134,90 @@ def evaluate(  # noqa: PLR0913
 
     A round lets every lane play one episode from a reset; the agent may adapt after each round but
     the last. So K gradient steps need K+1 rounds, and K+1 rounds are episodes 1..K+1 of a trial.
-    An agent that learns by gradients needs the noise of its actions to learn from: where it is
-    measured in deterministic mode, it adapts on a stochastic round of its own, with the very
-    resets and noise of an evaluation in stochastic mode, so that both modes measure one agent.
 
     Args:
-        agent: The agent. It is told the tasks only if it is privileged.
+        agent: It is told the tasks only if it is privileged.
         env: An environment of n·B lanes; lane n = m·B + b plays task m.
         tasks: Task vectors [n, d].
         adaptation_steps: K >= 0.
         episodes: B >= 1, episodes of each task a round.
         seed: Of the resets; the agent's own randomness comes with the agent.
         split: Name of the set of tasks, for the record.
-        forget: Let the agent begin anew where it would adapt. An ablation: a gain that is left
-            then does not come from what the agent remembers or has learnt.
+        forget: Let the agent begin anew where it would adapt: an ablation.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
         BadAction: The agent returns actions of a wrong shape or kind.
-        ValueError: The sizes do not fit together, or an episode outlives the environment's
-            horizon.
+        ValueError: The sizes do not fit together, or an episode outlives the horizon.
         FloatingPointError: A reward or an action is not finite; names the task.
     """
     tasks = np.asarray(tasks, dtype=np.float64)
     _check_sizes(env, tasks, adaptation_steps, episodes)
-    num_tasks, rounds = len(tasks), adaptation_steps + 1
-    pooled = agent.adaptation_axis == "gradient_step"
-    action_mode = agent.mode
-    key = Key(seed, evaluation=True)
-
+    action_mode, key = agent.mode, Key(seed, evaluation=True)
     env.set_tasks(np.repeat(tasks, episodes, axis=0))
-    agent.begin(num_tasks, episodes, tasks if agent.privileged else None)
     recorded: list[_Round] = []
-    experience: list[_Round] = []  # what the agent adapted on
-    for k in range(rounds):
-        recorded.append(_play_round(agent, env, tasks, episodes, key.at(k), k))
+    steps = [0.0]  # of experience, all agents together
+    begin = partial(agent.begin, len(tasks), episodes, tasks if agent.privileged else None)
+    play = partial(_play_round, agent, env, tasks, episodes, key)
+    for played, learned_from in _rounds(agent, adaptation_steps + 1, begin, play, forget):
+        recorded.append(played)
+        steps += [] if learned_from is None else [0.0 if forget else learned_from.env_steps]
         if progress is not None:
-            progress(k + 1, rounds)
-        if k == adaptation_steps:
-            break
-        if forget:
-            experience.append(recorded[-1])
-            agent.begin(num_tasks, episodes, tasks if agent.privileged else None)
-        elif pooled and action_mode == "deterministic":
-            agent.mode = "stochastic"
-            experience.append(_play_round(agent, env, tasks, episodes, key.at(k), k))
-            agent.adapt()
-            agent.mode = action_mode
-        else:
-            experience.append(recorded[-1])
-            agent.adapt()
-
-    agents = num_tasks if pooled else num_tasks * episodes
-    steps = np.array([0 if forget else r.env_steps for r in experience], dtype=np.float64)
-    paths = [r.path for r in recorded if r.path is not None]
-    states = [r.states for r in recorded if r.states is not None]
+            progress(len(recorded), adaptation_steps + 1)
+    pooled, distribution = agent.adaptation_axis == "gradient_step", env.task_distribution
     return Evaluation(
         tasks=tasks,
-        task_columns=tuple(env.task_distribution.columns),
-        task_units=tuple(env.task_distribution.units),
+        task_columns=tuple(distribution.columns),
+        task_units=tuple(distribution.units),
         split=split,
         action_mode=action_mode,
         adaptation_axis=agent.adaptation_axis,
         step_sizes=_step_sizes(agent, adaptation_steps),
         seed=seed,
-        returns=np.stack([r.returns for r in recorded]),
-        env_steps_used=np.concatenate([[0.0], np.cumsum(steps)]) / agents,
-        rewards=np.stack([r.rewards for r in recorded]),
-        paths=np.stack(paths) if paths else None,
-        states=np.stack(states) if states else None,
+        env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
+        **_stacked(recorded),
     )
+
+
+def _rounds(
+    agent: Agent, count: int, begin: Callable[[], None], play: Callable[[int], _Round], forget: bool
+) -> Iterator[tuple[_Round, _Round | None]]:
+    """Each round, and the one that the agent then learned from; the last is only measured.
+
+    An agent that learns by gradients needs the noise of its actions to learn from: where it is
+    measured in deterministic mode, it adapts on a stochastic round of its own, with the very
+    resets and noise of an evaluation in stochastic mode, so that both modes measure one agent.
+    """
+    mode = agent.mode
+    begin()
+    for k in range(count):
+        played = play(k)
+        learned_from: _Round | None = played
+        if k == count - 1:
+            learned_from = None
+        elif forget:
+            begin()
+        elif agent.adaptation_axis == "gradient_step" and mode == "deterministic":
+            agent.mode = "stochastic"
+            learned_from = play(k)
+            agent.adapt()
+            agent.mode = mode
+        else:
+            agent.adapt()
+        yield played, learned_from
+
+
+def _stacked(rounds: Sequence[_Round]) -> dict[str, Any]:
+    """What the rounds recorded, one after the other."""
+    paths = [r.path for r in rounds if r.path is not None]
+    states = [r.states for r in rounds if r.states is not None]
+    return {
+        "returns": np.stack([r.returns for r in rounds]),
+        "rewards": np.stack([r.rewards for r in rounds]),
+        "paths": np.stack(paths) if paths else None,
+        "states": np.stack(states) if states else None,
+    }
 
 
 def _step_sizes(agent: Agent, adaptation_steps: int) -> list[float]:
@@ -229,7 +243,7 @@ def _play_round(
 ) -> _Round:
     """Reset all lanes and act until every one is finished; only live lanes count."""
     n = len(tasks)
-    flat_observation, _ = env.reset(seed=key.reset_seeds(n, lanes))
+    flat_observation, _ = env.reset(seed=key.at(k).reset_seeds(n, lanes))
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
     active = np.ones((n, lanes), dtype=bool)
     record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0)
