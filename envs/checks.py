@@ -1,4 +1,7 @@
-"""Checks of constructor parameters: each returns the value or raises one clear sentence."""
+"""Checks of constructor parameters.
+
+Each returns the value, or raises a ValueError: a sentence with the name, the value and the rule.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,7 @@ from numbers import Integral, Real
 
 
 def integer(name: str, value: object, minimum: int) -> int:
-    """An integer of at least `minimum`; a bool is none.
-
-    Raises:
-        ValueError: with the name, the value and the rule.
-    """
+    """An integer of at least `minimum`; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} is {value!r}: it must be an integer of at least {minimum}.")
     return int(value)
@@ -21,11 +20,7 @@ def integer(name: str, value: object, minimum: int) -> int:
 def number(
     name: str, value: object, *, above: float | None = None, at_most: float | None = None
 ) -> float:
-    """A finite number, optionally `above < value <= at_most`; a bool is none.
-
-    Raises:
-        ValueError: with the name, the value and the rule.
-    """
+    """A finite number, optionally `above < value <= at_most`; a bool is none."""
     rule = "a finite number"
     if above is not None:
         rule += f" above {above:g}"
@@ -42,11 +37,7 @@ def number(
 
 
 def interval(low_name: str, low: object, high_name: str, high: object) -> tuple[float, float]:
-    """Two finite numbers with low < high.
-
-    Raises:
-        ValueError: with the names, the values and the rule.
-    """
+    """Two finite numbers with low < high."""
     bounds = number(low_name, low), number(high_name, high)
     if bounds[0] >= bounds[1]:
         raise ValueError(
@@ -57,22 +48,14 @@ def interval(low_name: str, low: object, high_name: str, high: object) -> tuple[
 
 
 def choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """One of `choices`.
-
-    Raises:
-        ValueError: with the name, the value and the choices.
-    """
+    """One of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
     return str(value)
 
 
 def switch(name: str, value: object) -> bool:
-    """True or False.
-
-    Raises:
-        ValueError: with the name, the value and the rule.
-    """
+    """True or False."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}: it must be true or false.")
     return value

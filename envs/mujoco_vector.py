@@ -7,20 +7,23 @@ same reset, `mj_forward` after the initial state is written, `frame_skip` calls 
 from __future__ import annotations
 
 from abc import abstractmethod
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
 from metarl.envs import checks
-from metarl.envs.logs import silence
-from metarl.envs.rendering import Renderer
 from metarl.envs.tasks import TaskDistribution
-from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
+from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv, num_cores
 from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from metarl.envs.rendering import Renderer
 
 
 class MujocoTaskVectorEnv(TaskVectorEnv):
@@ -74,10 +77,9 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             spaces.Box(-np.inf, np.inf, (size,), np.float64),
             spaces.Box(-1.0, 1.0, (model.nu,), np.float32),
         )
-        # Affine from [−1, 1] to the actuators' box; exact where that is [−1, 1] itself.
+        # Affine from [−1, 1] to the actuators' box.
         low, high = model.actuator_ctrlrange.T
         self._ctrl_center, self._ctrl_half = (high + low) / 2.0, (high - low) / 2.0
-        self._ctrl_is_action = bool((low == -1.0).all() and (high == 1.0).all())
 
     @property
     def render_fps(self) -> float:
@@ -88,6 +90,8 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         return self._qpos[lanes].copy()
 
     def renderer(self, width: int, height: int) -> Renderer:
+        from metarl.envs.rendering import Renderer
+
         return Renderer(self._model, width, height)
 
     @abstractmethod
@@ -107,10 +111,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
         clipped = np.clip(actions, -1.0, 1.0).astype(np.float64, copy=False)
-        if self._ctrl_is_action:
-            self._ctrl[:] = clipped
-        else:
-            self._ctrl[:] = self._ctrl_center + self._ctrl_half * clipped
+        self._ctrl[:] = self._ctrl_center + self._ctrl_half * clipped
         x_before = self._qpos[:, 0].copy()
         try:
             with silence():
@@ -120,24 +121,33 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             raise self.failure(lane, f"MuJoCo: {self._batch.error(lane)}") from error
         # On a diverged state MuJoCo counts a warning and goes on from the initial one.
         if self._warnings.any():
-            raise self._divergence()
+            lane, kind = np.argwhere(self._warnings[:, :, 1])[0]
+            warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")
+            raise self.failure(int(lane), f"the simulation diverged (MuJoCo's warning {warning})")
         return self._reward((self._qpos[:, 0] - x_before) / self._dt, clipped), None
 
     def _observe(self) -> Floats:
         return np.concatenate(self._observed, axis=1)
 
-    def _divergence(self) -> SimulationFailure:
-        """The error for the first simulation with a warning."""
-        lane, kind = np.argwhere(self._warnings[:, :, 1])[0]
-        warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")
-        return self.failure(int(lane), f"the simulation diverged (MuJoCo's warning {warning})")
-
 
 def load_model(file: str) -> mujoco.MjModel:
     """The MuJoCo model of that name among Gymnasium's, without importing its environments."""
-    spec = find_spec("gymnasium.envs.mujoco")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    path = Path(spec.submodule_search_locations[0]) / "assets" / file
+    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
     with silence():
-        return mujoco.MjModel.from_xml_path(str(path))
+        return mujoco.MjModel.from_xml_path(str(folder / file))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep MuJoCo's warnings off the console and out of MUJOCO_LOG.TXT in the working folder.
+
+    Gymnasium's model files draw one each (`settotalmass` is deprecated). Warnings about a
+    simulation lose nothing: their counters are checked after every step.
+    """
+    before, quiet = mujoco.MjLogConfig.get(), mujoco.MjLogConfig.get()
+    quiet.logto_console = quiet.logto_file = False
+    quiet.set()
+    try:
+        yield
+    finally:
+        before.set()

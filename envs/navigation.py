@@ -16,6 +16,7 @@ ARRIVAL = 0.01
 """The episode terminates within this distance of the goal on both axes, in m."""
 
 _OPTIMUM_STARTS = 1024
+_SEMICIRCLE = {"region": "semicircle", "radius": 1.0, "terminate": False}
 
 
 class PointNavigation(TaskVectorEnv):
@@ -52,15 +53,8 @@ class PointNavigation(TaskVectorEnv):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "maml_2017": {"held_out": "maml_2017"},
-        "varibad": {"region": "semicircle", "radius": 1.0, "horizon": 100, "terminate": False},
-        "pearl": {
-            "region": "semicircle",
-            "radius": 1.0,
-            "horizon": 20,
-            "reward": "sparse",
-            "sparse_radius": 0.2,
-            "terminate": False,
-        },
+        "varibad": _SEMICIRCLE | {"horizon": 100},
+        "pearl": _SEMICIRCLE | {"horizon": 20, "reward": "sparse", "sparse_radius": 0.2},
     }
     position_columns = (0, 1)
 

@@ -17,14 +17,14 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from metarl.envs import checks
-from metarl.envs.process_worker import Description, Failed, Reset, Start, Step
+from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from numpy.typing import NDArray
@@ -142,39 +142,29 @@ class ProcessVectorEnv(TaskVectorEnv):
         return np.clip(shaped, space.low, space.high)  # rounding may have left the box
 
     def _reset_lanes(self, lanes: Lanes) -> None:
-        def request(worker: _Worker, local: list[int]) -> Reset:
-            chosen = worker.lanes[local]
-            # A seed restarts the lane's stream once; without a new one it goes on.
-            seeds = [self._seeds[lane] for lane in chosen]
-            for lane in chosen:
-                self._seeds[lane] = None
-            return Reset(local, self._tasks[chosen], seeds)
-
         mask = np.zeros(self.num_envs, dtype=bool)
         mask[lanes] = True
-        for chosen, observation in self._exchange(mask, request):
+        seeds = np.array(self._seeds, dtype=object)
+        for lane in lanes:  # a seed restarts the lane's stream once; without a new one it goes on
+            self._seeds[lane] = None
+        for chosen, (observation,) in self._exchange(mask, "reset", self._tasks, seeds):
             self._observation[chosen] = observation
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
-        env_actions = self._env_actions(actions)
-        reward = np.zeros(self.num_envs)
-        terminated = np.zeros(self.num_envs, dtype=bool)
+        reward, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
         mask = np.ones(self.num_envs, dtype=bool) if live is None else live
-        replies = self._exchange(
-            mask, lambda worker, local: Step(local, env_actions[worker.lanes[local]])
-        )
-        for chosen, reply in replies:
-            self._observation[chosen] = reply.observation
-            reward[chosen] = reply.reward
-            terminated[chosen] = reply.terminated
-            self._truncated[chosen] |= reply.truncated
+        for chosen, reply in self._exchange(mask, "step", self._env_actions(actions)):
+            self._observation[chosen], reward[chosen], terminated[chosen], truncated = reply
+            self._truncated[chosen] |= truncated
         return reward, terminated
 
     def _observe(self) -> Floats:
         return self._observation.copy()
 
-    def _exchange(self, mask: Bools, request: Any) -> list[tuple[Lanes, Any]]:
-        """Send each worker its request for the lanes under the mask; lanes [k] and reply of each.
+    def _exchange(
+        self, mask: Bools, what: Literal["reset", "step"], *columns: NDArray[Any]
+    ) -> list[tuple[Lanes, Any]]:
+        """Have each worker call its lanes under the mask, with columns [N]; lanes [k], reply each.
 
         Raises:
             SimulationFailure: the environment's code raised, or a worker died. The environment
@@ -185,10 +175,11 @@ class ProcessVectorEnv(TaskVectorEnv):
         try:
             asked = []
             for worker in self._workers:
-                local = np.flatnonzero(mask[worker.lanes]).tolist()
-                if local:
-                    worker.send(request(worker, local))
-                    asked.append((worker, worker.lanes[local]))
+                local = np.flatnonzero(mask[worker.lanes])
+                lanes = worker.lanes[local]
+                if len(lanes):
+                    worker.send(Call(what, local.tolist(), [column[lanes] for column in columns]))
+                    asked.append((worker, lanes))
             return [(lanes, self._reply(worker, lanes)) for worker, lanes in asked]
         except BaseException:
             self.close()

@@ -14,16 +14,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from metarl.envs.tasks import TaskDistribution, Tasks
-from metarl.envs.vector import Bools, Floats
-from numpy.typing import NDArray
+from metarl.envs.vector import Floats
 
 
 class Start(NamedTuple):
@@ -37,19 +35,16 @@ class Start(NamedTuple):
     parent: int
 
 
-class Reset(NamedTuple):
-    """Reset these lanes of the slice; the reply is their observations, [k, o]."""
+class Call(NamedTuple):
+    """Reset or step these lanes of the slice, each with its own row of the columns.
 
+    Columns are tasks [k, d] and seeds [k] for a reset, actions [k, ...] for a step. The reply is
+    the observations [k, o] and, of a step, rewards, terminated and truncated, each [k].
+    """
+
+    what: Literal["reset", "step"]
     lanes: list[int]
-    tasks: Tasks
-    seeds: list[int | None]
-
-
-class Step(NamedTuple):
-    """Step these lanes of the slice; the reply is a `Stepped`."""
-
-    lanes: list[int]
-    actions: np.ndarray
+    columns: list[np.ndarray]
 
 
 class Description(NamedTuple):
@@ -62,29 +57,12 @@ class Description(NamedTuple):
     position_columns: tuple[int, int] | None
 
 
-class Stepped(NamedTuple):
-    """The reply to `Step`, for the k lanes that were stepped."""
-
-    observation: Floats
-    reward: Floats
-    terminated: Bools
-    truncated: Bools
-
-
 class Failed(NamedTuple):
     """The reply to any request during which the environment's own code raised."""
 
     lane: int
     message: str
     traceback: str
-
-
-class _LaneError(Exception):
-    """Carries the lane in which the environment's code raised; the cause is what it raised."""
-
-    def __init__(self, lane: int) -> None:
-        super().__init__(lane)
-        self.lane = lane
 
 
 def main() -> None:
@@ -94,73 +72,55 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what environments print is no reply
-    envs: list[gymnasium.Env] = []
+    lanes = _Slice()
     try:
-        _answer(envs, replies)
+        while True:
+            replies.write(lanes.answer(pickle.load(sys.stdin.buffer)))
+            replies.flush()
+    except EOFError:
+        pass
     finally:
-        for env in envs:
+        for env in lanes.envs:
             with contextlib.suppress(Exception):  # nobody is left who could mind
                 env.close()
 
 
-def _answer(envs: list[gymnasium.Env], replies: BinaryIO) -> None:
-    """Answer requests, the first of which builds `envs`, until there are none."""
-    while (request := _receive(sys.stdin.buffer)) is not None:
-        reply: Any
+class _Slice:
+    """The worker's environments, and which of them is at work: what fails is its lane's failure."""
+
+    def __init__(self) -> None:
+        self.envs: list[gymnasium.Env] = []
+        self._lane = 0
+
+    def answer(self, request: Start | Call) -> bytes:
+        """The reply to a request, `Failed` where the environment's code raised, for any reason."""
         try:
-            reply = _serve(envs, request)
-        except _LaneError as error:
-            cause = error.__cause__
-            assert cause is not None
-            reply = _failed(error.lane, cause)
-        try:
-            # By value where the environment's own class was, such as that of its tasks.
-            dumps = cloudpickle.dumps if isinstance(reply, Description) else pickle.dumps
-            message = dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # a user's task distribution may refuse to be pickled
-            message = pickle.dumps(_failed(0, error))
-        replies.write(message)
-        replies.flush()
+            if isinstance(request, Start):
+                # By value where the environment's own class was, such as that of its tasks.
+                return cloudpickle.dumps(self._build(request), protocol=pickle.HIGHEST_PROTOCOL)
+            return pickle.dumps(self._rows(request), protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            return pickle.dumps(_failed(self._lane, error))
 
-
-def _receive(requests: BinaryIO) -> Any:
-    """The next request, None when there will be none."""
-    try:
-        return pickle.load(requests)
-    except EOFError:
-        return None
-
-
-def _serve(envs: list[gymnasium.Env], request: Start | Reset | Step) -> Any:
-    """The reply to a request.
-
-    Raises:
-        _LaneError: the environment's code raised, for whatever reason.
-    """
-    if isinstance(request, Start):
+    def _build(self, request: Start) -> Description:
         _end_with(request.parent)
-        env_class, params = _guard(0, pickle.loads, request.builder)
-        for lane in range(request.num_lanes):
-            envs.append(_guard(lane, env_class, **params))
-        return _describe_env(envs[0])
-    if isinstance(request, Reset):
-        observations = []
-        for lane, task, seed in zip(request.lanes, request.tasks, request.seeds, strict=True):
-            observations.append(_guard(lane, _reset, envs[lane], task, seed))
-        return np.stack(observations)
-    rows = []
-    for lane, action in zip(request.lanes, request.actions, strict=True):
-        rows.append(_guard(lane, _step, envs[lane], action))
-    observation, reward, terminated, truncated = zip(*rows, strict=True)
-    return Stepped(
-        np.stack(observation), np.array(reward), np.array(terminated), np.array(truncated)
-    )
+        env_class, params = pickle.loads(request.builder)
+        self.envs = [env_class(**params) for _ in range(request.num_lanes)]
+        return _describe_env(self.envs[0])
+
+    def _rows(self, request: Call) -> list[np.ndarray]:
+        call = {"reset": _reset, "step": _step}[request.what]
+        rows = []
+        for lane, *own in zip(request.lanes, *request.columns, strict=True):
+            self._lane = lane
+            rows.append(call(self.envs[lane], *own))
+        return [np.array(column) for column in zip(*rows, strict=True)]
 
 
-def _reset(env: gymnasium.Env, task: NDArray[np.float64], seed: int | None) -> Floats:
+def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[Floats]:
     env.get_wrapper_attr("set_task")(task)
     observation, _ = env.reset(seed=seed)
-    return _flat(env, observation)
+    return (_flat(env, observation),)
 
 
 def _step(env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool]:
@@ -175,14 +135,6 @@ def _flat(env: gymnasium.Env, observation: Any) -> Floats:
     if row.size != size:
         raise ValueError(f"an observation has {row.size} numbers where its space has {size}")
     return row
-
-
-def _guard(lane: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the environment's code; what it raises is its lane's error."""
-    try:
-        return call(*args, **kwargs)
-    except Exception as error:
-        raise _LaneError(lane) from error
 
 
 def _describe_env(env: gymnasium.Env) -> Description:

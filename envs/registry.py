@@ -66,7 +66,10 @@ def make(
             the constructor refuses.
     """
     cls = env_class(name)
-    keywords = _preset_params(cls, preset) | params
+    presets = getattr(cls, "presets", {})
+    if preset is not None and preset not in presets:
+        raise ValueError(_unknown("preset", preset, presets, f"{cls.__name__} has"))
+    keywords = dict({} if preset is None else presets[preset]) | params
     _check_params(cls, keywords)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
     if not issubclass(cls, TaskVectorEnv):
@@ -115,16 +118,6 @@ def _task_distribution(path: str) -> TaskDistribution:
         return cls()
     except TypeError as error:
         raise ValueError(f"The task distribution {path!r} cannot be built: {error}.") from error
-
-
-def _preset_params(cls: type, preset: str | None) -> dict[str, Any]:
-    """The constructor keywords of a class's preset, {} for None."""
-    if preset is None:
-        return {}
-    presets = getattr(cls, "presets", {})
-    if preset not in presets:
-        raise ValueError(_unknown("preset", preset, presets, f"{cls.__name__} has"))
-    return dict(presets[preset])
 
 
 def constructor_fields(cls: type) -> dict[str, ConstructorField]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from metarl.envs.logs import silence
+from metarl.envs.mujoco_vector import silence
 from numpy.typing import NDArray
 
 _PROBE = "import mujoco.{0} as gl; c = gl.GLContext(16, 16); c.make_current(); c.free()"

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from metarl.envs.registry import make
+from metarl.envs.registry import NAMES, make
 from metarl.envs.tasks import Tasks
-from metarl.envs.vector import Floats, TaskVectorEnv
+from metarl.envs.vector import Floats
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer
-
-IDS = {
-    "metarl/PointNavigation-v0": "point_navigation",
-    "metarl/HalfCheetahVel-v0": "half_cheetah_vel",
-    "metarl/HalfCheetahDir-v0": "half_cheetah_dir",
-}
 
 PICTURE_SIZE = (480, 270)  # pixels, width and height
 
@@ -29,7 +23,7 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
     It is truncated at the environment's own horizon, so no TimeLimit belongs around it.
 
     Args:
-        env: The environment's name or import path, as for `metarl.envs.make`.
+        name: The environment's name or import path, as for `metarl.envs.make`.
         task: The task vector [d]; by default the first validation task.
         render_mode: rgb_array for pictures from `render`, uint8 [270, 480, 3]; None for none.
         **kwargs: Passed to `metarl.envs.make`: a preset, parameters of the environment.
@@ -43,7 +37,7 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     def __init__(
         self,
-        env: str,
+        name: str,
         *,
         task: ArrayLike | None = None,
         render_mode: str | None = None,
@@ -52,11 +46,11 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         kwargs.setdefault("num_threads", 1)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}: it must be 'rgb_array' or None.")
-        self._vector = make(env, 1, **kwargs)
+        self._vector = make(name, 1, **kwargs)
         self._renderer: Renderer | None = None
         fps = self._vector.render_fps
         if render_mode is not None and fps is None:
-            raise ValueError(f"render_mode is 'rgb_array': {env} has no pictures.")
+            raise ValueError(f"render_mode is 'rgb_array': {name} has no pictures.")
         self.render_mode = render_mode
         drawn = [] if fps is None else ["rgb_array"]
         self.metadata = {"render_modes": drawn, "render_fps": round(fps or 20)}
@@ -111,18 +105,14 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self._vector.close()
 
 
-def make_task_vec(env: str, num_envs: int = 1, **kwargs: Any) -> TaskVectorEnv:
-    """`metarl.envs.make` under the signature of Gymnasium's vector entry points."""
-    return make(env, num_envs, **kwargs)
-
-
 def register() -> None:
-    """Register the environments with Gymnasium; once is enough, and more does no harm."""
-    for env_id, env in IDS.items():
+    """Register ours with Gymnasium as `metarl/<class>-v0`; once is enough, more does no harm."""
+    for name, path in NAMES.items():
+        env_id = f"metarl/{path.partition(':')[2]}-v0"
         if env_id not in gymnasium.registry:
             gymnasium.register(
                 env_id,
                 entry_point="metarl.envs.single:TaskEnv",
-                vector_entry_point="metarl.envs.single:make_task_vec",
-                kwargs={"env": env},
+                vector_entry_point="metarl.envs.registry:make",
+                kwargs={"name": name},
             )

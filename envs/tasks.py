@@ -8,15 +8,13 @@ and no generator that draws training tasks ever touches them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import numpy as np
 from metarl.envs import checks
 from numpy.typing import ArrayLike, NDArray
 
 Tasks = NDArray[np.float64]
-Split = Literal["validation", "held_out", "out_of_range"]
-SPLITS: tuple[Split, ...] = ("validation", "held_out", "out_of_range")
+SPLITS = ("validation", "held_out", "out_of_range")
 
 NUM_VALIDATION = 20
 NUM_HELD_OUT = 40
@@ -130,7 +128,7 @@ class UniformInterval(TaskDistribution):
         self.low, self.high = checks.interval("low", low, "high", high)
         self.columns = (column,)
         self.units = (unit,)
-        self._held_out = _own_tasks(held_out, dim=1)
+        self._held_out = None if held_out is None else np.array(held_out, float).reshape(-1, 1)
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return rng.uniform(self.low, self.high, size=(n, 1))
@@ -172,7 +170,7 @@ class GoalRegion(TaskDistribution):
     ) -> None:
         self.region = checks.choice("region", region, self.regions)
         self.radius = checks.number("radius", radius, above=0.0)
-        self._held_out = _own_tasks(held_out, dim=2)
+        self._held_out = None if held_out is None else np.array(held_out, float).reshape(-1, 2)
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         if self.region == "square":
@@ -180,16 +178,12 @@ class GoalRegion(TaskDistribution):
         return _arc(rng.uniform(0.0, self._angle, size=n), self.radius)
 
     def validation(self) -> Tasks:
-        if self.region == "square":
-            return self.radius * _sobol_square(NUM_VALIDATION, _SHIFT_VALIDATION)
-        return _arc(_midpoints(0.0, self._angle, NUM_VALIDATION), self.radius)
+        return self._spread(NUM_VALIDATION, _SHIFT_VALIDATION)
 
     def held_out(self) -> Tasks:
         if self._held_out is not None:
             return self._held_out.copy()
-        if self.region == "square":
-            return self.radius * _sobol_square(NUM_HELD_OUT, _SHIFT_HELD_OUT)
-        return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), self.radius)
+        return self._spread(NUM_HELD_OUT, _SHIFT_HELD_OUT)
 
     def out_of_range(self) -> Tasks:
         if self.region == "square":
@@ -198,6 +192,12 @@ class GoalRegion(TaskDistribution):
             ring = points[np.abs(points).max(axis=1) > 1.0]
             return self.radius * ring[:NUM_HELD_OUT]
         return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), 2.0 * self.radius)
+
+    def _spread(self, n: int, shift: tuple[int, int]) -> Tasks:
+        """n goals, evenly spread over the region, [n, 2]; the shift is the Sobol points'."""
+        if self.region == "square":
+            return self.radius * _sobol_square(n, shift)
+        return _arc(_midpoints(0.0, self._angle, n), self.radius)
 
     @property
     def _angle(self) -> float:
@@ -254,11 +254,6 @@ class FiniteTasks(TaskDistribution):
                 f"it must be one of {self._tasks.tolist()} ({', '.join(self.columns)})."
             )
         return checked
-
-
-def _own_tasks(tasks: ArrayLike | None, dim: int) -> Tasks | None:
-    """An explicit held-out list as float64 [n, dim], or None where there is none."""
-    return None if tasks is None else np.array(tasks, dtype=np.float64).reshape(-1, dim)
 
 
 def _midpoints(low: float, high: float, n: int) -> Tasks:

@@ -81,8 +81,6 @@ class TaskVectorEnv(VectorEnv):
         self._terminated = np.zeros(num_envs, dtype=bool)
         # A lane starts as truncated: it is frozen until its first reset.
         self._truncated = np.ones(num_envs, dtype=bool)
-        self._finished = np.ones(num_envs, dtype=bool)
-        self._any_finished = True
         self._was_reset = False
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._seeds: list[int | None] = [None] * num_envs
@@ -140,8 +138,8 @@ class TaskVectorEnv(VectorEnv):
 
     @property
     def finished(self) -> Bools:
-        """Lanes that wait for a reset, [N], a copy."""
-        return self._finished.copy()
+        """Lanes that wait for a reset, [N], a fresh array."""
+        return self._terminated | self._truncated
 
     def reset(
         self,
@@ -168,8 +166,6 @@ class TaskVectorEnv(VectorEnv):
         self._steps[lanes] = 0
         self._terminated[lanes] = False
         self._truncated[lanes] = False
-        self._finished[lanes] = False
-        self._any_finished = bool(self._finished.any())
         self._was_reset = True
         if len(lanes):
             self._reset_lanes(lanes)
@@ -198,7 +194,8 @@ class TaskVectorEnv(VectorEnv):
                 f"Actions have the shape {list(actions.shape)}: "
                 f"it must be {list(self._action_shape)}."
             )
-        live = ~self._finished if self._any_finished else None
+        finished = self.finished
+        live = ~finished if finished.any() else None
         reward, terminated = self._advance(actions, live)
         if live is None:
             self._steps += 1
@@ -211,8 +208,6 @@ class TaskVectorEnv(VectorEnv):
         if terminated is not None:
             self._terminated |= terminated if live is None else terminated & live
         self._truncated |= self._steps >= self.horizon
-        np.logical_or(self._terminated, self._truncated, out=self._finished)
-        self._any_finished = bool(self._finished.any())
         return self._observe(), reward, self._terminated.copy(), self._truncated.copy(), {}
 
     def failure(self, lane: int, what: str) -> SimulationFailure:

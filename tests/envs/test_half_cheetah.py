@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from metarl.envs import SimulationFailure, make
 from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
-from metarl.envs.logs import silence
+from metarl.envs.mujoco_vector import silence
 from mujoco.batch import SimulationError
 
 LANES = 4

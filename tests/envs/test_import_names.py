@@ -67,7 +67,7 @@ def test_a_project_trains_on_its_own_envs(project: Path) -> None:
 
 def test_a_project_trains_references_on_its_own_envs(project: Path) -> None:
     options = ["--config", "tiny.yaml", "--kind", "oracle", "--env-steps", "64"]
-    run(project, "-m", "metarl.cli.references", *options)
+    run(project, "-m", "metarl", "references", *options)
     assert list((project / "references").rglob("weights.pt"))
 
 

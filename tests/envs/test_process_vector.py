@@ -59,7 +59,7 @@ def test_native_lanes_and_worker_lanes_are_the_same_environment() -> None:
     workers = ProcessVectorEnv(
         TaskEnv,
         4,
-        {"env": "point_navigation", "start": "random", "horizon": 6},
+        {"name": "point_navigation", "start": "random", "horizon": 6},
         num_workers=2,
     )
     assert workers.position_columns == (0, 1)
