@@ -5,12 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from metarl.config.loading import concrete_model
 from metarl.config.messages import sub_model
@@ -19,8 +16,15 @@ from metarl.config.validation import Option, merged
 from metarl.config.yaml_text import dump_yaml, read_yaml
 
 _WIDTH, _INDENT = 110, 42
-_TYPES = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", NoneType: "null"}
-_BOUNDS = {Ge: ("ge", ">="), Gt: ("gt", ">"), Le: ("le", "<="), Lt: ("lt", "<")}
+_TYPES = {
+    "boolean": "true|false",
+    "integer": "INT",
+    "number": "NUMBER",
+    "string": "TEXT",
+    "array": "LIST",
+    "null": "null",
+}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
@@ -37,9 +41,10 @@ def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
         "algorithm": f" ({', '.join(known_names('algorithm'))}, or package.module:Class)",
     }
     single, sections = [], []
+    schema = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         if (section := sub_model(field.annotation)) is None:
-            single += _field_line((name,), field)
+            single += _field_line((name,), schema[name])
         else:
             sections += ["", name + notes.get(name, ""), *field_lines(section, (name,))]
     return single + sections
@@ -47,6 +52,7 @@ def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
 
 def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
     """A line of help for every field of a model; of a tagged union those of the variant chosen."""
+    schema = model.model_json_schema()["properties"]
     # Names first: the algorithm's stands last in its model.
     fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "name")
     lines = []
@@ -55,9 +61,9 @@ def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[st
         section = sub_model(field.annotation)
         if section is None:
             if name != "name" or not variants_of(model):  # which has its line already
-                lines += _field_line(path, field)
+                lines += _field_line(path, schema[name])
             continue
-        if variants := _extra(field).get("variants"):
+        if variants := schema[name].get("variants"):
             chosen = next(iter(variants_of(section)))
             meaning = f"{field.description or ''} (here {chosen})"
             lines += _lines(f"{'.'.join(path)} {'|'.join(variants)}", meaning.strip())
@@ -65,25 +71,16 @@ def field_lines(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[st
     return lines
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}
-
-
-def _field_line(path: tuple[str, ...], field: FieldInfo) -> list[str]:
+def _field_line(path: tuple[str, ...], schema: dict[str, Any]) -> list[str]:
     """``--seed INT   of all random streams (default 1; >= 0)``, on several lines if it is long."""
     # As in the config file where dotted; single words as command lines have them.
     option = ".".join(path) if len(path) > 1 else path[0].replace("_", "-")
-    if not _extra(field).get("switch"):
-        option += f" {_type_name(field.annotation)}"
-    notes = ["required"]
-    if not field.is_required():
-        notes = [f"default {_text(field.get_default(call_default_factory=True))}"]
-    for item in field.metadata:
-        if type(item) in _BOUNDS:
-            attribute, sign = _BOUNDS[type(item)]
-            notes.append(f"{sign} {getattr(item, attribute)}")
-    meaning = (field.description or "").rstrip(".")
+    if not schema.get("switch"):
+        option += f" {_type_name(schema)}"
+    notes = [f"default {_text(schema['default'])}" if "default" in schema else "required"]
+    for part in (schema, *schema.get("anyOf", [])):
+        notes += [f"{sign} {part[bound]}" for bound, sign in _BOUNDS.items() if bound in part]
+    meaning = schema.get("description", "").rstrip(".")
     return _lines(option, f"{meaning} ({'; '.join(notes)})".strip())
 
 
@@ -97,19 +94,13 @@ def _lines(option: str, meaning: str) -> list[str]:
 
 
 def _text(value: object) -> str:
-    value = list(value) if isinstance(value, tuple) else value
     return dump_yaml({"x": value}).removeprefix("x:").strip()
 
 
-def _type_name(annotation: Any) -> str:
+def _type_name(schema: dict[str, Any]) -> str:
     """How a type is written in the help: INT, NUMBER, TEXT, LIST, a|b, ...|null."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation in _TYPES:
-        return _TYPES[annotation]
-    if origin is Literal:
-        return "|".join(map(_text, parts))
-    if origin in (Union, UnionType):
-        return "|".join(dict.fromkeys(map(_type_name, parts)))
-    if origin is Annotated:
-        return _type_name(parts[0])
-    return "LIST" if (origin or annotation) in (tuple, list) else "VALUE"
+    if kinds := schema.get("anyOf"):
+        return "|".join(dict.fromkeys(map(_type_name, kinds)))
+    if choices := schema.get("enum") or [schema[key] for key in ("const",) if key in schema]:
+        return "|".join(map(_text, choices))
+    return _TYPES.get(schema.get("type", ""), "VALUE")

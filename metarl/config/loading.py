@@ -131,13 +131,9 @@ def config_from(
 
 def adopt(config: Config, saved: Config) -> Config:
     """``config`` with what it leaves to the machine (``auto``, 0) taken from the saved run."""
-    update: dict[str, Any] = {}
-    if config.device == "auto":
-        update["device"] = saved.device
-    if config.rollout.torch_threads == 0:
-        threads = {"torch_threads": saved.rollout.torch_threads}
-        update["rollout"] = config.rollout.model_copy(update=threads)
-    return config.model_copy(update=update)
+    device = saved.device if config.device == "auto" else config.device
+    threads = config.rollout.torch_threads or saved.rollout.torch_threads
+    return _on_machine(config, device, threads)
 
 
 def resolve(config: Config) -> Config:
@@ -149,14 +145,14 @@ def resolve(config: Config) -> Config:
     _check_environment(config)
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    threads = {"torch_threads": config.rollout.torch_threads or cores}
-    return config.model_copy(
-        update={
-            "device": resolve_device(config.device),
-            "run_dir": str(config.run_folder),
-            "rollout": config.rollout.model_copy(update=threads),
-        }
-    )
+    threads = config.rollout.torch_threads or cores
+    settled = _on_machine(config, resolve_device(config.device), threads)
+    return settled.model_copy(update={"run_dir": str(config.run_folder)})
+
+
+def _on_machine(config: Config, device: DeviceName, torch_threads: int) -> Config:
+    rollout = config.rollout.model_copy(update={"torch_threads": torch_threads})
+    return config.model_copy(update={"device": device, "rollout": rollout})
 
 
 def _check_environment(config: Config) -> None:

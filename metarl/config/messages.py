@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from metarl.errors import UserError
 
@@ -22,7 +22,6 @@ _RULES = {
     "int_type": "be a whole number",
     "int_from_float": "be a whole number",
     "float_type": "be a number",
-    "finite_number": "be a finite number",
     "string_type": "be text",
     "tuple_type": "be a list, such as [1, 2]",
     "list_type": "be a list, such as [1, 2]",
@@ -32,10 +31,6 @@ _RULES = {
     "greater_than_equal": "be at least {ge}",
     "less_than": "be less than {lt}",
     "less_than_equal": "be at most {le}",
-    "multiple_of": "be a multiple of {multiple_of}",
-    "enum": "be one of {expected}",
-    "string_too_short": "have at least {min_length} character(s)",
-    "string_too_long": "have at most {max_length} characters",
     "too_short": "have at least {min_length} value(s)",
     "too_long": "have at most {max_length} values",
 }
@@ -49,10 +44,9 @@ def dotted(path: Iterable[str | int]) -> str:
     return text.removeprefix(".")
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], likeness: float = 0.5) -> str | None:
     """The most similar known name, None where none is similar."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)), None)
 
 
 def names_there_are(name: str, known: Iterable[str]) -> str:
@@ -88,14 +82,11 @@ def sub_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def all_fields(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    """Every leaf field of a model with its path, in order."""
+def _leaves(model: type[BaseModel], prefix: Path = ()) -> Iterator[Path]:
+    """The paths of a model's fields that are no sections, in order."""
     for key, field in model.model_fields.items():
         inner = sub_model(field.annotation)
-        if inner is None:
-            yield (*prefix, key), field
-        else:
-            yield from all_fields(inner, (*prefix, key))
+        yield from [(*prefix, key)] if inner is None else _leaves(inner, (*prefix, key))
 
 
 def unknown_field(
@@ -105,13 +96,9 @@ def unknown_field(
     name = str(path[-1])
     here = {key: dotted((*path[:-1], key)) for key in section.model_fields}
     # A field of another section must resemble it closely: the user forgot the section's name.
-    elsewhere = {str(leaf[-1]): dotted(leaf) for leaf, _ in all_fields(root)}
-    matches = difflib.get_close_matches(name, elsewhere | here, n=1, cutoff=0.75)
-    near = matches[0] if matches else nearest(name, here)
-    if near is not None:
-        hint = f"the nearest is {(elsewhere | here)[near]}"
-    else:
-        hint = f"there are: {', '.join(sorted(here))}"
+    known = {str(leaf[-1]): dotted(leaf) for leaf in _leaves(root)} | here
+    near = nearest(name, known, likeness=0.75) or nearest(name, here)
+    hint = f"the nearest is {known[near]}" if near else f"there are: {', '.join(sorted(here))}"
     tag = section.model_fields.get("name")
     variant = get_args(tag.annotation) if tag and get_origin(tag.annotation) is Literal else ()
     of = f" with {path[-2]} {variant[0]}" if variant and len(path) > 1 else ""
@@ -122,10 +109,7 @@ def _data_path(loc: tuple[Any, ...], data: Any) -> tuple[Path, Any]:
     """The part of an error's location that is in the data; pydantic adds the tags of unions."""
     path: Path = ()
     for part in loc:
-        keys = (
-            data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
-        )
-        if part in keys:
+        with contextlib.suppress(LookupError, TypeError):
             data, path = data[part], (*path, part)
     return path, data
 
