@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.measurement import count, parse_some, parser, peak_memory, write_json
 from metarl.cli.process import run_program
-from metarl.config import Config, load_config
+from metarl.config.fields import Config
+from metarl.config.loading import load_config
 from metarl.tracking import Tracker
 from metarl.training.trainer import Trainer
 

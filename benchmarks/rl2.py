@@ -31,7 +31,7 @@ from metarl import envs
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.cli.process import run_program
-from metarl.config import resolve_device
+from metarl.config.loading import resolve_device
 from metarl.random import Key
 
 _SETTINGS = ("tasks", "episodes", "width", "core", "epochs", "minibatches")

@@ -11,7 +11,7 @@ from benchmarks.physics import Recorder
 from metarl import envs
 from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.algorithms.maml import MAML
-from metarl.config import resolve_device
+from metarl.config.loading import resolve_device
 from metarl.networks.activations import Activation
 
 _SIZES: dict[str, dict[str, Any]] = {

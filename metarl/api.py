@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 if TYPE_CHECKING:
-    from metarl.config import Config
-    from metarl.config.fields import DeviceName
+    from metarl.config.fields import Config, DeviceName
     from metarl.envs.vector import TaskVectorEnv
     from metarl.evaluation.plan import Asked
     from metarl.report.notebook import ShownComparison, ShownEvaluation

@@ -10,7 +10,7 @@ import pytest
 
 import evaluate
 import train
-from metarl.config import load_config
+from metarl.config.loading import load_config
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.training.comparing import RunFolder, default_output, group_runs

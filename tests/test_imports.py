@@ -97,8 +97,8 @@ def room_of(module: str) -> str | None:
 def test_the_walk_sees_what_there_is() -> None:
     """Of a package by name, inside functions, and under TYPE_CHECKING."""
     trainer = imports(ROOT / "metarl/training/trainer.py")
-    assert {"metarl.envs", "metarl.random.Key", "metarl.config.Config"} <= trainer
-    assert "metarl.config.Config" not in imports(
+    assert {"metarl.envs", "metarl.random.Key", "metarl.config.fields.Config"} <= trainer
+    assert "metarl.config.fields.Config" not in imports(
         ROOT / "metarl/training/trainer.py", at_run_time=True
     )
     assert "wandb" in imports(ROOT / "metarl/tracking/wandb_run.py")

@@ -9,8 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from metarl.cli.command_line import field_lines
-from metarl.config import Config
-from metarl.config.fields import Section, SplitName
+from metarl.config.fields import Config, Section, SplitName
 from metarl.config.loading import load_options, resolve
 from metarl.config.messages import names_there_are
 from metarl.config.validation import split_options, validated

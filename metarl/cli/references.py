@@ -13,7 +13,7 @@ from metarl.cli.process import run_program, say, stop_requests
 
 if TYPE_CHECKING:
     from metarl.cli.reference_command_line import ReferenceArguments
-    from metarl.config import Config
+    from metarl.config.fields import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
     from metarl.references.definition import Definition
@@ -30,7 +30,7 @@ def make(argv: Sequence[str]) -> int:
 
     arguments, config = parse(argv)
     # Imported here, so that --help and wrong input answer at once.
-    from metarl.config import config_to_dict
+    from metarl.config.loading import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
     from metarl.references.definition import Definition
     from metarl.storage.provenance import metadata

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from metarl.cli.process import run_program, stop_requests
 
 if TYPE_CHECKING:
-    from metarl.config import Config
+    from metarl.config.fields import Config
     from metarl.training.runs import TrainedRun
 
 _FINISHED = (
@@ -48,7 +48,7 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
     """
     # Imported here, so that --help and wrong input answer at once.
     from metarl.cli.evaluate import evaluate_and_report
-    from metarl.config import config_to_yaml
+    from metarl.config.loading import config_to_yaml
     from metarl.evaluation.plan import EvaluationPlan
     from metarl.storage.files import write_atomically
     from metarl.storage.run_folder import prepare_run_dir

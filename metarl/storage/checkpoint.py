@@ -74,7 +74,7 @@ def save_checkpoint(
         iteration: Iterations finished.
         state: Nested dict of tensors and builtins.
         env_steps: Valid env steps so far.
-        fingerprint: Of the config, see :func:`metarl.config.fingerprint`.
+        fingerprint: Of the config, see :func:`metarl.config.loading.fingerprint`.
         keep: How many to keep, the newest.
 
     Raises:
@@ -150,7 +150,7 @@ def load_checkpoint(
         run_dir: The run folder.
         which: An iteration, or the one that ``latest`` names.
         changes: From the fingerprint of the config that made the checkpoint, what the config in
-            use says otherwise: see :func:`metarl.config.changes`.
+            use says otherwise: see :func:`metarl.config.loading.changes`.
         fall_back: Where the latest is damaged take the newest good one, with a line on stderr. For
             resuming, which computes the lost iterations again; an evaluation should rather know.
 

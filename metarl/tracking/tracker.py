@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from metarl.config import Config
+from metarl.config.fields import Config
 from metarl.storage.json_lines import JsonLines, plain
 from metarl.tracking.console import Display
 from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun

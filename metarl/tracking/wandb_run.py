@@ -17,7 +17,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal, NamedTuple
 
-from metarl.config import Config, config_to_dict
+from metarl.config.fields import Config
+from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure
 from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (

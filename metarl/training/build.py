@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from metarl import envs
 from metarl.algorithms import algorithm_class
-from metarl.config import env_parameters, resolve_device
+from metarl.config.loading import env_parameters, resolve_device
 from metarl.errors import UserError
 from metarl.experience.rollout import RolloutWorker
 from metarl.types import Algorithm
 
 if TYPE_CHECKING:
-    from metarl.config import Config
+    from metarl.config.fields import Config
 
 
 def make_worker(config: Config) -> RolloutWorker:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from metarl.config import Config, load_config
-from metarl.config.fields import DeviceName
-from metarl.config.loading import flat
+from metarl.config.fields import Config, DeviceName
+from metarl.config.loading import flat, load_config
 from metarl.errors import UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
 from metarl.evaluation.plan import Asked, EvaluationPlan

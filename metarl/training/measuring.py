@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from metarl import envs
-from metarl.config import config_to_dict
+from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction, Evaluation, evaluate

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metarl.config import changes, load_config
+from metarl.config.loading import changes, load_config
 from metarl.errors import UserError
 from metarl.evaluation.summary import Provenance
 from metarl.random import Key
@@ -18,8 +18,7 @@ from metarl.training.build import make_algorithm, make_worker, restore
 if TYPE_CHECKING:
     import numpy as np
 
-    from metarl.config import Config
-    from metarl.config.fields import DeviceName
+    from metarl.config.fields import Config, DeviceName
     from metarl.experience.rollout import RolloutWorker
     from metarl.types import ActionMode, Agent, Algorithm
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metarl import envs
-from metarl.config import changes, fingerprint
+from metarl.config.loading import changes, fingerprint
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
@@ -24,7 +24,7 @@ from metarl.training.measuring import HEADLINE_MODE
 from metarl.training.runs import TrainedRun
 
 if TYPE_CHECKING:
-    from metarl.config import Config
+    from metarl.config.fields import Config
 
 
 class Interrupted(Exception):

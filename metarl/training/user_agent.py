@@ -16,8 +16,7 @@ from metarl.training.build import make_worker
 from metarl.types import ActionMode, Agent
 
 if TYPE_CHECKING:
-    from metarl.config import Config
-    from metarl.config.fields import DeviceName
+    from metarl.config.fields import Config, DeviceName
     from metarl.experience.rollout import RolloutWorker
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import evaluate
 import train
-from metarl.config import config_to_dict, load_config
+from metarl.config.loading import config_to_dict, load_config
 from tests.programs import ROOT, Forks, assert_same_state
 from tests.test_training import LINE, kill_ten_times, trained
 

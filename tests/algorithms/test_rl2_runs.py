@@ -11,7 +11,7 @@ import yaml
 
 import evaluate
 import train
-from metarl.config import load_config
+from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, assert_same_state, lines, write_config
 from tests.test_training import kill_ten_times
 

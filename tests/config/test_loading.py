@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from metarl.config import config_from, validated
 from metarl.config.loading import (
+    config_from,
     config_to_yaml,
     differences,
     env_parameters,
     load_config,
 )
-from metarl.config.validation import split_options
+from metarl.config.validation import split_options, validated
 from metarl.config.yaml_text import dump_yaml, parse_scalar, parse_yaml
 from tests.config.fakes import ALGORITHM, ENV, FAKE, FakeConfig, FakeEnv, load, refused
 
@@ -237,7 +237,7 @@ def test_any_model_is_validated_alike() -> None:
 
 def test_classes_of_the_program_that_runs(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
-        "from metarl.config import config_from\n"
+        "from metarl.config.loading import config_from\n"
         "from tests.config.fakes import FakeEnv\n"
         "class Mine(FakeEnv):\n"
         "    def __init__(self, num_envs, width: int = 3): ...\n"

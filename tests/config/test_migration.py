@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from metarl.config import changes, load_config
+from metarl.config.loading import changes, load_config
 from tests.config.fakes import refused
 
 RESULTS = Path(__file__).parents[2] / "results"
