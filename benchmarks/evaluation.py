@@ -30,6 +30,7 @@ from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
 from metarl.cli.process import run_program
 from metarl.evaluation.protocol import evaluate
+from metarl.evaluation.summary import Provenance
 from metarl.evaluation.summary import summarize as intervals
 from metarl.random import Key
 
@@ -91,8 +92,8 @@ def run(argv: Sequence[str]) -> int:
             split="held_out",
         )
         played = time.perf_counter()
-        provenance: dict[str, Any] = {"algorithm": "maml", "env": "half_cheetah_vel"}
-        intervals(evaluation, None, **provenance, env_config={}, seeds=[0], checkpoint=0)
+        provenance = Provenance("maml", seeds=[0], checkpoint=0)
+        intervals(evaluation, provenance=provenance, env="half_cheetah_vel", env_config={})
         end = time.perf_counter()
         return {"rounds": played - start, "intervals": end - played, "evaluation": end - start}
 

@@ -103,7 +103,7 @@ def batch_seconds(
     # The benchmark's business is to go below the environment.
     batch, substeps = env._batch, env.frame_skip
     clipped = actions.clip(-1.0, 1.0).astype(np.float64)
-    controls = clipped if env._ctrl_is_action else env._ctrl_center + env._ctrl_half * clipped
+    controls = env._ctrl_center + env._ctrl_half * clipped
     live = [None] * len(actions) if valid is None or valid.all() else list(valid)
     control = batch.bind("ctrl")
     with silence(), one_torch_thread():

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
@@ -109,7 +110,7 @@ class _Slice:
         return _describe_env(self.envs[0])
 
     def _rows(self, request: Call) -> list[np.ndarray]:
-        call = {"reset": _reset, "step": _step}[request.what]
+        call: Callable[..., tuple] = _reset if request.what == "reset" else _step
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
             self._lane = lane

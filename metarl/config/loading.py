@@ -80,7 +80,7 @@ def concrete_model(data: dict[str, Any], origins: Origins) -> tuple[type[Config]
     :mod:`metarl.config.model`.
     """
     env = chosen_class("env", "point_navigation", data, origins)
-    settings = chosen_class("algorithm", "maml", data, origins)
+    settings: Any = chosen_class("algorithm", "maml", data, origins)
     migrate(settings, data["algorithm"], origins)
     settings = resolve_variants(settings, data["algorithm"], origins, ("algorithm",))
     return config_model(env, settings, data["algorithm"]["name"]), env

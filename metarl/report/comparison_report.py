@@ -24,7 +24,7 @@ def write_comparison(
     *,
     command: str,
     training_commands: Sequence[str],
-    versions: Mapping[str, str],
+    versions: Mapping[str, str | None],
     training: Mapping[str, Sequence[Lines]],
 ) -> ReportFiles:
     """Write `comparison.json`, the plots, `report.md` and, last, `report.html` into a folder.

@@ -28,7 +28,7 @@ def write_report(
     evaluation: Evaluation,
     *,
     command: str,
-    versions: Mapping[str, str],
+    versions: Mapping[str, str | None],
     training: Mapping[str, Lines] | None = None,
 ) -> ReportFiles:
     """Write `evaluation.json`, the plots, `report.md` and, last, `report.html` into a folder.
