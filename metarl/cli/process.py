@@ -25,7 +25,7 @@ def run_program(program: Callable[[], int]) -> int:
     if sys.stdout is None:  # started with its output closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        with _interrupts_raise():
+        with _handling(_interrupt):
             return program()
     except UserError as error:
         code, message = 2, f"error: {error}"
@@ -77,13 +77,8 @@ def stop_requests() -> Iterator[list[int]]:
         yield received
 
 
-@contextlib.contextmanager
-def _interrupts_raise() -> Iterator[None]:
-    def handler(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling(handler):
-        yield
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

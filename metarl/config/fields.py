@@ -54,7 +54,7 @@ class ValidationConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """The final evaluation, also the default of evaluate.py."""
+    """The final evaluation, also the default of `metarl evaluate`."""
 
     episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
     adaptation_steps: int = Field(3, ge=1, description="adaptation steps")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -37,17 +36,13 @@ LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
 def measure(
-    subject: Subject,
-    plan: EvaluationPlan,
-    progress: Callable[[int, int], None] | None = None,
-    references: Path | None = None,
+    subject: Subject, plan: EvaluationPlan, references: Path | None = None
 ) -> tuple[EvaluationResult, Evaluation]:
     """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
 
     Args:
         subject: The agent, and the environments to evaluate it in.
         plan: What to measure.
-        progress: Called with (rounds measured, rounds in all).
         references: Folder searched first for trained references; none is trained here.
 
     Returns:
@@ -62,13 +57,7 @@ def measure(
     tasks, split = plan.tasks(subject.worker.task_distribution)
     env = subject.worker.env(len(tasks) * plan.episodes)
     measured: dict[ActionMode, Evaluation] = {}
-    rounds = plan.adaptation_steps + 1
-    for index, mode in enumerate(plan.modes):
-
-        def advance(done: int, _: int, before: int = index * rounds) -> None:
-            if progress is not None:
-                progress(before + done, rounds * len(plan.modes))
-
+    for mode in plan.modes:
         try:
             measured[mode] = evaluate(
                 subject.agent(mode, plan.seed),
@@ -79,7 +68,6 @@ def measure(
                 seed=plan.seed,
                 split=split,
                 forget=plan.forget,
-                progress=advance,
             )
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
