@@ -34,7 +34,7 @@ def write_comparison(
         comparison: What was found.
         command: The command line that makes it again.
         training_commands: Those that trained the runs, as far as they are known.
-        versions: Name -> version of what it was made with.
+        versions: Name -> version of what it was made with; None where it is not installed.
         training: Label -> the metrics of its runs.
 
     Raises:

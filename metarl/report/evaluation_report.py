@@ -38,7 +38,7 @@ def write_report(
         result: The result.
         evaluation: The measurements behind its headline mode.
         command: The command line that makes the result again.
-        versions: Name -> version of what it was made with.
+        versions: Name -> version of what it was made with; None where it is not installed.
         training: Label -> lines of `metrics.jsonl`, for the training curve.
 
     Raises:

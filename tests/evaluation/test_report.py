@@ -32,7 +32,7 @@ def write(folder: Path, evaluation: Evaluation, **changes: Any) -> ReportFiles:
         navigation_result(evaluation, **changes),
         evaluation,
         command=COMMAND,
-        versions={"metarl": "0.1.0", "numpy": "2.0 <own & build>"},
+        versions={"metarl": "0.1.0", "numpy": "2.0 <own & build>", "wandb": None},
         training={"navigation": training},
     )
 
@@ -64,6 +64,7 @@ def test_both_pages_hold_every_number_of_the_headline(files: ReportFiles) -> Non
     wanted += ["after 3 gradient steps", "seed 7", "200 meta-iterations", COMMAND, "0.1.0"]
     for page in pages(files):
         assert [text for text in wanted if text not in page] == []
+        assert "None" not in page  # what is not installed has no version
 
 
 class Reader(HTMLParser):
