@@ -58,7 +58,8 @@ def train_run(config: Config, resume: bool = False) -> TrainedRun | None:
 
     run_dir = config.run_folder
     at_end = EvaluationPlan.asked(config.evaluation) if config.evaluation.at_end else None
-    prepare_run_dir(run_dir, resume)
+    if not resume:
+        prepare_run_dir(run_dir)
     with ExitStack() as stack:
         trainer = Trainer(config, resume)
         stack.callback(trainer.close)

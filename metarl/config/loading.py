@@ -48,10 +48,6 @@ def env_parameters(config: Config) -> dict[str, Any]:
     return {name: value for name, value in config.env if name not in EnvConfig.model_fields}
 
 
-# ---------------------------------------------------------------------------------------------
-# Loading
-
-
 def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
     """Adds a preset's parameters where they are not given."""
     preset = data["env"].get("preset")
@@ -182,10 +178,6 @@ def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
     if device == "cuda" and not there_is_one:
         raise UserError("device is cuda, but torch finds no CUDA device on this machine.")
     return "cuda" if there_is_one else "cpu"
-
-
-# ---------------------------------------------------------------------------------------------
-# Writing and comparing
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

@@ -36,11 +36,6 @@ _GONE = {"action_scale": 1.0, "std_rate": 1.0}
 def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins) -> None:
     """Brings the section ``algorithm`` up to date, in place, and ``origins`` with it.
 
-    Args:
-        settings: The algorithm's, whose unions are not resolved yet.
-        section: As a file and a command line have it.
-        origins: Where each value was given; what moves takes its line along.
-
     Raises:
         UserError: A setting that is gone, or of another outer optimiser, has not its default.
     """

@@ -74,24 +74,6 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
     return cls
 
 
-def _plain_field(annotation: Any, default: Any) -> tuple[Any, Any] | None:
-    """Annotation and default of a config field; None where the default is no plain value."""
-    required = default is inspect.Parameter.empty
-    if annotation is Any and isinstance(default, bool | float | str):  # not annotated
-        annotation = type(default)
-    try:
-        TypeAdapter(annotation).json_schema()
-    except Exception:  # a type that YAML cannot hold, e.g. a NumPy array: its class checks it
-        annotation = Any
-    if required:
-        return annotation, ...
-    try:
-        to_jsonable_python(default)
-    except Exception:
-        return None
-    return annotation, default
-
-
 @functools.cache
 def _env_model(env: type) -> type[EnvConfig]:
     """``EnvConfig`` with the parameters of an environment's constructor."""
@@ -106,9 +88,20 @@ def _env_model(env: type) -> type[EnvConfig]:
                 f"The environment {env.__name__} has a parameter {name!r}, which a config cannot "
                 f"name; give it another name."
             )
-        plain = _plain_field(annotation, default)
-        if plain is not None:
-            fields[name] = (plain[0], Field(plain[1], description=" ".join(doc.split())))
+        if annotation is Any and isinstance(default, bool | float | str):  # not annotated
+            annotation = type(default)
+        try:
+            TypeAdapter(annotation).json_schema()
+        except Exception:  # a type that YAML cannot hold, e.g. a NumPy array: its class checks it
+            annotation = Any
+        if default is inspect.Parameter.empty:
+            default = ...
+        else:
+            try:
+                to_jsonable_python(default)
+            except Exception:  # no plain value: the constructor's alone
+                continue
+        fields[name] = (annotation, Field(default, description=" ".join(doc.split())))
     return create_model(f"{env.__name__}Config", __base__=EnvConfig, **fields)
 
 
@@ -124,10 +117,6 @@ def config_model(env: type, settings: type[BaseModel], algorithm_name: str) -> t
     return create_model(
         "Config", __base__=Config, env=(_env_model(env), ...), algorithm=(algorithm, ...)
     )
-
-
-# ---------------------------------------------------------------------------------------------
-# Tagged unions
 
 
 def variants_of(annotation: Any) -> dict[str, type[BaseModel]]:

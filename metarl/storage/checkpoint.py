@@ -209,18 +209,20 @@ def _latest(folder: Path) -> int:
 
 def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
     """Manifest and the bytes of the state, checked against each other; nothing is unpickled."""
+
+    def damaged(how: str) -> _Damaged:
+        return _Damaged(f"The checkpoint {path} {how}.")
+
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         data = (path / "state.pt").read_bytes()
     except FileNotFoundError as error:
-        raise _Damaged(
-            f"The checkpoint {path} is incomplete: no {Path(error.filename).name}."
-        ) from None
+        raise damaged(f"is incomplete: no {Path(error.filename).name}") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its manifest is not JSON"
-        raise _Damaged(f"The checkpoint {path} cannot be read: {reason}.") from None
+        raise damaged(f"cannot be read: {reason}") from None
     if not isinstance(manifest, dict):
-        raise _Damaged(f"The checkpoint {path} has a manifest that is no JSON object.")
+        raise damaged("has a manifest that is no JSON object")
     if manifest.get("format", FORMAT) != FORMAT:
         raise UserError(
             f"The checkpoint {path} has format {str(manifest['format'])[:40]}; this metarl "
@@ -229,20 +231,16 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
     manifest.setdefault("files", {})
     for key, kind in _MANIFEST_TYPES.items():
         if type(manifest.get(key)) is not kind:
-            raise _Damaged(f"The checkpoint {path} has a manifest without a valid {key!r}.")
+            raise damaged(f"has a manifest without a valid {key!r}")
     if str(manifest["iteration"]) != path.name:
-        raise _Damaged(f"The checkpoint {path} says it is of iteration {manifest['iteration']}.")
+        raise damaged(f"says it is of iteration {manifest['iteration']}")
     if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-        raise _Damaged(
-            f"The checkpoint {path} is damaged or tampered with: state.pt does not match the "
-            f"SHA-256 in its manifest."
-        )
+        wrong = "state.pt does not match the SHA-256 in its manifest"
+        raise damaged(f"is damaged or tampered with: {wrong}")
     for name, told in manifest["files"].items():
         if not _is_as_told(path / name, told):
-            raise _Damaged(
-                f"The checkpoint {path} is damaged or tampered with: {name} does not match the "
-                f"length and SHA-256 in its manifest."
-            )
+            wrong = f"{name} does not match the length and SHA-256 in its manifest"
+            raise damaged(f"is damaged or tampered with: {wrong}")
     return manifest, data
 
 

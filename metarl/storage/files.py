@@ -94,16 +94,6 @@ def write_through(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_file(path: Path) -> None:
-    """Has what was written to a file reach the disk.
-
-    Raises:
-        EnvironmentFailure: It does not, or there is no such file.
-    """
-    with writing(path), open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
 def sync_folder(folder: Path) -> None:
     """A rename lasts through a power cut only when its folder is synced too."""
     descriptor = os.open(folder, os.O_RDONLY)

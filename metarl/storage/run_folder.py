@@ -16,17 +16,13 @@ def holds_run(run_dir: Path) -> bool:
     return os.path.isfile(run_dir / "config.yaml")  # False, not an error, for an impossible path
 
 
-def prepare_run_dir(run_dir: Path, resume: bool) -> None:
-    """Makes the folder of a new run, or checks that there is a run to resume.
+def prepare_run_dir(run_dir: Path) -> None:
+    """Makes the folder of a new run.
 
     Raises:
-        UserError: A new run's folder holds a run already; a resumed one is missing.
-        EnvironmentFailure: The folder cannot be made.
+        UserError: It holds a run already, or is none that could be made.
+        EnvironmentFailure: It cannot be made.
     """
-    if resume:
-        if not holds_run(run_dir):
-            raise UserError(f"There is no run to resume in {run_dir}: it has no config.yaml.")
-        return
     traces = ("config.yaml", "checkpoints", "metrics.jsonl")
     holds = [name for name in traces if os.path.lexists(run_dir / name)]
     if holds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
-from metarl.storage.files import sync_file
+from metarl.storage.files import writing
 from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking import Media, Tracker
 from metarl.training.build import make_algorithm, make_worker, restore
@@ -182,8 +183,10 @@ class Trainer:
         return self.iteration % options.interval == 0 or self._budget_spent()
 
     def _checkpoint(self, tracker: Tracker) -> None:
-        if self.iteration > 0:
-            sync_file(self.run_dir / "metrics.jsonl")  # a checkpoint promises the lines up to it
+        if self.iteration > 0:  # a checkpoint promises the lines up to it, also after a power cut
+            metrics = self.run_dir / "metrics.jsonl"
+            with writing(metrics), open(metrics, "rb") as file:
+                os.fsync(file.fileno())
         path = save_checkpoint(
             self.run_dir,
             self.iteration,

@@ -17,27 +17,21 @@ from tests.storage.sentences import refused
 
 def test_prepare_run_dir(tmp_path: Path) -> None:
     run = tmp_path / "runs/a"
-    assert "no run to resume" in refused(lambda: prepare_run_dir(run, resume=True))
-    assert not run.exists()
-    prepare_run_dir(run, resume=False)
-    prepare_run_dir(run, resume=False)  # still empty: killed before anything was written
-    assert "no config.yaml" in refused(lambda: prepare_run_dir(run, resume=True))
+    prepare_run_dir(run)
+    prepare_run_dir(run)  # still empty: killed before anything was written
     for name in ("config.yaml", "metrics.jsonl", "checkpoints"):
         (run / name).write_text("")
-        message = refused(lambda: prepare_run_dir(run, resume=False))
+        message = refused(lambda: prepare_run_dir(run))
         assert "already holds a run" in message
         assert name in message
         assert "--resume" in message
         assert "--run-dir" in message
-        if name == "config.yaml":
-            prepare_run_dir(run, resume=True)
         (run / name).unlink()
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file/run"):
-        assert "a file is in its way" in refused(lambda: prepare_run_dir(path, resume=False))  # noqa: B023
+        assert "a file is in its way" in refused(lambda: prepare_run_dir(path))  # noqa: B023
     too_long = tmp_path / ("x" * 300)
-    assert "too long" in refused(lambda: prepare_run_dir(too_long, resume=False))
-    assert "no run to resume" in refused(lambda: prepare_run_dir(too_long, resume=True))
+    assert "too long" in refused(lambda: prepare_run_dir(too_long))
 
 
 def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -45,7 +39,7 @@ def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    message = refused(lambda: prepare_run_dir(tmp_path / "a", resume=False), EnvironmentFailure)
+    message = refused(lambda: prepare_run_dir(tmp_path / "a"), EnvironmentFailure)
     assert "cannot be made: Read-only" in message
 
 
