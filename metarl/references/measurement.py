@@ -69,16 +69,9 @@ def measure_references(
             missing[kind] = _command([kind], config, folder)
         else:
             agents[kind] = _policy_agent(stored, env, sees_task=kind == "oracle")
+    how: dict[str, Any] = {"episodes": plan.episodes, "seed": plan.seed, "split": plan.tasks_name}
     returns = {
-        name: evaluate(
-            agent,
-            env,
-            tasks,
-            adaptation_steps=0,
-            episodes=plan.episodes,
-            seed=plan.seed,
-            split=plan.tasks_name,
-        ).task_returns[0]
+        name: evaluate(agent, env, tasks, adaptation_steps=0, **how).task_returns[0]
         for name, agent in agents.items()
     }
     multitask = found["multitask"]

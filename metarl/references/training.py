@@ -109,8 +109,7 @@ def train_reference(
         stop: Not empty when the training is to end with what it has.
 
     Returns:
-        True when it is finished and stored; False when it was stopped, and left what it goes on
-        from.
+        True when it is finished and stored; False when it was stopped, and can be gone on with.
 
     Raises:
         UserError: an interrupted training with other settings lies there.
@@ -120,9 +119,8 @@ def train_reference(
     saved = training.interrupted()
     part = 0 if saved is None else int(saved["part"]) + 1
     key = Key(training.seed, adaptation_step=part)
-    venv = VecNormalize(
-        VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle")), gamma=settings.gamma
-    )
+    lanes = VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle"))
+    venv = VecNormalize(lanes, gamma=settings.gamma)
     threads_before = torch.get_num_threads()
     try:
         seed = int(key.generator("init").integers(2**31))
@@ -130,12 +128,9 @@ def train_reference(
         watch = _Watch(training, model, venv, part, progress, stop)
         if saved is not None:
             watch.restore(saved)
-        model.learn(
-            settings.env_steps - model.num_timesteps,
-            watch,
-            log_interval=10**9,  # nothing reads them
-            reset_num_timesteps=saved is None,
-        )
+        left, anew = settings.env_steps - model.num_timesteps, saved is None
+        # Nothing reads its logs.
+        model.learn(left, watch, log_interval=10**9, reset_num_timesteps=anew)
         watch.check_finite()
     except envs.SimulationFailure as error:
         raise EnvironmentFailure(f"The training of the {kind} failed. {error}") from error
