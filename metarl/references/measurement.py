@@ -16,10 +16,9 @@ from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.agents import PolicyAgent, RandomAgent
-from metarl.references.definition import Definition
 from metarl.references.per_task_results import PerTaskReference
-from metarl.references.policy import ReferencePolicy
+from metarl.references.policy import PolicyAgent, RandomAgent, ReferencePolicy
+from metarl.references.storage import Definition
 from metarl.types import AdaptationAxis, Agent
 
 

@@ -21,7 +21,6 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.reference_kinds import TrainedKind
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.definition import Definition
 from metarl.references.ppo import (
     make_training_ppo,
     normaliser_state,
@@ -29,11 +28,13 @@ from metarl.references.ppo import (
     restore_statistics,
 )
 from metarl.references.settings import TrainingSettings
+from metarl.references.storage import Definition
 from metarl.references.vec_env import TaskVecEnv
 from metarl.storage.files import replace_file, writing
 from metarl.storage.tensors import read_plain, write_plain
 
 _CURVE_POINTS = 100
+_CURVE_COLUMNS = ["env_steps", "mean stochastic return of the last 100 training episodes"]
 _CHECKPOINT_INTERVAL_S = 60.0
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -158,8 +159,7 @@ def train_reference(
 def thin(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
     """At most about a hundred points of a curve, the last one among them."""
     stride = max(1, -(-len(curve) // _CURVE_POINTS))
-    kept = list(curve[::-1][::stride])[::-1]
-    return [[steps, round(value, 3)] for steps, value in kept]
+    return [[steps, round(value, 3)] for steps, value in curve[::-1][::stride][::-1]]
 
 
 class _Watch(BaseCallback):
@@ -194,13 +194,7 @@ class _Watch(BaseCallback):
             "env_steps": self._env_steps,  # whole rollouts, so the budget or a little more
             "interruptions": self._part,
             "seconds": round(self._seconds, 1),
-            "training_curve": {
-                "columns": [
-                    "env_steps",
-                    "mean stochastic return of the last 100 training episodes",
-                ],
-                "rows": thin(self._curve),
-            },
+            "training_curve": {"columns": _CURVE_COLUMNS, "rows": thin(self._curve)},
         }
 
     def check_finite(self) -> None:
@@ -219,7 +213,7 @@ class _Watch(BaseCallback):
             "part": self._part,
             "env_steps": self._env_steps,
             "seconds": self._seconds,
-            "curve": [list(point) for point in self._curve],
+            "curve": self._curve,
             "policy": dict(self._ppo.policy.state_dict()),
             "optimizer": self._ppo.policy.optimizer.state_dict(),
             **normaliser_state(self._venv),
@@ -234,7 +228,7 @@ class _Watch(BaseCallback):
         """Put back what :meth:`save` kept."""
         self._env_steps = self._ppo.num_timesteps = int(saved["env_steps"])
         self._earlier = float(saved["seconds"])
-        self._curve = [(int(steps), float(mean)) for steps, mean in saved["curve"]]
+        self._curve = saved["curve"]
         self._ppo.policy.load_state_dict(saved["policy"])
         self._ppo.policy.optimizer.load_state_dict(saved["optimizer"])
         restore_statistics(self._venv.obs_rms, "obs", saved)  # type: ignore[arg-type]
