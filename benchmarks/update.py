@@ -32,6 +32,7 @@ from benchmarks.measurement import (
 from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
 from metarl.algorithms.maml import MAML, GradientBatch
+from metarl.algorithms.settings.outer import TRPOSettings
 from metarl.cli.process import run_program
 from metarl.maths.params import stack, to_device
 from metarl.random import Key
@@ -69,12 +70,13 @@ def made_up_batch(size: Setting, maml: MAML, trajectories: Sequence[Trajectory])
     data = [maml.advantages.samples(t.to(maml.device)) for t in trajectories]
     env_steps = sum(t.env_steps for t in trajectories)
     tasks = Key(0).generator("tasks").uniform(size=(size.tasks, 1))
-    return GradientBatch(0, tasks, data, env_steps, {})
+    return GradientBatch(0, tasks, data, env_steps, metrics={}, returns=())
 
 
 def update_parts(maml: MAML, batch: GradientBatch) -> Seconds:
     """Seconds of the parts of one update, and of the whole one by MAML itself."""
-    config, device = maml.config, maml.device.type
+    outer, device = maml.config.outer, maml.device.type
+    assert isinstance(outer, TRPOSettings)
     times = [time.perf_counter()]
 
     def lap() -> float:
@@ -91,7 +93,7 @@ def update_parts(maml: MAML, batch: GradientBatch) -> Seconds:
     objective.evaluate(maml.meta.vector() - 1e-3 * gradient / gradient.norm())
     seconds["line_search_evaluation"] = lap()
     # TRPO takes one more product than steps, for the length of the step.
-    seconds["curvature_products"] = (config.outer.cg_steps + 1) * seconds["curvature_product"]
+    seconds["curvature_products"] = (outer.cg_steps + 1) * seconds["curvature_product"]
     return seconds | {"update": update_seconds(maml, batch)}
 
 

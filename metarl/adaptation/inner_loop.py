@@ -5,8 +5,8 @@ For an inner loss L_m and a step size α, MAML adapts
     θ'_m = θ_m − α ∇L_m(θ_m),           (Finn et al. 2017, section 2.2)
 
 whose Jacobian is I − α H_m with the symmetric Hessian H_m = ∇²L_m(θ_m). Products with it are all
-that the outer loop needs: a chain of them pulls a gradient back to the meta-parameters, and pushes
-a direction forward from them. All tasks go at once through stacked parameters.
+that the outer loop needs: a chain of them pulls a gradient back to the meta-parameters (VJP), and
+pushes a direction forward from them (JVP). All tasks go at once through stacked parameters.
 
 Every parameter may have a rate r, on which its steps are scaled: α r in place of α. ANIL's rates
 are 1 for the head and 0 for the rest (Raghu et al. 2020); Meta-SGD's are learned with the
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metarl.maths.distributions import Distribution
 from metarl.maths.losses import dice_loss, log_prob_loss, ratio_loss
-from metarl.maths.params import MetaParams, Params
+from metarl.maths.params import MetaParams, Params, concatenate
 from metarl.maths.samples import Samples
 from metarl.networks.passes import Policy
 from metarl.types import Estimator
@@ -48,8 +48,8 @@ class InnerStep:
     _rates: Rates | None
     _hessian_product: Callable[[Params], Params] | None
 
-    def push_forward(self, v: Params, rates_t: Params | None = None) -> Params:
-        """The change of θ' along a change v of θ, and of the learned rates ``[M, ...]``.
+    def push_forward(self, v: Params, rate_tangents: Params | None = None) -> Params:
+        """JVP: the change of θ' along a change v of θ, and of the learned rates ``[M, ...]``.
 
         dθ' = dθ − α r ⊙ H dθ − α dr ⊙ ∇L, without H in the first-order variant.
         """
@@ -58,12 +58,12 @@ class InnerStep:
             for n, h in self._hessian_product(v).items():
                 rate = 1.0 if self._rates is None else self._rates[n]
                 moved[n] = v[n] - self._step_size * rate * h
-        for n, rate_t in (rates_t or {}).items():
-            moved[n] = moved[n] - self._step_size * rate_t * self.gradient[n]
+        for n, rate_tangent in (rate_tangents or {}).items():
+            moved[n] = moved[n] - self._step_size * rate_tangent * self.gradient[n]
         return moved
 
     def pull_back(self, c: Params) -> Params:
-        """From a gradient with respect to θ' to that with respect to θ: c − H (α r ⊙ c)."""
+        """VJP: the gradient with respect to θ of one, c, with respect to θ': c − H (α r ⊙ c)."""
         if self._rates is None:  # I − α H is its own transpose
             return self.push_forward(c)
         if self._hessian_product is None:
@@ -72,13 +72,13 @@ class InnerStep:
         return {n: c[n] - h for n, h in self._hessian_product(scaled).items()}
 
     def rates_gradient(self, c: Params) -> Params:
-        """From a gradient with respect to θ' to that with respect to the rates: −α ∇L ⊙ c."""
+        """VJP: the gradient with respect to the rates of one with respect to θ': −α ∇L ⊙ c."""
         return {n: -self._step_size * g * c[n] for n, g in self.gradient.items()}
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a task's own samples become a gradient step, in training and in deployment alike.
+    """The inner gradient step on a task's own samples, in training and in deployment alike.
 
     Attributes:
         policy: The policy to adapt.
@@ -100,8 +100,8 @@ class Adaptation:
         """α_k."""
         return self.step_sizes[min(k, len(self.step_sizes) - 1)]
 
-    def at(self, meta: MetaParams) -> Adaptation:
-        """With these learned rates, where they are learned."""
+    def with_rates_of(self, meta: MetaParams) -> Adaptation:
+        """The same step with the rates of these meta-parameters, where they are learned."""
         return self if meta.rates is None else replace(self, rates=meta.rates)
 
     def step(
@@ -121,24 +121,29 @@ class Adaptation:
             self._step({n: p[block] for n, p in params.items()}, samples.tasks(block), k)
             for block in samples.blocks(self.policy.widest)
         ]
-        adapted, gradient = (
-            {n: torch.cat([getattr(step, part)[n] for step in steps]) for n in params}
-            for part in ("adapted", "gradient")
-        )
+        adapted = concatenate([step.adapted for step in steps], params)
+        gradient = concatenate([step.gradient for step in steps], params)
         loss = torch.cat([step.loss for step in steps])
         return InnerStep(adapted, loss, gradient, self.step_size(k), self.rates, None)
 
     def _step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False
     ) -> InnerStep:
-        at = self.policy.through(params, samples.observations).differentiate(
+        derivatives = self.policy.through(params, samples.observations).differentiate(
             lambda distribution: self.inner_loss(distribution, samples), second_order=second_order
         )
         size, adapted = self.step_size(k), {}
         for n, p in params.items():
-            g = at.gradient[n]
+            g = derivatives.gradient[n]
             adapted[n] = p.detach() - size * (g if self.rates is None else self.rates[n] * g)
-        return InnerStep(adapted, at.loss, at.gradient, size, self.rates, at.hessian_product)
+        return InnerStep(
+            adapted,
+            derivatives.loss,
+            derivatives.gradient,
+            size,
+            self.rates,
+            derivatives.hessian_product,
+        )
 
     def inner_loss(self, distribution: Distribution, samples: Samples) -> Tensor:
         """L_m of the policy's distributions on its samples ``[M]``."""

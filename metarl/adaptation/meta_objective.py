@@ -23,7 +23,14 @@ from torch import Tensor
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.maths.distributions import Distribution
 from metarl.maths.losses import clipped_surrogate, mean_kl, ratio_loss
-from metarl.maths.params import MetaParams, Params, flatten, mean_over_tasks, stack
+from metarl.maths.params import (
+    MetaParams,
+    Params,
+    concatenate,
+    flatten,
+    mean_over_tasks,
+    stack,
+)
 from metarl.maths.samples import Samples
 from metarl.networks.passes import Pass
 
@@ -69,23 +76,24 @@ class Term:
         step: k, adaptation steps before the policy that it judges.
         samples: What it judges that policy on, sampled by it.
         loss: ℓ.
-        trust: Weight of this policy's KL in the trust region; of a step's terms one may have it.
+        kl_weight: Weight of this policy's KL in the trust region.
     """
 
     step: int
     samples: Samples
     loss: Loss
-    trust: float = 0.0
+    kl_weight: float = 0.0
 
     def judge(self, old: Behaviour, new: Distribution) -> Tensor:
         """ℓ ``[m]`` of a policy beside the one that sampled."""
         return self.loss(new, old, self.samples)
 
 
+@dataclass(frozen=True, eq=False)
 class MetaObjective:
     """J around the parameters that sampled the data.
 
-    Args:
+    Attributes:
         adaptation: The inner step.
         meta: The meta-parameters, not stacked.
         data: D_0, …, D_{K−1} of the adaptation steps, each sampled by its own θ_k.
@@ -95,111 +103,106 @@ class MetaObjective:
             parameters at which it is taken are exact all the same.
     """
 
-    def __init__(
-        self,
-        adaptation: Adaptation,
-        meta: MetaParams,
-        data: Sequence[Samples],
-        terms: Sequence[Term],
-        *,
-        second_order: bool = True,
-        curvature_every: int = 1,
-    ) -> None:
-        self._adaptation = adaptation
-        self._meta = meta
-        self._data = data
-        self._terms = terms
-        self._second_order = second_order
-        self._curvature_every = curvature_every
-        self._blocks = [
-            _Block(adaptation, meta, block_data, block_terms, second_order)
-            for _, block_data, block_terms in self._split(data, terms)
-        ]
+    adaptation: Adaptation
+    meta: MetaParams
+    data: Sequence[Samples]
+    terms: Sequence[Term]
+    second_order: bool = True
+    curvature_every: int = 1
 
     def loss_and_gradient(self, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Every task's loss ``[M]``, and ∇J ``[P]``, at θ or at other meta-parameters ``[P]``."""
         if x is None:
-            found = [(block.loss, block.gradient) for block in self._blocks]
+            derivatives = [(block.loss, block.gradient) for block in self._blocks]
         else:
-            meta = self._meta.of(x)
-            found = [block.differentiate(meta) for block in self._blocks]
-        losses, gradients = zip(*found, strict=True)
+            meta = self.meta.unflatten(x)
+            derivatives = [block.differentiate(meta) for block in self._blocks]
+        losses, gradients = zip(*derivatives, strict=True)
         return torch.cat(losses), self._mean(gradients)
 
     def curvature_product(self, v: Tensor) -> Tensor:
-        """F v ``[P]``, F the Hessian of Σ_i trust_i E_task[KL(π_θk,old ‖ π_θk)] at θ.
+        """F v ``[P]``, F the Hessian of Σ_i w_i E_task[KL(π_θk,old ‖ π_θk)] at θ, w the KL weights.
 
         The Gauss–Newton product, exact at θ: each step's Fisher matrix between the Jacobians.
         """
-        direction = self._meta.of(v)
+        direction = self.meta.unflatten(v)
         return self._mean([curvature.product(direction) for curvature in self._curvature])
 
-    def evaluate(self, candidate: Tensor) -> tuple[Tensor, Tensor]:
-        """J and the trusted mean KL from the old policies, at a candidate ``[P]``."""
-        losses, kls = self._evaluate(candidate)
-        trusted = (term.trust * kl.mean() for term, kl in zip(self._terms, kls, strict=True))
-        return losses.mean(), torch.stack(list(trusted)).sum()
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """J and the weighted mean KL from the old policies, at other meta-parameters ``[P]``."""
+        losses, kls = self._evaluate(x)
+        weighted = (term.kl_weight * kl.mean() for term, kl in zip(self.terms, kls, strict=True))
+        return losses.mean(), torch.stack(list(weighted)).sum()
 
-    def divergences(self, candidate: Tensor) -> list[Tensor]:
-        """The mean KL from the old policy of every term to that at a candidate, nats."""
-        return [kl.mean() for kl in self._evaluate(candidate)[1]]
+    def divergences(self, x: Tensor) -> dict[int, Tensor]:
+        """Mean KL, nats, from every old policy that is judged to that at x ``[P]``, by its step."""
+        kls = zip(self.terms, self._evaluate(x)[1], strict=True)
+        return {term.step: kl.mean() for term, kl in kls}
 
-    def _evaluate(self, candidate: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[M]``, and the KLs ``[M]`` of every term."""
-        meta = self._meta.of(candidate)
+        meta = self.meta.unflatten(x)
         losses, kls = zip(*(block.evaluate(meta) for block in self._blocks), strict=True)
         return torch.cat(losses), [torch.cat(of_term) for of_term in zip(*kls, strict=True)]
+
+    @cached_property
+    def _blocks(self) -> list[_Block]:
+        return [
+            _Block(self.adaptation, self.meta, data, terms, self.second_order)
+            for _, data, terms in self._split(self.data, self.terms)
+        ]
 
     @cached_property
     def _curvature(self) -> list[_Curvature]:
         # Each θ_k of all tasks. The passes that led here are gone: the curvature makes its own.
         thetas = [
-            {name: torch.cat([block.thetas[k][name] for block in self._blocks]) for name in theta}
-            for k, theta in enumerate(self._blocks[0].thetas)
+            concatenate(of_blocks, self.meta.policy)
+            for of_blocks in zip(*(block.thetas for block in self._blocks), strict=True)
         ]
-        every = self._curvature_every
-        data = [samples.thin(every) for samples in self._data]
-        terms = [
-            replace(term, samples=term.samples.thin(every))
-            for term in self._terms
-            if term.trust > 0
+        thinned = [samples.thin(self.curvature_every) for samples in self.data]
+        weighted = [
+            replace(term, samples=term.samples.thin(self.curvature_every))
+            for term in self.terms
+            if term.kl_weight > 0
         ]
+        adaptation = self.adaptation.with_rates_of(self.meta)
         return [
             _Curvature(
-                self._adaptation.at(self._meta),
+                adaptation,
                 [{name: p[tasks] for name, p in theta.items()} for theta in thetas],
-                block_data,
-                block_terms,
-                self._second_order,
+                data,
+                terms,
+                self.second_order,
             )
-            for tasks, block_data, block_terms in self._split(data, terms)
+            for tasks, data, terms in self._split(thinned, weighted)
         ]
 
     def _split(
         self, data: Sequence[Samples], terms: Sequence[Term]
     ) -> list[tuple[slice, list[Samples], list[Term]]]:
-        """The tasks in blocks, for all data alike."""
-        every = [*data, *(term.samples for term in terms)]
-        longest = max(every, key=lambda samples: samples.weights.shape[1])
+        """The tasks in blocks, the same for all data."""
+        longest = max(
+            [*data, *(term.samples for term in terms)],
+            key=lambda samples: samples.weights.shape[1],
+        )
         return [
             (
                 tasks,
                 [samples.tasks(tasks) for samples in data],
                 [replace(term, samples=term.samples.tasks(tasks)) for term in terms],
             )
-            for tasks in longest.blocks(self._adaptation.policy.widest)
+            for tasks in longest.blocks(self.adaptation.policy.widest)
         ]
 
     def _mean(self, blocks: Sequence[MetaParams]) -> Tensor:
         """The mean over all tasks, flat ``[P]``, of blocks ``[m, ...]``."""
-        parts = zip(self._meta, zip(*blocks, strict=True), strict=True)
-        return torch.cat(
-            [
-                flatten(mean_over_tasks({n: torch.cat([b[n] for b in of_blocks]) for n in like}))
-                for like, of_blocks in parts
-                if like is not None
-            ]
-        )
+        parts = zip(self.meta, zip(*blocks, strict=True), strict=True)
+        means = [
+            mean_over_tasks(concatenate(of_blocks, names))
+            for names, of_blocks in parts
+            if names is not None
+        ]
+        return torch.cat([flatten(mean) for mean in means])
 
 
 class _Block:
@@ -238,7 +241,7 @@ class _Block:
 
     @torch.no_grad()
     def evaluate(self, meta: MetaParams) -> tuple[Tensor, list[Tensor]]:
-        """Losses ``[m]``, and of every term the KL from the old policy ``[m]``, at a candidate."""
+        """Losses ``[m]``, and of every term the KL from the old policy ``[m]``, there likewise."""
         _, thetas = self._adapt(meta, second_order=False)
         loss, kls = torch.zeros_like(self.loss), []
         for term, old in zip(self._terms, self._behaviours, strict=True):
@@ -248,8 +251,8 @@ class _Block:
         return loss, kls
 
     def _adapt(self, meta: MetaParams, second_order: bool) -> tuple[list[InnerStep], list[Params]]:
-        """All steps of all tasks on the data at hand, and θ_0, …, θ_K ``[m, ...]``."""
-        adaptation, steps = self._adaptation.at(meta), []
+        """All steps of all tasks on their data, and θ_0, …, θ_K ``[m, ...]``."""
+        adaptation, steps = self._adaptation.with_rates_of(meta), []
         thetas = [stack(meta.policy, len(self._terms[0].samples.weights))]
         for k, samples in enumerate(self._data):
             steps.append(adaptation.step(thetas[k], samples, k, second_order=second_order))
@@ -257,7 +260,7 @@ class _Block:
         return steps, thetas
 
     def _passes(self, thetas: Sequence[Params]) -> list[Pass]:
-        """Of every term's policy through its samples."""
+        """Every term's policy on its samples."""
         policy = self._adaptation.policy
         return [policy.through(thetas[t.step], t.samples.observations) for t in self._terms]
 
@@ -266,10 +269,10 @@ class _Block:
     ) -> tuple[Tensor, MetaParams]:
         loss = torch.zeros_like(self._terms[0].samples.weights[:, 0])
         gradients: dict[int, Params] = {}
-        for term, old, here in zip(self._terms, self._behaviours, passes, strict=True):
-            at = here.differentiate(partial(term.judge, old))
-            loss = loss + at.loss
-            gradients[term.step] = _add(gradients.get(term.step), at.gradient)
+        for term, old, policy in zip(self._terms, self._behaviours, passes, strict=True):
+            derivatives = policy.differentiate(partial(term.judge, old))
+            loss = loss + derivatives.loss
+            gradients[term.step] = _add(gradients.get(term.step), derivatives.gradient)
         return loss, _pull_back(steps, gradients, meta)
 
 
@@ -289,36 +292,38 @@ class _Curvature:
             adaptation.step(theta, samples, k, second_order=second_order)
             for k, (theta, samples) in enumerate(zip(thetas[:-1], data, strict=True))
         ]
-        self._passes = {
-            term.step: adaptation.policy.through(thetas[term.step], term.samples.observations)
+        # Of every term its step, its policy, and its weight on its rows.
+        self._judged = [
+            (
+                term.step,
+                adaptation.policy.through(thetas[term.step], term.samples.observations),
+                term.kl_weight * term.samples.weights,
+            )
             for term in terms
-        }
-        # The weight of a term is one on its rows.
-        self._rows = {term.step: term.trust * term.samples.weights for term in terms}
+        ]
 
     def product(self, direction: MetaParams) -> MetaParams:
         """Each task's own F_m v ``[m, ...]`` for a direction v of the meta-parameters."""
-        moved = stack(direction.policy, self._num_tasks)
+        moved = [stack(direction.policy, self._num_tasks)]  # dθ_0, …, dθ_K
+        for step in self._steps:
+            moved.append(step.push_forward(moved[-1], direction.rates))
         products: dict[int, Params] = {}
-        for k in range(len(self._steps) + 1):
-            if k > 0:
-                moved = self._steps[k - 1].push_forward(moved, direction.rates)
-            if k in self._passes:
-                products[k] = self._passes[k].fisher_product(self._rows[k], moved)
+        for k, policy, weights in self._judged:
+            products[k] = _add(products.get(k), policy.fisher_product(weights, moved[k]))
         return _pull_back(self._steps, products, direction)
 
 
 def _pull_back(
-    steps: Sequence[InnerStep], at: Mapping[int, Params], like: MetaParams
+    steps: Sequence[InnerStep], gradients: Mapping[int, Params], meta: MetaParams
 ) -> MetaParams:
-    """From each task's gradients with respect to its θ_k to those with respect to θ and rates."""
+    """The VJP of the adaptation: gradients with respect to θ and rates of ones of each θ_k."""
     total: Params | None = None
     rates: Params | None = None
     for k in range(len(steps), -1, -1):
-        if k in at:
-            total = _add(total, at[k])
+        if k in gradients:
+            total = _add(total, gradients[k])
         if k > 0 and total is not None:
-            if like.rates is not None:
+            if meta.rates is not None:
                 rates = _add(rates, steps[k - 1].rates_gradient(total))
             total = steps[k - 1].pull_back(total)
     assert total is not None

@@ -33,7 +33,8 @@ def algorithm_class(name: str) -> Any:
 
     path = f"{__name__}.{ALGORITHMS[name][0]}" if name in ALGORITHMS else name
     cls = import_class("algorithm", path, ALGORITHMS)
-    missing = [a for a in ("config_class", "collect", "update", "agent") if not hasattr(cls, a)]
+    parts = ("config_class", "collect", "update", "state_dict", "load_state_dict", "agent")
+    missing = [part for part in parts if not hasattr(cls, part)]
     if missing:
         raise ValueError(f"The algorithm {name!r} lacks {', '.join(missing)}.")
     return cls

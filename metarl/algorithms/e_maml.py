@@ -1,4 +1,4 @@
-"""E-MAML (Stadie, Yang, Houthooft, Chen, Duan, Wu, Abbeel and Sutskever 2018): exploring counts.
+"""E-MAML (Stadie, Yang, Houthooft, Chen, Duan, Wu, Abbeel and Sutskever 2018).
 
 MAML takes the episodes before adaptation as given. But the meta-parameters chose how to play them,
 and the adapted policy is better where they told more: the expectation over D_k ~ π_θk has a
@@ -30,15 +30,16 @@ class EMAML(MAML):
     """E-MAML."""
 
     config_class = EMAMLSettings
+    config: EMAMLSettings
 
     def terms(self, batch: GradientBatch) -> list[Term]:
-        """MAML's, and the exploration of every step before the last."""
+        """MAML's terms, and the exploration of every step before the last."""
         credit = self.config.exploration_weight * self._credit(batch.returns[-1])
         explored = []
         for k, samples in enumerate(batch.data[:-1]):
             advantages = credit.unsqueeze(1).expand_as(samples.weights)
             judged = replace(samples, advantages=advantages)
-            explored.append(Term(k, judged, surrogate(clip=self.clip)))
+            explored.append(Term(k, judged, surrogate(clip=self.config.outer.clip)))
         return super().terms(batch) + explored
 
     def _credit(self, returns: Tensor) -> Tensor:

@@ -27,7 +27,13 @@ from torch import Tensor
 from metarl.adaptation.inner_loop import Adaptation, Rates
 from metarl.adaptation.meta_objective import MetaObjective, Term, surrogate
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.algorithms.settings.gradient import AdaptationSettings, FOMAMLSettings, MAMLSettings
+from metarl.algorithms.settings.gradient import (
+    AdaptationSettings,
+    FOMAMLSettings,
+    MAMLSettings,
+    SurrogateSettings,
+)
+from metarl.algorithms.settings.outer import AdamSettings, PPOSettings, TRPOSettings
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.finite import check_finite
@@ -58,7 +64,7 @@ class GradientBatch:
     data: list[Samples]
     env_steps: int
     metrics: dict[str, float]
-    returns: tuple[Tensor, ...] = ()
+    returns: tuple[Tensor, ...]
 
 
 class MAML:
@@ -79,7 +85,7 @@ class MAML:
 
     def __init__(
         self,
-        config: Any,
+        config: SurrogateSettings,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         seed: int,
@@ -115,15 +121,15 @@ class MAML:
     @property
     def adaptation(self) -> Adaptation:
         """The inner gradient step of training."""
-        return self._adaptation(self.config.inner_lr)
+        return self._adaptation_with(self.config.inner_lr)
 
     def rates(self) -> Rates | None:
-        """By which the inner steps of each parameter are multiplied; None: all alike."""
+        """Factors on the inner steps of each parameter; None: all 1."""
         return self.meta.rates
 
     def collect(self, source: EpisodeSource, key: Key) -> GradientBatch:
         """Sample tasks; play, adapt, play again, K times: data before and after every step."""
-        config = self.config
+        config, adaptation = self.config, self.adaptation
         tasks = source.sample_tasks(config.tasks, key)
         theta = stack(self.params, config.tasks)
         data: list[Samples] = []
@@ -136,7 +142,7 @@ class MAML:
             returns.append(trajectory.returns())
             data.append(self.advantages.samples(trajectory.to(self.device)))
             if k < config.adaptation_steps:
-                theta = self.adaptation.step(theta, data[k], k).adapted
+                theta = adaptation.step(theta, data[k], k).adapted
         metrics = {f"return/step_{k}": float(x.mean()) for k, x in enumerate(returns)}
         of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
         return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks)
@@ -144,18 +150,13 @@ class MAML:
     # ---- the objective
 
     def terms(self, batch: GradientBatch) -> list[Term]:
-        """What the policies after 0..K steps are judged by: MAML's counts the last alone."""
-        weights = self.config.objective_weights()
+        """The losses that judge the policies after 0..K steps: MAML's is of the last alone."""
+        weights, clip = self.config.objective_weights(), self.config.outer.clip
         return [
-            Term(k, samples, surrogate(weight, self.clip), trust=weight)
+            Term(k, samples, surrogate(weight, clip), kl_weight=weight)
             for k, (samples, weight) in enumerate(zip(batch.data, weights, strict=True))
             if weight > 0
         ]
-
-    @property
-    def clip(self) -> float | None:
-        """PPO's ε; None where the surrogate is not clipped."""
-        return getattr(self.config.outer, "clip", None)
 
     def objective(self, batch: GradientBatch) -> MetaObjective:
         """The objective on a meta-iteration's data, as a function of the meta-parameters."""
@@ -165,7 +166,7 @@ class MAML:
             batch.data[:-1],
             self.terms(batch),
             second_order=not self.config.first_order,
-            curvature_every=getattr(self.config.outer, "curvature_every", 1),
+            curvature_every=self.config.outer.curvature_every,
         )
 
     # ---- the outer loop
@@ -182,14 +183,15 @@ class MAML:
             "loss/outer_before": float(losses.mean()),
             "gradient_norm": float(gradient.norm()),
         }
-        if self.config.outer.name == "trpo":
-            metrics |= self._trust_region_step(objective, batch.iteration, losses, gradient)
+        outer = self.config.outer
+        if isinstance(outer, TRPOSettings):
+            metrics |= self._trust_region_step(outer, objective, batch, losses.mean(), gradient)
         else:
-            metrics |= self._adam_steps(objective, batch, gradient)
-        return metrics | self.conclude(objective)
+            metrics |= self._adam_steps(outer, objective, batch, gradient)
+        return metrics | self.after_update(objective)
 
-    def conclude(self, objective: MetaObjective) -> dict[str, float]:
-        """What an algorithm has left to do once the meta-parameters have moved; its metrics."""
+    def after_update(self, objective: MetaObjective) -> dict[str, float]:
+        """Whatever is left to do once the meta-parameters have moved; returns its metrics."""
         return self._policy_metrics()
 
     def _loss_and_gradient(
@@ -201,22 +203,21 @@ class MAML:
         return losses, gradient
 
     def _trust_region_step(
-        self, objective: MetaObjective, iteration: int, losses: Tensor, gradient: Tensor
+        self,
+        outer: TRPOSettings,
+        objective: MetaObjective,
+        batch: GradientBatch,
+        loss: Tensor,
+        gradient: Tensor,
     ) -> dict[str, float]:
-        """TRPO's, on the mean KL of the policies that are judged."""
-        outer = self.config.outer
-        limit = outer.max_kl * outer.max_kl_decay**iteration
+        """A step of TRPO within a mean KL of the policies that are judged."""
+        limit = outer.max_kl * outer.max_kl_decay**batch.iteration
         settings = {field.name: getattr(outer, field.name) for field in fields(TRPO)}
-        trpo = TRPO(**settings | {"max_kl": limit})
-        result = trpo.step(
-            self.meta.vector(),
-            gradient,
-            objective.curvature_product,
-            objective.evaluate,
-            losses.mean(),
+        result = TRPO(**settings | {"max_kl": limit}).step(
+            self.meta.vector(), gradient, objective.curvature_product, objective.evaluate, loss
         )
         if result.accepted:
-            self.meta = self.meta.of(result.x).map(detach)
+            self.meta = self.meta.unflatten(result.x).map(detach)
         return {
             "loss/outer_after": result.loss,
             "kl/outer": result.kl,
@@ -226,33 +227,36 @@ class MAML:
         }
 
     def _adam_steps(
-        self, objective: MetaObjective, batch: GradientBatch, gradient: Tensor
+        self,
+        outer: AdamSettings | PPOSettings,
+        objective: MetaObjective,
+        batch: GradientBatch,
+        gradient: Tensor,
     ) -> dict[str, float]:
-        """One step, or PPO's several on the same data."""
-        outer = self.config.outer
+        """One step of Adam, or PPO's several on the same data."""
         x, self.adam = Adam().step(self.meta.vector(), gradient, self.adam, outer.lr)
-        for _ in range(1, getattr(outer, "steps", 1)):
+        for _ in range(1, outer.steps):
             _, gradient = self._loss_and_gradient(objective, batch, x)
             x, self.adam = Adam().step(x, gradient, self.adam, outer.lr)
-        self.meta = self.meta.of(x).map(detach)
+        self.meta = self.meta.unflatten(x).map(detach)
         loss, kl = objective.evaluate(x)
         return {"loss/outer_after": float(loss), "kl/outer": float(kl)}
 
     def _policy_metrics(self) -> dict[str, float]:
-        """What the policy before adaptation is like."""
+        """Metrics of the policy before adaptation."""
         if "log_std" not in self.params:
             return {}
         return {"policy/std": float(self.params["log_std"].exp().mean())}
 
-    # ---- what becomes of it
+    # ---- agents and checkpoints
 
     def agent(self, mode: ActionMode, key: Key) -> GradientAgent:
         """The agent as it stands."""
-        adaptation = self._adaptation(self.config.evaluation_inner_lr or self.config.inner_lr)
+        adaptation = self._adaptation_with(self.config.evaluation_inner_lr or self.config.inner_lr)
         params = to_device(detach(self.params), "cpu")
         return GradientAgent(adaptation, self.advantages, params, mode, key, self.device)
 
-    def _adaptation(self, step_sizes: tuple[float, ...]) -> Adaptation:
+    def _adaptation_with(self, step_sizes: tuple[float, ...]) -> Adaptation:
         return Adaptation(self.policy, step_sizes, self.config.inner_estimator, self.rates())
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,7 +265,7 @@ class MAML:
         state: dict[str, Any] = {"params": meta.policy}
         if meta.rates is not None:
             state["rates"] = meta.rates
-        adam = self.config.outer.name in ("adam", "ppo")
+        adam = isinstance(self.config.outer, AdamSettings | PPOSettings)
         return state | self.adam.state_dict() if adam else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

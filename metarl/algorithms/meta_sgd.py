@@ -19,7 +19,7 @@ from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MetaSGDSettings
 from metarl.maths.params import MetaParams, Params, flatten
 
-_EARLIER = "rate."  # before a rate's name, when rates stood among the parameters
+_FORMER_PREFIX = "rate."  # before a rate's name, when rates stood among the parameters
 
 
 class MetaSGD(MAML):
@@ -31,25 +31,23 @@ class MetaSGD(MAML):
         """The policy's parameters, and a rate of 1 for each of them."""
         return MetaParams(params, {name: torch.ones_like(p) for name, p in params.items()})
 
-    def conclude(self, objective: MetaObjective) -> dict[str, float]:
-        """What the rates have become."""
+    def after_update(self, objective: MetaObjective) -> dict[str, float]:
+        """The learned rates' mean, deviation, and share below 0."""
         assert self.meta.rates is not None
         rates = flatten(self.meta.rates)
-        return super().conclude(objective) | {
+        return super().after_update(objective) | {
             "rate/mean": float(rates.mean()),
             "rate/std": float(rates.std(correction=0)),
             "rate/negative": float((rates < 0).float().mean()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, in this version or an earlier one.
-
-        Raises:
-            ValueError: if the parameters are not those of this policy.
-        """
+        """As :meth:`MAML.load_state_dict`, also for what an earlier version returned."""
         if "rates" not in state:
             every = state["params"].items()
-            params = {n: p for n, p in every if not n.startswith(_EARLIER)}
-            rates = {n.removeprefix(_EARLIER): p for n, p in every if n.startswith(_EARLIER)}
+            params = {n: p for n, p in every if not n.startswith(_FORMER_PREFIX)}
+            rates = {
+                n.removeprefix(_FORMER_PREFIX): p for n, p in every if n.startswith(_FORMER_PREFIX)
+            }
             state = state | {"params": params, "rates": rates}
         super().load_state_dict(state)

@@ -20,9 +20,10 @@ from metarl.algorithms.settings.gradient import ProMPSettings
 
 
 class ProMP(MAML):
-    """ProMP."""
+    """ProMP for policies."""
 
     config_class = ProMPSettings
+    config: ProMPSettings
 
     def __init__(self, config: ProMPSettings, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
@@ -36,12 +37,12 @@ class ProMP(MAML):
         ]
         return penalties + super().terms(batch)
 
-    def conclude(self, objective: MetaObjective) -> dict[str, float]:
+    def after_update(self, objective: MetaObjective) -> dict[str, float]:
         """η follows the KL that the update brought."""
-        metrics = super().conclude(objective)
-        steps = len(self.kl_coefficients)  # whose terms come first
-        found = objective.divergences(self.meta.vector())[:steps]
-        for k, kl in enumerate(map(float, found)):
+        metrics = super().after_update(objective)
+        divergences = objective.divergences(self.meta.vector())
+        for k in range(len(self.kl_coefficients)):
+            kl = float(divergences[k])
             if kl < self.config.kl_target / 1.5:
                 floor = self.config.kl_coefficient / 1024
                 self.kl_coefficients[k] = max(self.kl_coefficients[k] / 2, floor)
@@ -52,14 +53,10 @@ class ProMP(MAML):
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """As MAML's, and the penalties' coefficients."""
+        """MAML's state, and the penalties' coefficients."""
         return super().state_dict() | {"kl_coefficients": list(self.kl_coefficients)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, to the bit.
-
-        Raises:
-            ValueError: if the parameters are not those of this policy.
-        """
+        """As :meth:`MAML.load_state_dict`."""
         super().load_state_dict(state)
         self.kl_coefficients = [float(x) for x in state["kl_coefficients"]]

@@ -15,15 +15,20 @@ from __future__ import annotations
 
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.gradient import ReptileSettings
+from metarl.algorithms.settings.outer import AdamSettings
 from metarl.maths.adam import Adam
 from metarl.maths.finite import check_finite
 from metarl.maths.params import flatten, mean_over_tasks, stack
 
 
 class Reptile(MAML):
-    """Reptile: it collects and adapts as MAML does, and has another outer loop."""
+    """Reptile: it collects and adapts as MAML does, and has another outer loop.
+
+    There is no surrogate: nothing asks for :meth:`terms`, :meth:`objective`, :meth:`after_update`.
+    """
 
     config_class = ReptileSettings
+    config: ReptileSettings  # type: ignore[assignment]
 
     def update(self, batch: GradientBatch) -> dict[str, float]:
         """Adapt once more, and follow the mean of the tasks.
@@ -31,17 +36,17 @@ class Reptile(MAML):
         Raises:
             FloatingPointError: a loss or an adapted parameter is not finite.
         """
-        theta = stack(self.params, len(batch.tasks))
+        theta, adaptation = stack(self.params, len(batch.tasks)), self.adaptation
         for k, samples in enumerate(batch.data):
-            step = self.adaptation.step(theta, samples, k)
+            step = adaptation.step(theta, samples, k)
             theta = step.adapted
         x, outer = self.meta.vector(), self.config.outer
-        towards = flatten(mean_over_tasks(theta)) - x
+        displacement = flatten(mean_over_tasks(theta)) - x
         check_finite("the loss is", step.loss, batch.tasks)
-        check_finite("the way of the adaptation is", towards)
-        if outer.name == "adam":
-            x, self.adam = Adam().step(x, -towards, self.adam, outer.lr)
+        check_finite("the adaptation's displacement is", displacement)
+        if isinstance(outer, AdamSettings):
+            x, self.adam = Adam().step(x, -displacement, self.adam, outer.lr)
         else:
-            x = x + outer.lr * towards
-        self.meta = self.meta.of(x)
-        return {"gradient_norm": float(towards.norm())} | self._policy_metrics()
+            x = x + outer.lr * displacement
+        self.meta = self.meta.unflatten(x)
+        return {"gradient_norm": float(displacement.norm())} | self._policy_metrics()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metarl.config.fields import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
-    from metarl.references.storage import Definition
+    from metarl.references.definition import Definition
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def make(argv: Sequence[str]) -> int:
     # Imported here, so that --help and wrong input answer at once.
     from metarl.config.loading import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
-    from metarl.references.storage import Definition
+    from metarl.references.definition import Definition
     from metarl.storage.provenance import metadata
     from metarl.training.build import make_worker
 

@@ -29,7 +29,6 @@ from metarl.config.yaml_text import parse_scalar, parse_yaml
 from metarl.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
-_NULLS = ("null", "none")
 
 
 class Option(NamedTuple):
@@ -94,8 +93,10 @@ def merged(
     for name, text in sorted(options, key=_depth):
         put(plain, name, True if text is None else Word(text))
         path = tuple(name.split("."))
+        for given in [p for p in origins if p[:-1] == path]:
+            if given[-1] == "name" or isinstance(given[-1], int):  # of a variant; of a list
+                del origins[given]
         origins[path] = "command line"
-        origins.pop((*path, "name"), None)
     return plain, origins
 
 
@@ -115,8 +116,7 @@ def put(data: dict[str, Any], name: str, value: object) -> None:
             data[key] = named(data.get(key))
         data = data[key]
     there = data.get(last)
-    is_name = isinstance(value, str) and value.isidentifier() and value.lower() not in _NULLS
-    if sections and is_name and isinstance(there, dict):
+    if sections and isinstance(there, dict) and isinstance(value, str) and value[:1] != "{":
         data, sections, last = there, [*sections, last], "name"
     if last == "name" and len(sections) > 1 and data.get("name", value) != value:
         data.clear()
@@ -217,7 +217,9 @@ def _meaning(word: Word, field: FieldInfo, name: str) -> Any:
         try:
             alone.model_validate_json(json.dumps({"x": reading}), strict=True)
         except ValidationError as error:
-            if reading is bracketed and parts[1:] and any(e["loc"][1:] for e in error.errors()):
+            within = any(isinstance(part, int) for e in error.errors() for part in e["loc"])
+            number = not isinstance(likeliest, str)
+            if reading is bracketed and within and (parts[1:] or number):
                 likeliest = reading  # a list is right, one of its values is not
         else:
             return reading

@@ -5,7 +5,7 @@ Stacked parameters carry one leading task axis: every tensor is ``[M, ...]``, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,11 @@ def stack(params: Mapping[str, Tensor], num_tasks: int) -> Params:
 def mean_over_tasks(stacked: Mapping[str, Tensor]) -> Params:
     """``[M, ...] -> [...]``, the mean over the task axis."""
     return {name: p.mean(dim=0) for name, p in stacked.items()}
+
+
+def concatenate(blocks: Sequence[Mapping[str, Tensor]], names: Iterable[str]) -> Params:
+    """The named parameters of all tasks ``[M, ...]``, from blocks of tasks ``[m, ...]``."""
+    return {name: torch.cat([block[name] for block in blocks]) for name in names}
 
 
 def flatten(params: Mapping[str, Tensor]) -> Tensor:
@@ -82,7 +87,7 @@ class MetaParams(NamedTuple):
         """All as one vector ``[P]``, θ before r."""
         return torch.cat([flatten(params) for params in self if params is not None])
 
-    def of(self, vector: Tensor) -> MetaParams:
+    def unflatten(self, vector: Tensor) -> MetaParams:
         """A vector ``[P]`` cut into the names and shapes of these."""
         if self.rates is None:
             return MetaParams(unflatten(vector, self.policy))

@@ -22,8 +22,8 @@ from metarl.evaluation.protocol import Evaluation, evaluate
 from metarl.evaluation.reference_kinds import PerTaskKind
 from metarl.random import Key
 from metarl.references import storage
+from metarl.references.definition import Definition
 from metarl.references.settings import per_task_settings
-from metarl.references.storage import Definition
 from metarl.storage.files import replace_file, writing
 from metarl.types import AdaptationAxis
 

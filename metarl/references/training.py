@@ -21,6 +21,7 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.reference_kinds import TrainedKind
 from metarl.random import Key
 from metarl.references import storage
+from metarl.references.definition import Definition
 from metarl.references.ppo import (
     make_training_ppo,
     normaliser_state,
@@ -28,13 +29,11 @@ from metarl.references.ppo import (
     restore_statistics,
 )
 from metarl.references.settings import TrainingSettings
-from metarl.references.storage import Definition
 from metarl.references.vec_env import TaskVecEnv
 from metarl.storage.files import replace_file, writing
 from metarl.storage.tensors import read_plain, write_plain
 
 _CURVE_POINTS = 100
-_CURVE_COLUMNS = ["env_steps", "mean stochastic return of the last 100 training episodes"]
 _CHECKPOINT_INTERVAL_S = 60.0
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -110,7 +109,8 @@ def train_reference(
         stop: Not empty when the training is to end with what it has.
 
     Returns:
-        True when it is finished and stored; False when it was stopped, and can be gone on with.
+        True when it is finished and stored; False when it was stopped, and left what it goes on
+        from.
 
     Raises:
         UserError: an interrupted training with other settings lies there.
@@ -120,8 +120,9 @@ def train_reference(
     saved = training.interrupted()
     part = 0 if saved is None else int(saved["part"]) + 1
     key = Key(training.seed, adaptation_step=part)
-    lanes = VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle"))
-    venv = VecNormalize(lanes, gamma=settings.gamma)
+    venv = VecNormalize(
+        VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle")), gamma=settings.gamma
+    )
     threads_before = torch.get_num_threads()
     try:
         seed = int(key.generator("init").integers(2**31))
@@ -129,9 +130,12 @@ def train_reference(
         watch = _Watch(training, model, venv, part, progress, stop)
         if saved is not None:
             watch.restore(saved)
-        left, anew = settings.env_steps - model.num_timesteps, saved is None
-        # Nothing reads its logs.
-        model.learn(left, watch, log_interval=10**9, reset_num_timesteps=anew)
+        model.learn(
+            settings.env_steps - model.num_timesteps,
+            watch,
+            log_interval=10**9,  # nothing reads them
+            reset_num_timesteps=saved is None,
+        )
         watch.check_finite()
     except envs.SimulationFailure as error:
         raise EnvironmentFailure(f"The training of the {kind} failed. {error}") from error
@@ -159,7 +163,8 @@ def train_reference(
 def thin(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
     """At most about a hundred points of a curve, the last one among them."""
     stride = max(1, -(-len(curve) // _CURVE_POINTS))
-    return [[steps, round(value, 3)] for steps, value in curve[::-1][::stride][::-1]]
+    kept = list(curve[::-1][::stride])[::-1]
+    return [[steps, round(value, 3)] for steps, value in kept]
 
 
 class _Watch(BaseCallback):
@@ -194,7 +199,13 @@ class _Watch(BaseCallback):
             "env_steps": self._env_steps,  # whole rollouts, so the budget or a little more
             "interruptions": self._part,
             "seconds": round(self._seconds, 1),
-            "training_curve": {"columns": _CURVE_COLUMNS, "rows": thin(self._curve)},
+            "training_curve": {
+                "columns": [
+                    "env_steps",
+                    "mean stochastic return of the last 100 training episodes",
+                ],
+                "rows": thin(self._curve),
+            },
         }
 
     def check_finite(self) -> None:
@@ -213,7 +224,7 @@ class _Watch(BaseCallback):
             "part": self._part,
             "env_steps": self._env_steps,
             "seconds": self._seconds,
-            "curve": self._curve,
+            "curve": [list(point) for point in self._curve],
             "policy": dict(self._ppo.policy.state_dict()),
             "optimizer": self._ppo.policy.optimizer.state_dict(),
             **normaliser_state(self._venv),
@@ -228,7 +239,7 @@ class _Watch(BaseCallback):
         """Put back what :meth:`save` kept."""
         self._env_steps = self._ppo.num_timesteps = int(saved["env_steps"])
         self._earlier = float(saved["seconds"])
-        self._curve = saved["curve"]
+        self._curve = [(int(steps), float(mean)) for steps, mean in saved["curve"]]
         self._ppo.policy.load_state_dict(saved["policy"])
         self._ppo.policy.optimizer.load_state_dict(saved["optimizer"])
         restore_statistics(self._venv.obs_rms, "obs", saved)  # type: ignore[arg-type]

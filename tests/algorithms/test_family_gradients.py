@@ -221,7 +221,7 @@ class Unrolled:
         self.value(self.like.vector())
 
     def __call__(self, x: Tensor) -> Tensor:
-        meta = self.like.of(x)
+        meta = self.like.unflatten(x)
         total = torch.zeros((), dtype=F64)
         for m in range(M):
             theta = meta.policy
@@ -386,7 +386,7 @@ def test_the_gradient_agrees_with_finite_differences(name: str) -> None:
 def test_the_moved_policies_of_the_clipped_cases_are_on_both_sides_of_the_clip() -> None:
     for name in ("promp-1-gaussian", "promp-2-gaussian", "promp-1-categorical", "maml-ppo"):
         algorithm, _, unrolled = make_case(CASES[name])
-        meta = algorithm.meta.of(moved(algorithm.meta.vector()).requires_grad_())
+        meta = algorithm.meta.unflatten(moved(algorithm.meta.vector()).requires_grad_())
         clipped_steps, steps = 0, 0
         for m in range(M):
             theta = meta.policy
@@ -516,7 +516,7 @@ def test_promps_coefficients_halve_and_double_beyond_the_limits_and_stay_within(
         ((0.5, 0.0), [0.8, 0.3]),
     ]:
         found = [torch.tensor(kl) for kl in (*kls, 99.0)]  # the last of the adapted policy
-        metrics = promp.conclude(SimpleNamespace(divergences=lambda x, found=found: found))
+        metrics = promp.after_update(SimpleNamespace(divergences=lambda x, found=found: found))
         assert promp.kl_coefficients == pytest.approx(expected, rel=1e-12)
         for k in range(2):
             assert metrics[f"kl/before_step_{k + 1}"] == pytest.approx(kls[k])
@@ -528,7 +528,7 @@ def test_promps_coefficients_do_not_vanish() -> None:
     promp.kl_coefficients = [0.5]
     still = SimpleNamespace(divergences=lambda x: [torch.tensor(0.0)])
     for _ in range(20):
-        promp.conclude(still)
+        promp.after_update(still)
     assert promp.kl_coefficients == [0.5 / 1024]
 
 
@@ -562,4 +562,4 @@ def test_e_mamls_credit_by_hand(normalise: bool, expected: list[float]) -> None:
         torch.testing.assert_close(
             term.samples.advantages, torch.tensor(rows, dtype=F64), rtol=1e-7, atol=0
         )
-        assert term.trust == 0.0
+        assert term.kl_weight == 0.0

@@ -59,7 +59,7 @@ def make_samples(seed: int, action_space: spaces.Space = CONTINUOUS) -> Samples:
 def make_batch(maml: MAML, space: spaces.Space = CONTINUOUS, steps: int = 1) -> GradientBatch:
     inner = [make_samples(k, space) for k in range(steps)]
     data = [*inner, make_samples(99, space)]
-    return GradientBatch(1, np.zeros((M, 1)), data, env_steps=0, metrics={})
+    return GradientBatch(1, np.zeros((M, 1)), data, env_steps=0, metrics={}, returns=())
 
 
 def objective_by_hand(

@@ -57,3 +57,15 @@ def test_rates_of_an_earlier_checkpoint_stood_among_the_parameters() -> None:
         assert torch.equal(state["rates"][name], earlier["params"][f"rate.{name}"])
     with pytest.raises(ValueError, match="are not this policy's"):
         meta_sgd.load_state_dict({"params": state["params"]})
+
+
+class NoState:
+    """Could be trained, and not saved."""
+
+    config_class = MAMLSettings
+    collect = update = agent = None
+
+
+def test_an_algorithm_must_have_a_state_to_save() -> None:
+    with pytest.raises(ValueError, match=r"NoState' lacks state_dict, load_state_dict\.$"):
+        algorithm_class(f"{__name__}:NoState")

@@ -56,7 +56,10 @@ def test_a_config_that_comes_with_metarl_has_a_name(monkeypatch, tmp_path) -> No
         (["--config", "nav.yaml", "--env.radius", "-1"], ["radius is -1", "above 0"]),
         (["--config", "nav.yaml", "--env.horizon", "0"], ["horizon is 0", "at least 1"]),
         (["--config", "nav.yaml", "--env.tasks", "no:Such"], ["no:Such"]),
-        (["--config", "nav.yaml", "--algorithm.inner_lr", "-1"], ["inner_lr", "positive"]),
+        (
+            ["--config", "nav.yaml", "--algorithm.inner_lr", "-1"],
+            ["line: algorithm.inner_lr[0] is -1"],
+        ),
         (
             ["--config", "nav.yaml", "--algorithm.tasks", "0"],
             ["algorithm.tasks is 0", "at least 1"],

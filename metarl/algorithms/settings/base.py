@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 from pydantic_core import PydanticCustomError
+
+Widths = tuple[Annotated[int, Field(ge=1)], ...]
+"""Of a network's hidden layers."""
 
 
 class Settings(BaseModel):
@@ -21,7 +25,7 @@ class Settings(BaseModel):
 
 
 def because(reason: str) -> WrapValidator:
-    """Last in a field's ``Annotated`` type: why its values are restricted, told with a refusal."""
+    """A validator that adds to a refusal why the values are restricted; last in ``Annotated``."""
 
     def check(value: Any, accept: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -32,13 +36,3 @@ def because(reason: str) -> WrapValidator:
             raise PydanticCustomError(rule["type"], rule["msg"], told) from None
 
     return WrapValidator(check)
-
-
-def check_widths(name: str, widths: tuple[int, ...]) -> None:
-    """Refuse layers without units.
-
-    Raises:
-        ValueError: a width is below 1.
-    """
-    if any(n < 1 for n in widths):
-        raise ValueError(f"{name} must be positive, not {list(widths)}")

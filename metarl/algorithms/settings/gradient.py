@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from metarl.algorithms.settings.base import Settings, because, check_widths
+from metarl.algorithms.settings.base import Settings, Widths, because
 from metarl.algorithms.settings.outer import (
     AdamSettings,
     Outer,
@@ -17,6 +17,10 @@ from metarl.algorithms.settings.outer import (
 )
 from metarl.types import Activation, Estimator
 
+StepSizes = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
+]
+
 
 class AdaptationSettings(Settings):
     """The policy, its adaptation, and the data of a meta-iteration."""
@@ -24,10 +28,10 @@ class AdaptationSettings(Settings):
     tasks: int = Field(40, ge=1, description="tasks of a meta-batch")
     episodes: int = Field(20, ge=1, description="episodes a task, before and after each step")
     adaptation_steps: int = Field(1, ge=0, description="inner gradient steps in training")
-    inner_lr: tuple[float, ...] = Field(
+    inner_lr: StepSizes = Field(
         (0.1,), description="size of each inner step; the last repeats for later steps"
     )
-    evaluation_inner_lr: tuple[float, ...] | None = Field(
+    evaluation_inner_lr: StepSizes | None = Field(
         None, description="step sizes at evaluation; null: those of training"
     )
     inner_estimator: Estimator = Field(
@@ -38,19 +42,10 @@ class AdaptationSettings(Settings):
     discount: float = Field(0.99, ge=0, le=1, description="discount γ")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="λ of the advantage estimator")
     normalize_advantages: bool = Field(True, description="per task, over its valid steps")
-    hidden_sizes: tuple[int, ...] = Field((64, 64), description="widths of the policy's layers")
+    hidden_sizes: Widths = Field((64, 64), description="widths of the policy's layers")
     activation: Activation = Field("tanh", description="of the policy's hidden layers")
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
     min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
-
-    @model_validator(mode="after")
-    def _check_adaptation(self) -> AdaptationSettings:
-        for name in ("inner_lr", "evaluation_inner_lr"):
-            sizes = getattr(self, name)
-            if sizes is not None and (not sizes or any(not 0 < x < float("inf") for x in sizes)):
-                raise ValueError(f"{name} must be one or more positive numbers, not {list(sizes)}")
-        check_widths("hidden_sizes", self.hidden_sizes)
-        return self
 
 
 class SurrogateSettings(AdaptationSettings):
@@ -60,7 +55,7 @@ class SurrogateSettings(AdaptationSettings):
         None, description="weights of the returns after 0..K steps; null: the last alone counts"
     )
     first_order: bool = Field(False, description="drop the second-order term of the meta-gradient")
-    outer: Outer = Field(
+    outer: Outer = Field(  # no call: mypy does not know that the fields have defaults
         TRPOSettings.model_validate({}), description="what moves the meta-parameters"
     )
 
@@ -74,7 +69,7 @@ class SurrogateSettings(AdaptationSettings):
                 f"outer_weights must be {self.adaptation_steps + 1} numbers >= 0, one for the "
                 f"return before and after each step, the last > 0, not {list(weights)}"
             )
-        every = getattr(self.outer, "curvature_every", 1)
+        every = self.outer.curvature_every
         if self.inner_estimator == "dice" and every > 1:
             raise ValueError(
                 f"outer.curvature_every is {every}, but must be 1 with inner_estimator dice, which "
@@ -156,7 +151,7 @@ class ProMPSettings(SurrogateSettings):
         int, Field(ge=1), because("without an adaptation step there is no KL before it to penalise")
     ] = Field(1, description="inner gradient steps in training")
     inner_estimator: Annotated[
-        Literal["lvc"], because("ProMP is made of it; maml takes the others")
+        Literal["lvc"], because("ProMP is defined by the likelihood ratio; maml takes the others")
     ] = Field("lvc", description="inner objective: always the likelihood ratio")
     first_order: Annotated[
         Literal[False], because("ProMP's low-variance curvature is a second-order term")

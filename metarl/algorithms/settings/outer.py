@@ -1,12 +1,12 @@
 """The outer optimisers: what moves the meta-parameters, each with settings of its own.
 
 A field of several kinds is a union told apart by ``name``: ``{name: trpo, max_kl: 0.01}``, or
-``trpo`` alone for its defaults.
+``trpo`` alone for its defaults. What only another kind can be set to is a constant.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -17,6 +17,7 @@ class TRPOSettings(Settings):
     """Trust-region policy optimisation (Schulman et al. 2015)."""
 
     name: Literal["trpo"] = "trpo"
+    clip: ClassVar[None] = None
     max_kl: float = Field(0.01, gt=0, description="trust region, nats")
     max_kl_decay: float = Field(
         1.0, gt=0, le=1, description="factor on max_kl from one iteration to the next"
@@ -34,6 +35,7 @@ class PPOSettings(Settings):
     """Adam on PPO's clipped surrogate, several steps on the same data (Schulman et al. 2017)."""
 
     name: Literal["ppo"] = "ppo"
+    curvature_every: ClassVar[int] = 1
     lr: float = Field(1e-3, gt=0, description="Adam's step size")
     clip: float = Field(0.2, gt=0, lt=1, description="ε of the ratio")
     steps: int = Field(5, ge=1, description="gradient steps an iteration")
@@ -43,21 +45,20 @@ class AdamSettings(Settings):
     """One step of Adam an iteration (Kingma and Ba 2015)."""
 
     name: Literal["adam"] = "adam"
+    clip: ClassVar[None] = None
+    curvature_every: ClassVar[int] = 1
+    steps: ClassVar[int] = 1
     lr: float = Field(1e-3, gt=0, description="step size")
 
 
 class SGDSettings(Settings):
-    """A share of the way that the gradient points."""
+    """A gradient step: θ moves by ε of the mean displacement (Nichol et al. 2018)."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(1.0, gt=0, description="ε, the share of the way to go")
+    lr: float = Field(1.0, gt=0, description="ε, the share of the displacement")
 
 
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-by_name = BeforeValidator(_named)
+by_name = BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
 """In a field's ``Annotated`` type: a bare name stands for the optimiser with its defaults."""
 Outer = Annotated[TRPOSettings | PPOSettings | AdamSettings, Field(discriminator="name"), by_name]
-"""Of algorithms that improve a surrogate."""
+"""The optimisers of algorithms that improve a surrogate."""

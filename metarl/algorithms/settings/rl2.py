@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from metarl.algorithms.settings.base import Settings, check_widths
+from metarl.algorithms.settings.base import Settings, Widths
 from metarl.types import Core
 
 
@@ -22,7 +22,7 @@ class RL2Settings(Settings):
     observation_embedding: int = Field(0, ge=0, description="width of its embedding; 0: as it is")
     action_embedding: int = Field(0, ge=0, description="of the previous action; 0: as it is")
     reward_embedding: int = Field(0, ge=0, description="of the previous reward; 0: as it is")
-    head_sizes: tuple[int, ...] = Field((), description="hidden layers of the actor and the critic")
+    head_sizes: Widths = Field((), description="hidden layers of the actor and the critic")
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
     min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
     discount: float = Field(0.99, ge=0, le=1, description="discount γ, across the trial")
@@ -59,5 +59,4 @@ class RL2Settings(Settings):
                 f"minibatches must be at most tasks × lanes, {self.tasks * self.lanes} trials, "
                 f"not {self.minibatches}"
             )
-        check_widths("head_sizes", self.head_sizes)
         return self
