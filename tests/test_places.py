@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,8 @@ def test_an_unknown_config_gets_one_sentence(
         UserError, match=f"There is no config '{given}': did you mean 'quickstart'\\? it"
     ):
         find_config(given)
+
+
+def test_the_package_holds_nothing_else_of_the_repository() -> None:
+    for name in ("train", "evaluate", "tests", "benchmarks", "results"):
+        assert importlib.util.find_spec(f"metarl.{name}") is None
