@@ -90,7 +90,7 @@ def merged(
     plain: dict[str, Any] = copy.deepcopy(dict(data))
     origins = dict(origins or {})
     # The whole before its parts: a variant's name decides what its settings are laid over.
-    for name, text in sorted(options, key=_depth):
+    for name, text in sorted(options, key=lambda o: o.name.removesuffix(".name").count(".")):
         put(plain, name, True if text is None else Word(text))
         path = tuple(name.split("."))
         for given in [p for p in origins if p[:-1] == path]:
@@ -98,10 +98,6 @@ def merged(
                 del origins[given]
         origins[path] = "command line"
     return plain, origins
-
-
-def _depth(option: Option) -> int:
-    return option.name.removesuffix(".name").count(".")
 
 
 def put(data: dict[str, Any], name: str, value: object) -> None:
