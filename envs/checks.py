@@ -18,21 +18,14 @@ def integer(name: str, value: object, minimum: int) -> int:
 
 
 def number(
-    name: str, value: object, *, above: float | None = None, at_most: float | None = None
+    name: str, value: object, *, above: float = -math.inf, at_most: float = math.inf
 ) -> float:
     """A finite number, optionally `above < value <= at_most`; a bool is none."""
-    rule = "a finite number"
-    if above is not None:
-        rule += f" above {above:g}"
-    if at_most is not None:
-        rule += f"{' and' if above is not None else ''} of at most {at_most:g}"
     real = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
-    if (
-        not math.isfinite(real)
-        or (above is not None and real <= above)
-        or (at_most is not None and real > at_most)
-    ):
-        raise ValueError(f"{name} is {value!r}: it must be {rule}.")
+    if not (math.isfinite(real) and above < real <= at_most):
+        rules = [f" above {above:g}"] if above > -math.inf else []
+        rules += [f" of at most {at_most:g}"] if at_most < math.inf else []
+        raise ValueError(f"{name} is {value!r}: it must be a finite number{' and'.join(rules)}.")
     return real
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from metarl.envs import checks
 from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
-from metarl.envs.tasks import FiniteTasks, TaskDistribution, Tasks, UniformInterval
+from metarl.envs.tasks import FiniteTasks, Tasks, UniformInterval
 from metarl.envs.vector import Floats
 
 CONTROL_COST = 0.05
@@ -21,21 +21,14 @@ class _HalfCheetah(MujocoTaskVectorEnv):
 
     model_file, frame_skip = "half_cheetah.xml", 5
 
-    def __init__(
-        self,
-        num_envs: int,
-        task_distribution: TaskDistribution,
-        horizon: int,
-        observe_position: bool,
-        num_threads: int,
-    ) -> None:
-        body = "torso" if checks.switch("observe_position", observe_position) else None
-        super().__init__(num_envs, task_distribution, horizon, body, num_threads)
-
     def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
         nq, nv = self._qpos.shape[1], self._qvel.shape[1]
         qpos = self._init_qpos + generator.uniform(-_RESET_NOISE, _RESET_NOISE, size=nq)
         return qpos, _RESET_NOISE * generator.standard_normal(nv)
+
+
+def _observed_body(observe_position: bool) -> str | None:
+    return "torso" if checks.switch("observe_position", observe_position) else None
 
 
 def _control_cost(actions: Floats) -> Floats:
@@ -98,7 +91,7 @@ class HalfCheetahVel(_HalfCheetah):
             num_envs,
             UniformInterval(low, high, held_out=velocities),
             horizon,
-            observe_position,
+            _observed_body(observe_position),
             num_threads,
         )
 
@@ -134,7 +127,8 @@ class HalfCheetahDir(_HalfCheetah):
         num_threads: int = 0,
     ) -> None:
         directions = FiniteTasks([[-1.0], [1.0]], columns=("direction",), units=("",))
-        super().__init__(num_envs, directions, horizon, observe_position, num_threads)
+        body = _observed_body(observe_position)
+        super().__init__(num_envs, directions, horizon, body, num_threads)
 
     def task_caption(self, task: Tasks) -> str:
         return "run forward" if task[0] > 0 else "run backward"

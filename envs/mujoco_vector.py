@@ -57,7 +57,10 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_threads = checks.integer("num_threads", num_threads, 0)
-        self._model = model = load_model(self.model_file)
+        models = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+        with silence():
+            model = mujoco.MjModel.from_xml_path(str(models / self.model_file))
+        self._model = model
         self._dt = model.opt.timestep * self.frame_skip
         self._batch = Batch(model, num_envs, min(num_threads or num_cores(), num_envs))
         # Live views of the simulations' state rows.
@@ -128,13 +131,6 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
 
     def _observe(self) -> Floats:
         return np.concatenate(self._observed, axis=1)
-
-
-def load_model(file: str) -> mujoco.MjModel:
-    """The MuJoCo model of that name among Gymnasium's, without importing its environments."""
-    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-    with silence():
-        return mujoco.MjModel.from_xml_path(str(folder / file))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import cloudpickle
 import gymnasium
@@ -211,28 +211,28 @@ class _Worker:
             stdout=subprocess.PIPE,
             env=os.environ | threads,
         )
-        self.close = weakref.finalize(self, _end, self._process)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        self.close = weakref.finalize(self, _end, self._process, self._requests, self._replies)
         self.send(sys.path)
 
     def send(self, message: Any) -> None:
         """Send a request. That the worker has died shows when its reply is awaited."""
         data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._requests.write(data)
+            self._requests.flush()
 
     def hang_up(self) -> None:
         """Close the worker's input without waiting for it to end."""
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._requests.close()
 
     def receive(self) -> Any:
         """The reply, None if the worker has died."""
-        assert self._process.stdout is not None
         try:
-            return pickle.load(self._process.stdout)
+            return pickle.load(self._replies)
         except (EOFError, OSError, pickle.UnpicklingError):
             return None
 
@@ -246,11 +246,9 @@ class _Worker:
         return f"the worker process {self._process.pid} {how}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], *pipes: IO[bytes]) -> None:
     """Close a worker's input, upon which it ends, and see to it that it does."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for pipe in (process.stdin, process.stdout):
+    for pipe in pipes:
         with contextlib.suppress(OSError):  # a request that can no longer be flushed
             pipe.close()
     try:

@@ -246,9 +246,9 @@ class FiniteTasks(TaskDistribution):
     def check(self, tasks: ArrayLike) -> Tasks:
         """As for every distribution; a task that is not in the list is refused too."""
         checked = super().check(tasks)
-        known = (checked[:, None, :] == self._tasks[None, :, :]).all(axis=2).any(axis=1)
+        known = (checked[:, None] == self._tasks).all(axis=2).any(axis=1)
         if not known.all():
-            row = int(np.flatnonzero(~known)[0])
+            row = int(np.argmin(known))
             raise ValueError(
                 f"Task {row} is {checked[row].tolist()}: "
                 f"it must be one of {self._tasks.tolist()} ({', '.join(self.columns)})."

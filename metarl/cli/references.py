@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metarl.config.fields import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
-    from metarl.references.definition import Definition
+    from metarl.references.storage import Definition
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def make(argv: Sequence[str]) -> int:
     # Imported here, so that --help and wrong input answer at once.
     from metarl.config.loading import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
-    from metarl.references.definition import Definition
+    from metarl.references.storage import Definition
     from metarl.storage.provenance import metadata
     from metarl.training.build import make_worker
 
@@ -43,7 +43,7 @@ def make(argv: Sequence[str]) -> int:
     worker = make_worker(config)
     try:
         definition = Definition.of(config_to_dict(config)["env"])
-        maker = _Maker(arguments, config, definition, worker, record)
+        maker = _Maker(arguments, config, definition, worker, record, Path(arguments.folder))
         for kind in TRAINED:
             if kind in arguments.kind and not maker.train(kind):
                 return 130
@@ -64,10 +64,7 @@ class _Maker:
     definition: Definition
     worker: RolloutWorker
     circumstances: dict[str, Any]  # versions, machine, command and commit, for the record
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.arguments.folder)
+    folder: Path
 
     def train(self, kind: TrainedKind) -> bool:
         """Train one reference unless it is there; False when it was interrupted."""

@@ -16,10 +16,9 @@ from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.agents import PolicyAgent, RandomAgent
-from metarl.references.definition import Definition
 from metarl.references.per_task_results import PerTaskReference
-from metarl.references.policy import ReferencePolicy
+from metarl.references.policy import PolicyAgent, RandomAgent, ReferencePolicy
+from metarl.references.storage import Definition
 from metarl.types import AdaptationAxis, Agent
 
 
@@ -69,16 +68,9 @@ def measure_references(
             missing[kind] = _command([kind], config, folder)
         else:
             agents[kind] = _policy_agent(stored, env, sees_task=kind == "oracle")
+    how: dict[str, Any] = {"episodes": plan.episodes, "seed": plan.seed, "split": plan.tasks_name}
     returns = {
-        name: evaluate(
-            agent,
-            env,
-            tasks,
-            adaptation_steps=0,
-            episodes=plan.episodes,
-            seed=plan.seed,
-            split=plan.tasks_name,
-        ).task_returns[0]
+        name: evaluate(agent, env, tasks, adaptation_steps=0, **how).task_returns[0]
         for name, agent in agents.items()
     }
     multitask = found["multitask"]

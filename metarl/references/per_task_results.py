@@ -22,8 +22,8 @@ from metarl.evaluation.protocol import Evaluation, evaluate
 from metarl.evaluation.reference_kinds import PerTaskKind
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.definition import Definition
 from metarl.references.settings import per_task_settings
+from metarl.references.storage import Definition
 from metarl.storage.files import replace_file, writing
 from metarl.types import AdaptationAxis
 
@@ -58,7 +58,6 @@ class PerTaskReference:
     @property
     def made_with(self) -> dict[str, Any]:
         """What decides the results, beside the environment: they are stale where it differs."""
-        settings = asdict(per_task_settings(self.definition.name))
         return {
             "format": storage.FORMAT,
             "kind": self.kind,
@@ -69,7 +68,7 @@ class PerTaskReference:
             "seed": self.plan.seed,
             "action_mode": "stochastic",
             "tasks": np.asarray(self.tasks, dtype=np.float64).tolist(),
-            "settings": json.loads(json.dumps(settings)),
+            "settings": storage.as_json(asdict(per_task_settings(self.definition.name))),
             "multitask_sha256": None if self.multitask is None else self.multitask.sha256,
         }
 

@@ -1,4 +1,4 @@
-"""A stored policy's forward pass, without stable-baselines3."""
+"""A stored policy and the agents that play one, or at random, without stable-baselines3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
+
+from metarl.random import Key
+from metarl.types import ActionMode, AdaptationAxis
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -86,33 +90,102 @@ class ReferencePolicy:
         scaled = (observation.astype(np.float32) - self.mean) / self.scale
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
-    def forward(self, observation: np.ndarray) -> Tensor:
-        """Mean actions, or logits, [..., a], for observations [..., o] ([M, B, o] if stacked)."""
-        x = torch.from_numpy(self.normalise(observation))
-        activate = ACTIVATIONS[self.activation]
-        *hidden, (weight, bias) = self.layers
-        for inner_weight, inner_bias in hidden:
-            x = activate(x @ inner_weight + inner_bias)
-        return x @ weight + bias
-
+    @torch.no_grad()
     def act(self, observation: np.ndarray, noise: Tensor | None) -> Tensor:
         """Actions: the mode without noise, else a sample; not clipped.
 
         Args:
-            observation: [..., o].
+            observation: [..., o], [M, B, o] if stacked.
             noise: Standard normal [..., a]; for discrete actions standard Gumbel [..., number].
 
         Returns:
             float32 [..., a], or int64 [...].
         """
-        with torch.no_grad():
-            out = self.forward(observation)
-            if self.log_std is None:
-                return (out if noise is None else out + noise).argmax(-1)
-            return out if noise is None else out + self.log_std.exp() * noise
+        x = torch.from_numpy(self.normalise(observation))
+        *hidden, (weight, bias) = self.layers
+        for inner_weight, inner_bias in hidden:
+            x = ACTIVATIONS[self.activation](x @ inner_weight + inner_bias)
+        out = x @ weight + bias  # means of actions, or logits
+        if self.log_std is None:
+            return (out if noise is None else out + noise).argmax(-1)
+        return out if noise is None else out + self.log_std.exp() * noise
 
     def draw_noise(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
         """Noise for :meth:`act` on B lanes, float32 [B, a]."""
         size = (lanes, self.layers[-1][1].shape[-1])
         noise = rng.gumbel(size=size) if self.discrete else rng.standard_normal(size)
         return noise.astype(np.float32)
+
+
+class _Unadapting:
+    """The parts of a :class:`metarl.types.Agent` of an agent that learns nothing any more."""
+
+    adaptation_axis: AdaptationAxis = "episode"
+    privileged = False
+    step_sizes: list[float] = []  # noqa: RUF012
+
+    def observe(self, *args: np.ndarray, **named: np.ndarray) -> None:
+        """Nothing to remember."""
+
+    def adapt(self) -> None:
+        """Nothing to learn."""
+
+
+class PolicyAgent(_Unadapting):
+    """One fixed policy for all tasks, which takes the mode of its distribution.
+
+    Args:
+        policy: Not stacked.
+        sees_task: Whether its observation ends with the task vector: the oracle's does.
+    """
+
+    mode: ActionMode = "deterministic"
+
+    def __init__(self, policy: ReferencePolicy, *, sees_task: bool) -> None:
+        self._policy, self.privileged = policy, sees_task
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Expect M tasks × B lanes, of these task vectors [M, d].
+
+        Raises:
+            ValueError: it sees the task, and none are given.
+        """
+        if self.privileged:
+            if tasks is None:
+                raise ValueError("The oracle needs the task vectors.")
+            self._tasks = np.repeat(np.asarray(tasks)[:, None], lanes, axis=1)  # [M, B, d]
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Actions [M, B, a], or int [M, B], for observations [M, B, o] without the task."""
+        if self.privileged:
+            observation = np.concatenate([observation, self._tasks], axis=2)
+        action = self._policy.act(observation, None).numpy()
+        return action if self._policy.discrete else np.clip(action, -1.0, 1.0)
+
+
+class RandomAgent(_Unadapting):
+    """Uniform actions.
+
+    Args:
+        action_space: Of one lane: Box of [−1, 1], or Discrete.
+        key: Names the stream of actions.
+    """
+
+    mode: ActionMode = "stochastic"
+
+    def __init__(self, action_space: spaces.Box | spaces.Discrete, key: Key) -> None:
+        self._space, self._key = action_space, key
+
+    def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
+        """Expect M tasks × B lanes."""
+        self._streams = [self._key.generator("evaluation", m) for m in range(num_tasks)]
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Actions [M, B, a], or int [M, B]: the next block of every task's own stream."""
+        lanes = observation.shape[1]
+        return np.stack([self._draw(rng, lanes) for rng in self._streams])
+
+    def _draw(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
+        if isinstance(self._space, spaces.Discrete):
+            return rng.integers(self._space.n, size=lanes) + self._space.start
+        return rng.uniform(self._space.low, self._space.high, size=(lanes, *self._space.shape))

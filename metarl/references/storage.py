@@ -12,19 +12,78 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import metarl
+from metarl import envs
 from metarl.errors import UserError
-from metarl.references.definition import Definition
 from metarl.storage.files import replace_folder, writing
 from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
 DEFAULT_FOLDER = Path("references")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An environment's name and the parameters of its constructor.
+
+    A parameter at its default says nothing: neither the key nor a comparison has it, so a new
+    parameter of an environment loses none of its references.
+
+    Attributes:
+        fields: The name and all parameters, as JSON has them, whatever preset they came from.
+        defaults: Of the parameters that have one.
+    """
+
+    fields: dict[str, Any]
+    defaults: dict[str, Any]
+
+    @classmethod
+    def of(cls, env_config: Mapping[str, Any]) -> Definition:
+        """From the section ``env`` of a resolved config.
+
+        Raises:
+            ValueError: There is no such environment.
+        """
+        fields = {name: value for name, value in env_config.items() if name != "preset"}
+        parameters = envs.constructor_fields(envs.env_class(fields["name"])).items()
+        defaults = {n: p.default for n, p in parameters if p.default is not envs.REQUIRED}
+        return cls(as_json(fields), as_json({"tasks": None, **defaults}))
+
+    @property
+    def name(self) -> str:
+        """Of the environment: a short one or an import path."""
+        return str(self.fields["name"])
+
+    @property
+    def stem(self) -> str:
+        """The name as a folder's may be: what every key of this environment begins with."""
+        return re.sub(r"[^\w.-]+", "_", self.name).lstrip(".-")
+
+    @property
+    def key(self) -> str:
+        """Names the environment's folder, e.g. ``half_cheetah_vel-1f0a2b3c``."""
+        text = json.dumps(self._differing(self.fields), sort_keys=True)
+        return f"{self.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def describes(self, fields: Any) -> bool:
+        """Whether stored fields mean this environment."""
+        return isinstance(fields, dict) and self._differing(fields) == self._differing(self.fields)
+
+    def _differing(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.defaults
+        return {n: v for n, v in fields.items() if n not in known or v != known[n]}
+
+
+def as_json(value: Any) -> Any:
+    """A value as it is read back from JSON: tuples are lists."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def search_path(folder: Path | None) -> list[Path]:
@@ -110,12 +169,7 @@ def load(place: Path) -> StoredReference:
         )
     if metadata.get("kind") != place.name:
         raise UserError(f"The reference {place} is of kind {metadata.get('kind')!r}.")
-    try:
-        data = (place / "weights.pt").read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"The reference {place} cannot be read: weights.pt: {error.strerror or error}."
-        ) from None
+    data = read(place / "weights.pt")
     if hashlib.sha256(data).hexdigest() != metadata.get("sha256"):
         raise UserError(
             f"The reference {place} is damaged or tampered with: weights.pt does not match the "
@@ -131,10 +185,22 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read or is none.
     """
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror or error) if isinstance(error, OSError) else "it is not JSON"
-        raise UserError(f"The reference {path} cannot be read: {reason}.") from None
+        data = json.loads(read(path))
+    except (ValueError, RecursionError):
+        raise UserError(f"The reference {path} cannot be read: it is not JSON.") from None
     if not isinstance(data, dict):
         raise UserError(f"The reference {path} is no JSON object.")
     return data
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"The reference {path} cannot be read: {reason}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,6 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.reference_kinds import TrainedKind
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.definition import Definition
 from metarl.references.ppo import (
     make_training_ppo,
     normaliser_state,
@@ -29,11 +27,13 @@ from metarl.references.ppo import (
     restore_statistics,
 )
 from metarl.references.settings import TrainingSettings
+from metarl.references.storage import Definition
 from metarl.references.vec_env import TaskVecEnv
 from metarl.storage.files import replace_file, writing
 from metarl.storage.tensors import read_plain, write_plain
 
 _CURVE_POINTS = 100
+_CURVE_COLUMNS = ["env_steps", "mean stochastic return of the last 100 training episodes"]
 _CHECKPOINT_INTERVAL_S = 60.0
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -65,7 +65,7 @@ class ReferenceTraining:
     @property
     def asked(self) -> dict[str, Any]:
         """What decides the result: an interrupted training goes on with the very same."""
-        settings = json.loads(json.dumps(asdict(self.settings)))  # tuples as they are stored
+        settings = storage.as_json(asdict(self.settings))
         return {"seed": self.seed, "env": self.definition.fields, "settings": settings}
 
     @property
@@ -80,12 +80,9 @@ class ReferenceTraining:
             UserError: it is damaged, or of another seed, budget or settings.
         """
         path = self.unfinished
-        try:
-            saved = read_plain(path.read_bytes(), f"interrupted training {path}")
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        saved = read_plain(storage.read(path), f"interrupted training {path}")
         if saved.get("asked") != self.asked:
             raise UserError(
                 f"{path} is an interrupted training with another seed, budget or settings; go on "
@@ -109,8 +106,7 @@ def train_reference(
         stop: Not empty when the training is to end with what it has.
 
     Returns:
-        True when it is finished and stored; False when it was stopped, and left what it goes on
-        from.
+        True when it is finished and stored; False when it was stopped, and can be gone on with.
 
     Raises:
         UserError: an interrupted training with other settings lies there.
@@ -120,9 +116,8 @@ def train_reference(
     saved = training.interrupted()
     part = 0 if saved is None else int(saved["part"]) + 1
     key = Key(training.seed, adaptation_step=part)
-    venv = VecNormalize(
-        VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle")), gamma=settings.gamma
-    )
+    lanes = VecMonitor(TaskVecEnv(env, key, show_task=kind == "oracle"))
+    venv = VecNormalize(lanes, gamma=settings.gamma)
     threads_before = torch.get_num_threads()
     try:
         seed = int(key.generator("init").integers(2**31))
@@ -130,12 +125,9 @@ def train_reference(
         watch = _Watch(training, model, venv, part, progress, stop)
         if saved is not None:
             watch.restore(saved)
-        model.learn(
-            settings.env_steps - model.num_timesteps,
-            watch,
-            log_interval=10**9,  # nothing reads them
-            reset_num_timesteps=saved is None,
-        )
+        left, anew = settings.env_steps - model.num_timesteps, saved is None
+        # Nothing reads its logs.
+        model.learn(left, watch, log_interval=10**9, reset_num_timesteps=anew)
         watch.check_finite()
     except envs.SimulationFailure as error:
         raise EnvironmentFailure(f"The training of the {kind} failed. {error}") from error
@@ -163,8 +155,7 @@ def train_reference(
 def thin(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
     """At most about a hundred points of a curve, the last one among them."""
     stride = max(1, -(-len(curve) // _CURVE_POINTS))
-    kept = list(curve[::-1][::stride])[::-1]
-    return [[steps, round(value, 3)] for steps, value in kept]
+    return [[steps, round(value, 3)] for steps, value in curve[::-1][::stride][::-1]]
 
 
 class _Watch(BaseCallback):
@@ -185,12 +176,7 @@ class _Watch(BaseCallback):
         self._progress, self._stop_requests = progress, stop
         self._env_steps = 0
         self._curve: list[tuple[int, float]] = []
-        self._earlier = 0.0  # seconds of the interrupted parts
         self._began = self._saved_at = self._rollout_at = time.monotonic()
-
-    @property
-    def _seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._began
 
     @property
     def record(self) -> dict[str, Any]:
@@ -198,14 +184,8 @@ class _Watch(BaseCallback):
         return {
             "env_steps": self._env_steps,  # whole rollouts, so the budget or a little more
             "interruptions": self._part,
-            "seconds": round(self._seconds, 1),
-            "training_curve": {
-                "columns": [
-                    "env_steps",
-                    "mean stochastic return of the last 100 training episodes",
-                ],
-                "rows": thin(self._curve),
-            },
+            "seconds": round(time.monotonic() - self._began, 1),
+            "training_curve": {"columns": _CURVE_COLUMNS, "rows": thin(self._curve)},
         }
 
     def check_finite(self) -> None:
@@ -223,8 +203,8 @@ class _Watch(BaseCallback):
             "asked": self._training.asked,
             "part": self._part,
             "env_steps": self._env_steps,
-            "seconds": self._seconds,
-            "curve": [list(point) for point in self._curve],
+            "seconds": time.monotonic() - self._began,
+            "curve": self._curve,
             "policy": dict(self._ppo.policy.state_dict()),
             "optimizer": self._ppo.policy.optimizer.state_dict(),
             **normaliser_state(self._venv),
@@ -238,8 +218,8 @@ class _Watch(BaseCallback):
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Put back what :meth:`save` kept."""
         self._env_steps = self._ppo.num_timesteps = int(saved["env_steps"])
-        self._earlier = float(saved["seconds"])
-        self._curve = [(int(steps), float(mean)) for steps, mean in saved["curve"]]
+        self._began -= saved["seconds"]  # of the interrupted parts
+        self._curve = saved["curve"]
         self._ppo.policy.load_state_dict(saved["policy"])
         self._ppo.policy.optimizer.load_state_dict(saved["optimizer"])
         restore_statistics(self._venv.obs_rms, "obs", saved)  # type: ignore[arg-type]

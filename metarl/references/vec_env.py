@@ -39,7 +39,6 @@ class TaskVecEnv(VecEnv):
         distribution = env.task_distribution
         self._episodes = [_episodes(distribution, key, lane) for lane in range(env.num_envs)]
         self._tasks = np.zeros((env.num_envs, distribution.dim))  # of the episodes under way
-        self._running: dict[str, Any] = {}  # the info of every lane whose episode goes on
         (observed,) = env.single_observation_space.shape or (0,)
         size = observed + (distribution.dim if show_task else 0)
         box = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -50,7 +49,6 @@ class TaskVecEnv(VecEnv):
         return self._with_task(self._start(np.ones(self.num_envs, dtype=bool)))
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions [N, a] of the next step."""
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -61,7 +59,7 @@ class TaskVecEnv(VecEnv):
         """
         observation, reward, terminated, truncated, _ = self.env.step(self._actions)
         ended = terminated | truncated
-        infos = [self._running] * self.num_envs
+        infos: list[dict[str, Any]] = [{}] * self.num_envs
         if ended.any():
             last = self._with_task(observation)
             for lane in np.flatnonzero(ended):
@@ -70,23 +68,18 @@ class TaskVecEnv(VecEnv):
         return self._with_task(observation), reward.astype(np.float32), ended, infos
 
     def close(self) -> None:
-        """End the lanes."""
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the lanes' environment, once for every lane asked for."""
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refused: the lanes share one environment."""
         raise NotImplementedError("The lanes share one environment and have no attributes.")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Refused: the lanes share one environment."""
         raise NotImplementedError("The lanes share one environment and have no methods.")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        """No lane has a wrapper of its own."""
         return [False] * len(list(self._get_indices(indices)))
 
     def _start(self, lanes: np.ndarray) -> np.ndarray:

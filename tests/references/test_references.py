@@ -20,11 +20,10 @@ from metarl.errors import UserError
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.references import storage
-from metarl.references.agents import PolicyAgent, RandomAgent
-from metarl.references.definition import Definition
-from metarl.references.policy import ReferencePolicy
+from metarl.references.policy import PolicyAgent, RandomAgent, ReferencePolicy
 from metarl.references.ppo import make_training_ppo, normaliser_state, policy_state
 from metarl.references.settings import TrainingSettings
+from metarl.references.storage import Definition
 from metarl.references.training import ReferenceTraining, thin, train_reference
 from metarl.references.vec_env import TaskVecEnv
 from tests.toy_envs import Arms, Line
