@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-import math
 import os
 import subprocess
 import sys
@@ -110,13 +109,11 @@ class Renderer:
 def _soften_floor(model: mujoco.MjModel) -> None:
     """Grey tiles for black and white ones, and the colour into which the distance fades."""
     model.vis.rgba.fog[:] = model.vis.rgba.haze[:] = (0.86, 0.88, 0.9, 1.0)
-    for texture in range(model.ntex):
-        if model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D:
-            start = int(model.tex_adr[texture])
-            shape = (model.tex_height, model.tex_width, model.tex_nchannel)
-            size = math.prod(int(extent[texture]) for extent in shape)
-            pixels = model.tex_data[start : start + size]
-            pixels[:] = 120 + pixels // 2
+    sizes = model.tex_height * model.tex_width * model.tex_nchannel
+    for texture in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_2D.value):
+        start = model.tex_adr[texture]
+        pixels = model.tex_data[start : start + sizes[texture]]
+        pixels[:] = 120 + pixels // 2
 
 
 @functools.cache

@@ -63,9 +63,7 @@ class PerTaskSettings(PPOSettings):
     batch_size: int = 256
 
 
-_HALF_CHEETAH = TrainingSettings(
-    env_steps=10_000_000, gamma=0.97, learning_rate=7e-4, hidden_sizes=(64, 64)
-)
+_HALF_CHEETAH = TrainingSettings(env_steps=10_000_000, gamma=0.97, learning_rate=7e-4)
 _BY_ENVIRONMENT: dict[str, TrainingSettings] = {
     "point_navigation": TrainingSettings(env_steps=1_500_000, gamma=0.95),
     "half_cheetah_vel": _HALF_CHEETAH,
