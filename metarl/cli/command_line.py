@@ -1,4 +1,4 @@
-"""The command lines of `metarl train` and `metarl evaluate`."""
+"""The command lines of `metarl train`, `metarl evaluate` and `metarl references`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from metarl.config.loading import (
     resolve,
     resolve_device,
 )
+from metarl.config.messages import names_there_are
 from metarl.config.validation import Option, split_options, validated
 from metarl.errors import UserError
 from metarl.evaluation.plan import Asked
+from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.storage.places import find_config
 from metarl.storage.run_folder import holds_run
 
@@ -47,6 +49,16 @@ Measure how fast a trained agent adapts to held-out tasks.
 
 Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 """
+_REFERENCES_USAGE = """\
+Train the references of an environment that are missing: what an evaluation stands beside.
+
+  metarl references CONFIG [--kind LIST] [--again] [...]
+
+  CONFIG          a run's config, by name or as a file, of which the environment, the threads and
+                  the evaluation count; its fields can be given too: --env.velocity-high 2.0
+  --help          this text
+"""
+_KINDS = (*TRAINED, *PER_TASK)
 
 
 class EvaluateArguments(Section):
@@ -98,6 +110,39 @@ class EvaluateArguments(Section):
     def asked(self) -> Asked:
         """What it says of the evaluation itself."""
         return cast(Asked, self.model_dump(include=set(Asked.__annotations__)))
+
+
+class ReferenceArguments(Section):
+    """What is to be trained."""
+
+    config: str = Field(min_length=1, description="name or file of a run's config")
+    kind: tuple[str, ...] = Field(TRAINED, min_length=1, description=f"which: {', '.join(_KINDS)}")
+    env_steps: int | None = Field(
+        None, ge=1, description="budget of oracle and multitask; null: the environment's own"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of the training; of the evaluation, for those a task"
+    )
+    folder: str = Field("references", min_length=1, description="where references are kept")
+    split: SplitName | None = Field(
+        None, description="tasks of from_scratch and fine_tuned; null: as the config evaluates"
+    )
+    episodes: int | None = Field(
+        None, ge=1, description="their episodes a round; null: as the config evaluates"
+    )
+    adaptation_steps: int | None = Field(
+        None, ge=1, description="their rounds of learning; null: as the config evaluates"
+    )
+    axis: Literal["gradient_step", "episode"] = Field(
+        "gradient_step",
+        description="whose experience they have: episodes of all lanes a step (MAML), or one "
+        "episode of one lane (RL²)",
+    )
+    again: bool = Field(
+        False,
+        description="train anew what is there, and what was interrupted",
+        json_schema_extra={"switch": True},
+    )
 
 
 def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:
@@ -205,6 +250,29 @@ def _check_subject(names: set[str]) -> None:
         raise UserError("--agent needs --config FILE, which says in what environment it acts.")
     elif "checkpoint" in names:
         raise UserError("--checkpoint belongs to a run; an --agent has none.")
+
+
+def parse_references_arguments(argv: Sequence[str]) -> tuple[ReferenceArguments, Config]:
+    """The arguments and the resolved config; ``--help`` prints and exits with 0.
+
+    Raises:
+        UserError: anything wrong with them or the config.
+    """
+    options = split_options(argv, switches=("again", "help"), positional="config")
+    if any(option.name == "help" for option in options):
+        _print_help([_REFERENCES_USAGE, *field_lines(ReferenceArguments)])
+    config_path = _config_path(options)
+    if config_path is None:
+        raise UserError("Give a config, by name or as a file; --help lists the options.")
+    own = [option for option in options if "." not in option.name]
+    arguments = validated(ReferenceArguments, {}, own)
+    for kind in arguments.kind:
+        if kind not in _KINDS:
+            raise UserError(
+                f"command line: there is no kind {kind!r}: {names_there_are(kind, _KINDS)}."
+            )
+    of_config = [option for option in options if "." in option.name]
+    return arguments, resolve(load_options(config_path, of_config))
 
 
 def _print_help(lines: Sequence[str]) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.cli.process import run_program, say, stop_requests
 
 if TYPE_CHECKING:
-    from metarl.cli.reference_command_line import ReferenceArguments
+    from metarl.cli.command_line import ReferenceArguments
     from metarl.config.fields import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
@@ -26,9 +26,9 @@ def main(argv: Sequence[str]) -> int:
 
 def make(argv: Sequence[str]) -> int:
     """Train the kinds asked for that are not there."""
-    from metarl.cli.reference_command_line import parse
+    from metarl.cli.command_line import parse_references_arguments
 
-    arguments, config = parse(argv)
+    arguments, config = parse_references_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     from metarl.config.loading import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED

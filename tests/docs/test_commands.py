@@ -235,12 +235,12 @@ def test_the_long_commands_of_a_page_are_understood(
 
 def parse(words: list[str]) -> None:
     """A program reads its command line: it is understood, and files that it names are there."""
-    from metarl.cli import command_line, reference_command_line
+    from metarl.cli import command_line
 
     parsers = {
         "train": command_line.parse_train_arguments,
         "evaluate": command_line.parse_evaluate_arguments,
-        "references": reference_command_line.parse,
+        "references": command_line.parse_references_arguments,
     }
     parsers[words[0]](words[1:])
 
