@@ -12,7 +12,7 @@ from metarl import envs
 from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.algorithms.maml import MAML
 from metarl.config.loading import resolve_device
-from metarl.networks.activations import Activation
+from metarl.types import Activation
 
 _SIZES: dict[str, dict[str, Any]] = {
     "half_cheetah": {

@@ -25,7 +25,7 @@ from metarl.maths.distributions import Distribution
 from metarl.maths.losses import dice_loss, log_prob_loss, ratio_loss
 from metarl.maths.params import MetaParams, Params, concatenate
 from metarl.maths.samples import Samples
-from metarl.networks.passes import Policy
+from metarl.networks.mlp import MLPPolicy
 from metarl.types import Estimator
 
 Rates = Mapping[str, Tensor | float]
@@ -81,7 +81,9 @@ class Adaptation:
     """The inner gradient step on a task's own samples, in training and in deployment alike.
 
     Attributes:
-        policy: The policy to adapt.
+        policy: The policy to adapt. One of another kind need only offer ``widest``, ``draw_noise``,
+            a call, and ``through`` to a pass with the methods of
+            :class:`metarl.networks.mlp.PolicyPass`.
         step_sizes: α_k of step k; the last repeats.
         estimator: Of the inner loss. All have the policy gradient as their first derivative; the
             second ones differ. "log_prob": −E[log π Â], whose Hessian is biased (MAML's code);
@@ -91,7 +93,7 @@ class Adaptation:
         rates: r of every parameter, by name; None: all are 1.
     """
 
-    policy: Policy
+    policy: MLPPolicy
     step_sizes: tuple[float, ...]
     estimator: Estimator = "log_prob"
     rates: Rates | None = None

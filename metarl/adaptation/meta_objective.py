@@ -32,7 +32,7 @@ from metarl.maths.params import (
     stack,
 )
 from metarl.maths.samples import Samples
-from metarl.networks.passes import Pass
+from metarl.networks.mlp import PolicyPass
 
 
 class Behaviour(NamedTuple):
@@ -259,13 +259,13 @@ class _Block:
             thetas.append(steps[k].adapted)
         return steps, thetas
 
-    def _passes(self, thetas: Sequence[Params]) -> list[Pass]:
+    def _passes(self, thetas: Sequence[Params]) -> list[PolicyPass]:
         """Every term's policy on its samples."""
         policy = self._adaptation.policy
         return [policy.through(thetas[t.step], t.samples.observations) for t in self._terms]
 
     def _derive(
-        self, meta: MetaParams, steps: Sequence[InnerStep], passes: Sequence[Pass]
+        self, meta: MetaParams, steps: Sequence[InnerStep], passes: Sequence[PolicyPass]
     ) -> tuple[Tensor, MetaParams]:
         loss = torch.zeros_like(self._terms[0].samples.weights[:, 0])
         gradients: dict[int, Params] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
-from metarl.networks.activations import activate_
-from metarl.networks.policy_pass import PolicyPass
+from metarl.networks.mlp_pass import Layers, MLPPass, activate_
 from metarl.types import Activation, Decision, Inputs
 
 
@@ -56,16 +55,11 @@ class MLPPolicy:
         """The names of its parameters, first layer to last, and log σ."""
         layers = range(len(self.hidden_sizes) + 1)
         names = [f"layer{i}.{part}" for i in layers for part in ("weight", "bias")]
-        return [*names, *self.distribution_names]
-
-    @property
-    def distribution_names(self) -> list[str]:
-        """Those of its parameters that are the distribution's own, not the network's."""
-        return [] if self.discrete else ["log_std"]
+        return names if self.discrete else [*names, "log_std"]
 
     @property
     def head_names(self) -> list[str]:
-        """Those of its head: the last layer, and what is the distribution's own."""
+        """Those of its head: the last layer, and log σ with it."""
         return self.parameter_names[2 * len(self.hidden_sizes) :]
 
     @property
@@ -130,28 +124,112 @@ class MLPPolicy:
         log_std = params["log_std"].clamp(min=math.log(self.min_std))
         return DiagonalGaussian(output, log_std.unsqueeze(1))
 
-    def head_tangent(
-        self, output_t: Tensor, direction: Mapping[str, Tensor], params: Mapping[str, Tensor]
-    ) -> Distribution:
-        """:meth:`head`'s derivative along a change of the output ``[M, N, a]`` and of params."""
-        if self.discrete:
-            return Categorical(output_t)
-        log_std_t = self._std_slope(params) * direction["log_std"]
-        return DiagonalGaussian(output_t, log_std_t.unsqueeze(1))
 
-    def head_cotangent(
-        self, gradient: Distribution, params: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Params]:
-        """From gradients with respect to :meth:`head`'s result to the output's and the params'."""
-        if isinstance(gradient, Categorical):
-            return gradient.logits, {}
-        log_std = self._std_slope(params) * gradient.log_std.sum(1)
-        return gradient.mean, {"log_std": log_std}
+@dataclass(frozen=True)
+class Derivatives:
+    """Loss and derivatives of each of M tasks, at the parameters of the pass.
 
-    def _std_slope(self, params: Mapping[str, Tensor]) -> Tensor:
-        """d log σ / d parameter ``[M, a]``: none where the floor holds."""
-        free = params["log_std"] >= math.log(self.min_std)
-        return free.to(params["log_std"].dtype)
+    Attributes:
+        loss: L_m(θ_m) ``[M]``.
+        gradient: ∇L_m(θ_m) ``[M, ...]``.
+        hessian_product: v ``[M, ...]`` ↦ ∇²L_m(θ_m) v_m; None where only the first order was asked.
+    """
+
+    loss: Tensor
+    gradient: Params
+    hessian_product: Callable[[Mapping[str, Tensor]], Params] | None
+
+
+class PolicyPass:
+    """π(· | s) of M tasks on their own samples, under parameters that stay as they are.
+
+    The chain rule is cut in two: autograd differentiates a loss with respect to the network's few
+    outputs, :class:`metarl.networks.mlp_pass.MLPPass` the network.
+
+    Args:
+        policy: The policy.
+        params: Stacked parameters ``[M, ...]``.
+        observations: ``[M, N, o]``.
+
+    Attributes:
+        distribution: Over ``[M, N]`` actions, without history.
+    """
+
+    def __init__(
+        self, policy: MLPPolicy, params: Mapping[str, Tensor], observations: Tensor
+    ) -> None:
+        self._policy = policy
+        self._params = params
+        with torch.no_grad():
+            layers = policy.layers(params)
+            self._network = MLPPass(layers, observations, policy.activation)
+            self.distribution = policy.head(self._network.output, params)
+
+    def differentiate(
+        self, loss: Callable[[Distribution], Tensor], *, second_order: bool = False
+    ) -> Derivatives:
+        """Derivatives of a loss ``[M]`` of the distribution; a task's loss is of its own rows."""
+        names = [] if self._policy.discrete else ["log_std"]
+        heads = {n: self._params[n].detach().requires_grad_() for n in names}
+        output = self._network.output.detach().requires_grad_()
+        ends = [output, *heads.values()]
+        with torch.enable_grad():
+            value = loss(self._policy.head(output, heads))
+            # The sum over tasks: a task's parameters are its own.
+            cotangents = torch.autograd.grad(
+                value.sum(), ends, create_graph=second_order, materialize_grads=True
+            )
+        layers, deltas = self._network.pull_back(cotangents[0].detach())
+        gradient = self._named(layers, [c.detach() for c in cotangents[1:]])
+        if not second_order:
+            return Derivatives(value.detach(), gradient, None)
+        bends = self._network.bends(deltas)
+
+        @torch.no_grad()
+        def hessian_product(v: Mapping[str, Tensor]) -> Params:
+            direction = self._policy.layers(v)
+            tangents = self._network.push_forward(direction)
+            # The loss's Hessian in the outputs is symmetric: its product is the transposed one's.
+            moved, *moved_heads = torch.autograd.grad(
+                cotangents,
+                ends,
+                grad_outputs=[tangents[-1], *(v[n] for n in heads)],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            layers = self._network.second_derivative(direction, tangents, moved, deltas, bends)
+            return self._named(layers, moved_heads)
+
+        return Derivatives(value.detach(), gradient, hessian_product)
+
+    @torch.no_grad()
+    def fisher_product(self, weights: Tensor, v: Mapping[str, Tensor]) -> Params:
+        """F_m v_m ``[M, ...]``, F the Fisher matrix of a task's policy at its own states.
+
+        Gauss–Newton: F = E_s[Jᵀ G J] with J the Jacobian of the distribution's parameters and G
+        their Fisher metric, which is the exact Hessian of the mean KL at the old parameters.
+
+        Args:
+            weights: Of the rows ``[M, N]``, summing to 1 over each task's.
+            v: Stacked directions ``[M, ...]``.
+        """
+        weights = weights.unsqueeze(-1)
+        output_t = self._network.push_forward(self._policy.layers(v))[-1]
+        if isinstance(self.distribution, Categorical):
+            logits = weights * self.distribution.fisher_product(Categorical(output_t)).logits
+            return self._named(self._network.pull_back(logits)[0], [])
+        # d log σ / d parameter [M, a]: none where the floor holds
+        log_std = self._params["log_std"]
+        slope = (log_std >= math.log(self._policy.min_std)).to(log_std.dtype)
+        tangent = DiagonalGaussian(output_t, (slope * v["log_std"]).unsqueeze(1))
+        metric = self.distribution.fisher_product(tangent)
+        layers, _ = self._network.pull_back(weights * metric.mean)
+        return self._named(layers, [slope * (weights * metric.log_std).sum(1)])
+
+    def _named(self, layers: Layers, heads: list[Tensor]) -> Params:
+        """Gradients under the parameters' names, in the parameters' order."""
+        flat = [tensor for layer in layers for tensor in layer]
+        return dict(zip(self._policy.parameter_names, [*flat, *heads], strict=True))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from metarl.maths.losses import log_prob_loss, mean_kl, ratio_loss
 from metarl.maths.params import MetaParams, Params, flatten, stack, unflatten
 from metarl.maths.samples import Samples, flat_samples
 from metarl.maths.trpo import TRPO
-from metarl.networks.mlp import MLPPolicy
-from metarl.networks.policy_pass import PolicyPass
+from metarl.networks.mlp import MLPPolicy, PolicyPass
 
 F64 = torch.float64
 M, N, OBS = 3, 12, 2
