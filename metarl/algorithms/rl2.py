@@ -24,7 +24,7 @@ from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.experience.inputs import shown_in
 from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
-from metarl.maths.ppo import PPO, Evaluated, Rows
+from metarl.maths.ppo import PPO, Evaluated, PPOData
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.recurrent import RecurrentPolicy, normalized
@@ -116,7 +116,10 @@ class RL2:
         """
         config = self.config
         trial = batch.trial.to(self.device)
-        rows = self._rows(trial)
+        if config.normalize_rewards:
+            returns = discounted_sum(trial.rewards, config.discount)[trial.valid]
+            self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
+        data = self._credit(trial)
         inputs = Inputs(*map(_time_first, shown_in(trial)))
         shown = (
             normalized(inputs, self.input_moments.normalize) if config.normalize_inputs else inputs
@@ -135,13 +138,13 @@ class RL2:
         lr = self._lr(batch.key.iteration)
         rng = batch.key.generator("minibatch")
         x, self.adam, metrics = self.ppo.update(
-            flatten(self.params), self.adam, rows, evaluate, lr, rng
+            flatten(self.params), self.adam, data, evaluate, lr, rng
         )
         self.params = unflatten(x, self.params)
         if config.normalize_inputs:
             seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
-            self.input_moments = self.input_moments.merge(seen[rows.valid])
-        metrics |= {"explained_variance": _explained_variance(rows), "lr": lr}
+            self.input_moments = self.input_moments.merge(seen[data.valid])
+        metrics |= {"explained_variance": _explained_variance(data), "lr": lr}
         if "log_std" in self.params:
             metrics["policy/std"] = float(self.params["log_std"].exp().mean())
         return metrics
@@ -176,14 +179,12 @@ class RL2:
         params: Params = to_device(self.params, "cpu")
         return RecurrentActor(self.policy, params, moments)
 
-    def _rows(self, trial: Trial) -> Rows:
+    def _credit(self, trial: Trial) -> PPOData:
         """Advantages and returns of whole trials: credit crosses the ends of their episodes."""
         config = self.config
         assert trial.values is not None
         rewards = trial.rewards
         if config.normalize_rewards:
-            returns = discounted_sum(rewards, config.discount)[trial.valid]
-            self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
             rewards = rewards / float(self.return_moments.std)
         advantages = generalized_advantages(
             rewards, trial.values, trial.valid, config.discount, config.gae_lambda
@@ -192,7 +193,7 @@ class RL2:
         if config.normalize_advantages:
             advantages = normalize(advantages, trial.valid, dims=(0, 1, 2))
         parts = (trial.log_probs, trial.values, advantages, returns, trial.valid)
-        return Rows(*map(_time_first, parts))
+        return PPOData(*map(_time_first, parts))
 
     def _lr(self, iteration: int) -> float:
         """The step size of a meta-iteration, counted from 1."""
@@ -207,8 +208,8 @@ def _time_first(x: Tensor) -> Tensor:
     return x.flatten(0, 1).transpose(0, 1).contiguous()
 
 
-def _explained_variance(rows: Rows) -> float:
+def _explained_variance(data: PPOData) -> float:
     """1 − Var[R − V] / Var[R] of the critic before the update: 1 is perfect, 0 a constant's."""
-    returns, values = rows.returns[rows.valid], rows.values[rows.valid]
+    returns, values = data.returns[data.valid], data.values[data.valid]
     variance = returns.var(correction=0)
     return float(1.0 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))

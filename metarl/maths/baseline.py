@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.maths.blocks import task_blocks
+from metarl.maths.samples import task_blocks
 
 
 def time_features(observations: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from metarl.maths.finite import check_finite
 from metarl.maths.losses import clipped_surrogate, value_loss
 
 
-class Rows(NamedTuple):
+class PPOData(NamedTuple):
     """What PPO holds fixed during an update: a row a lane, all ``[S, N]``, time first.
 
     Attributes:
@@ -32,9 +32,9 @@ class Rows(NamedTuple):
     returns: Tensor
     valid: Tensor
 
-    def lanes(self, index: Tensor) -> Rows:
+    def lanes(self, index: Tensor) -> PPOData:
         """Some of the lanes ``[n]``."""
-        return Rows(*(x[:, index] for x in self))
+        return PPOData(*(x[:, index] for x in self))
 
 
 class Evaluated(NamedTuple):
@@ -72,7 +72,7 @@ class PPO:
     max_gradient_norm: float
     target_kl: float | None
 
-    def loss(self, new: Evaluated, old: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, new: Evaluated, old: PPOData) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and what it consists of, detached."""
         weights = old.valid.to(new.values.dtype) / old.valid.sum()
         surrogate = clipped_surrogate(new.log_probs, old.log_probs, old.advantages, self.clip)
@@ -94,7 +94,7 @@ class PPO:
         self,
         x: Tensor,
         state: AdamState,
-        rows: Rows,
+        data: PPOData,
         evaluate: Callable[[Tensor, Tensor], Evaluated],
         lr: float,
         rng: np.random.Generator,
@@ -104,7 +104,7 @@ class PPO:
         Args:
             x: Parameters ``[P]``.
             state: Adam's.
-            rows: The data.
+            data: Of all lanes.
             evaluate: (parameters ``[P]``, lanes ``[n]``) ↦ π and V on their steps.
             lr: Step size.
             rng: Deals the lanes into minibatches.
@@ -116,7 +116,7 @@ class PPO:
         Raises:
             FloatingPointError: a loss or the gradient is not finite.
         """
-        lanes = rows.valid.shape[1]
+        lanes = data.valid.shape[1]
         epochs: list[list[dict[str, float]]] = []
         stopped = False
         while len(epochs) < self.epochs and not stopped:
@@ -124,9 +124,9 @@ class PPO:
             for chosen in np.array_split(rng.permutation(lanes), self.minibatches):
                 index = torch.from_numpy(chosen).to(x.device)
                 leaf = x.detach().requires_grad_()
-                loss, parts = self.loss(evaluate(leaf, index), rows.lanes(index))
-                found = {name: float(part) for name, part in parts.items()}
-                if self.target_kl is not None and found["kl/update"] > self.target_kl:
+                loss, parts = self.loss(evaluate(leaf, index), data.lanes(index))
+                metrics = {name: float(part) for name, part in parts.items()}
+                if self.target_kl is not None and metrics["kl/update"] > self.target_kl:
                     stopped = True
                     break
                 gradient = torch.autograd.grad(loss, leaf)[0]
@@ -135,13 +135,13 @@ class PPO:
                 check_finite("the gradient of PPO is", norm)
                 shorten = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
                 x, state = Adam().step(x, gradient * shorten, state, lr)
-                epochs[-1].append(found | {"gradient_norm": float(norm)})
+                epochs[-1].append(metrics | {"gradient_norm": float(norm)})
         epochs = [epoch for epoch in epochs if epoch]
-        every = [found for epoch in epochs for found in epoch]
+        every = [metrics for epoch in epochs for metrics in epoch]
         metrics = {name: _mean(every, name) for name in every[0]}
         metrics |= {name: _mean(epochs[-1], name) for name in ("kl/update", "clip_fraction")}
         return x, state, metrics | {"update_steps": float(len(every))}
 
 
-def _mean(found: list[dict[str, float]], name: str) -> float:
-    return sum(x[name] for x in found) / len(found)
+def _mean(metrics: list[dict[str, float]], name: str) -> float:
+    return sum(x[name] for x in metrics) / len(metrics)

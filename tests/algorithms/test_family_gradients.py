@@ -406,7 +406,7 @@ def test_blocks_of_tasks_change_nothing(case: Case, monkeypatch: pytest.MonkeyPa
     algorithm, batch, _ = make_case(case)
     x = algorithm.meta.vector()
     whole = algorithm.objective(batch)
-    monkeypatch.setattr("metarl.maths.blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("metarl.maths.samples.BLOCK_BYTES", 1)
     blocks = algorithm.objective(batch)
     assert relative_error(blocks.loss_and_gradient()[1], whole.loss_and_gradient()[1]) < 1e-12
     assert relative_error(blocks.curvature_product(x), whole.curvature_product(x)) < 1e-12

@@ -43,7 +43,7 @@ def train(
 
 
 def advantages(rl2: RL2, trial: Trial) -> torch.Tensor:
-    return rl2._rows(trial).advantages.T.reshape(trial.valid.shape)
+    return rl2._credit(trial).advantages.T.reshape(trial.valid.shape)
 
 
 # --- credit -----------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_a_step_size_of_zero_changes_no_parameter() -> None:
     ("changes", "words"),
     [
         ({"tasks": 2, "lanes": 1, "minibatches": 3}, "at most tasks × lanes, 2 trials, not 3"),
-        ({"head_sizes": (8, 0)}, "head_sizes must be positive"),
+        ({"head_sizes": (8, 0)}, "greater than or equal to 1"),
         ({"core": "rnn"}, "'lstm' or 'gru'"),
         ({"discount": 1.5}, "less than or equal to 1"),
     ],

@@ -12,12 +12,12 @@ import torch
 
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.maths.adam import Adam, AdamState
-from metarl.maths.ppo import PPO, Evaluated, Rows
+from metarl.maths.ppo import PPO, Evaluated, PPOData
 
 STEPS, LANES = 5, 8
 
 
-def rows(seed: int = 0) -> Rows:
+def rows(seed: int = 0) -> PPOData:
     g = torch.Generator().manual_seed(seed)
 
     def draw() -> torch.Tensor:
@@ -25,7 +25,7 @@ def rows(seed: int = 0) -> Rows:
 
     lengths = torch.tensor([5, 5, 3, 2, 5, 1, 4, 5])
     valid = torch.arange(STEPS).unsqueeze(1) < lengths
-    return Rows(draw(), draw(), draw(), draw(), valid)
+    return PPOData(draw(), draw(), draw(), draw(), valid)
 
 
 def make_ppo(**changes: Any) -> PPO:
@@ -39,7 +39,7 @@ def linear(x: torch.Tensor, lanes: torch.Tensor) -> Evaluated:
     return Evaluated(*(0.3 * slopes @ x + rows(4)[0][:, lanes]))
 
 
-def slow_loss(ppo: PPO, x: list[float], old: Rows, lanes: list[int]) -> float:
+def slow_loss(ppo: PPO, x: list[float], old: PPOData, lanes: list[int]) -> float:
     """Step by step, in plain Python."""
     new = linear(torch.tensor(x, dtype=torch.float64), torch.tensor(lanes))
     total, count = 0.0, 0
