@@ -30,8 +30,8 @@ from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
 from metarl.cli.process import run_program
 from metarl.evaluation.protocol import evaluate
-from metarl.evaluation.summary import Provenance
-from metarl.evaluation.summary import summarize as intervals
+from metarl.evaluation.result import Provenance
+from metarl.evaluation.result import summarize as intervals
 from metarl.random import Key
 
 

@@ -16,10 +16,9 @@ import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
 from metarl.evaluation.reference_kinds import PER_TASK
-from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.result import EvaluationResult, ModeResult, Reference, judged
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict
-from metarl.evaluation.summary import judged
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from metarl.evaluation.protocol import measurement_key
-from metarl.evaluation.statistics import Interval, Verdict
+from metarl.evaluation.protocol import Evaluation, measurement_key
+from metarl.evaluation.reference_kinds import FLOOR, ORACLE
+from metarl.evaluation.seed_statistics import gain_verdict, iqm_interval, mean_interval, pooled_iqm
+from metarl.evaluation.statistics import (
+    Interval,
+    Verdict,
+    bootstrap_interval,
+    normalised_scores,
+    settling_step,
+    standard_error_95,
+)
 from metarl.storage.files import replace_file
 
 FORMAT = 1
@@ -38,7 +48,7 @@ class ModeResult:
         normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
         adaptation_helps: Step K against step 0, paired by task; None where K is 0.
         settling_step: Step of the episode from which the reward stays near its final one, see
-            :func:`metarl.evaluation.settling.settling_step`; None for results of before it was
+            :func:`metarl.evaluation.statistics.settling_step`; None for results of before it was
             measured.
     """
 
@@ -183,6 +193,107 @@ class EvaluationResult:
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not a text file in UTF-8.") from None
         return cls.from_json(text, str(path))
+
+
+class Provenance(NamedTuple):
+    """What an agent is: its name, training seeds, and its checkpoint's iteration if it has one."""
+
+    algorithm: str
+    seeds: list[int]
+    checkpoint: int | None
+
+
+def summarize(
+    headline: Evaluation,
+    other: Evaluation | None = None,
+    *,
+    provenance: Provenance,
+    env: str,
+    env_config: Mapping[str, Any],
+    references: Mapping[str, np.ndarray] | None = None,
+    missing_references: Mapping[str, str] | None = None,
+) -> EvaluationResult:
+    """Turn measurements of one agent into a result.
+
+    Args:
+        headline: The mode to quote: stochastic for gradient-based agents, else deterministic.
+        other: The other mode on the same tasks.
+        provenance: What was measured.
+        env: Name of the environment.
+        env_config: Its resolved settings.
+        references: name -> return on each of the same tasks, [n].
+        missing_references: name -> the command that makes it.
+
+    Raises:
+        ValueError: Fewer than two tasks, a reference of another length, modes of other tasks.
+    """
+    if other is not None and (
+        not np.array_equal(headline.tasks, other.tasks)
+        or headline.returns.shape != other.returns.shape
+    ):
+        raise ValueError("The two action modes were measured on different tasks or steps.")
+    known = {}
+    for name, returns in (references or {}).items():
+        returns = np.asarray(returns, dtype=np.float64)
+        if returns.shape != (len(headline.tasks),):
+            raise ValueError(
+                f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
+                f"evaluation has {len(headline.tasks)} tasks."
+            )
+        interval = bootstrap_interval(returns)
+        known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
+    return EvaluationResult(
+        algorithm=provenance.algorithm,
+        env=env,
+        env_config=dict(env_config),
+        split=headline.split,
+        seeds=provenance.seeds,
+        evaluation_seed=headline.seed,
+        checkpoint=provenance.checkpoint,
+        x=headline.adaptation_axis,
+        episodes_per_step=headline.episodes,
+        step_sizes=headline.step_sizes,
+        episodes_used=headline.episodes_used,
+        task_columns=list(headline.task_columns),
+        task_units=list(headline.task_units),
+        tasks=headline.tasks.tolist(),
+        headline=_mode_result(headline, known),
+        other=None if other is None else _mode_result(other, known),
+        references=known,
+        missing_references=dict(missing_references or {}),
+        forgets=headline.forgets,
+    )
+
+
+def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
+    returns = evaluation.task_returns  # [K+1, n]
+    return ModeResult(
+        action_mode=evaluation.action_mode,
+        env_steps_used=evaluation.env_steps_used.tolist(),
+        returns=returns.tolist(),
+        se95=[standard_error_95(row) for row in returns],
+        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
+        **judged(returns[:, None], references),
+    )
+
+
+def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str, Any]:
+    """What returns [K+1, S seeds, n tasks] say, by the fields of a result.
+
+    The interval over tasks where there is one seed, else over seeds and tasks.
+    """
+    means = [float(at_k.mean()) for at_k in returns]
+    floor, oracle = (
+        references[name].mean if name in references else None for name in (FLOOR, ORACLE)
+    )
+    return {
+        "mean": means,
+        "ci95": [mean_interval(at_k) for at_k in returns],
+        "iqm": [float(pooled_iqm(at_k)) for at_k in returns],
+        "iqm_ci95": [iqm_interval(at_k) for at_k in returns],
+        "normalised": normalised_scores(means, floor, oracle),
+        "adaptation_helps": gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None,
+    }
 
 
 _RESULT = TypeAdapter(EvaluationResult)

@@ -19,6 +19,8 @@ STUDENT_FLOOR = 0.35
 """Least spread of a resample, as a share of the sample's, that a studentized interval divides by:
 without a floor it explodes where most values agree."""
 BOOTSTRAP_SEED = 95
+BAND = FINAL = 0.1
+"""Of a settling time: how near is near, and how much of an episode is its end."""
 
 Interval = tuple[float, float]
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -119,6 +121,26 @@ def normalised_scores(
     if floor is None or oracle is None or oracle <= floor:
         return None
     return [(value - floor) / (oracle - floor) for value in values]
+
+
+def settling_step(rewards: np.ndarray) -> int | None:
+    """The first step of an episode, counted from 1, from which the reward stays near its final one.
+
+    Of the mean over tasks r̄_t: the final reward r̄ is its mean over the last tenth of the episode
+    (one step at least), and near is within a tenth of the way that it has come, |r̄_t − r̄| ≤
+    0.1·|r̄_1 − r̄|, the 10 % settling time of control engineering. (A tenth of the reward itself
+    would mean nothing where the best reward is 0.) So 1 says that there was no way to go, and
+    None that the reward never settles: it leaves the band within the last tenth.
+
+    Args:
+        rewards: Mean reward of each task at each time step, [n, T], T >= 1.
+    """
+    mean = np.asarray(rewards, dtype=np.float64).mean(axis=0)
+    last = max(round(FINAL * len(mean)), 1)
+    final = mean[-last:].mean()
+    outside = np.abs(mean - final) > BAND * abs(mean[0] - final)
+    first = int(np.flatnonzero(outside)[-1]) + 2 if outside.any() else 1
+    return first if first <= len(mean) - last + 1 else None
 
 
 @lru_cache(maxsize=4)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl.report.figures import (
-    SERIES,
-    cycle,
-    in_legend,
-    label_lines,
-    legend_above,
-    new_figure,
-    panels,
-    png,
-    single_axes,
-)
-from metarl.report.task_plots import Series, by_task
+from metarl.report import figures
+from metarl.report.evaluation_plots import Series, by_task
+from metarl.report.figures import SERIES, in_legend, legend_above, png
 from metarl.report.words import step_name
 
 if TYPE_CHECKING:
@@ -37,31 +29,21 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
     The axis is linear to 1 and logarithmic from there, since one agent's first adaptation may take
     one episode and another's forty.
     """
-    figure, ax = single_axes(7.2, 5.0)
+    figure, ax = figures.single_axes(7.2, 5.0)
     groups = comparison.groups
     ticks = sorted({used for group in groups for used in group.episodes_used})
-    looks = zip(groups, cycle(SERIES, len(groups)), cycle(MARKERS, len(groups)), strict=True)
-    for group, color, marker in looks:
+    for group, color, marker in zip(groups, cycle(SERIES), cycle(MARKERS), strict=False):
         mode, used = group.headline, np.array(group.episodes_used, dtype=np.float64)
-        low, high = np.array(mode.ci95).T
-        ax.fill_between(used, low, high, color=color, alpha=0.18, linewidth=0)
+        ax.fill_between(used, *np.array(mode.ci95).T, color=color, alpha=0.18, linewidth=0)
         seeds = "1 seed" if len(group.runs) == 1 else f"{len(group.runs)} seeds"
         label = in_legend(f"{group.label} ({mode.action_mode}, {seeds})")
         ax.plot(used, mode.mean, f"{marker}-", color=color, label=label, zorder=3)
         if len(group.runs) > 1:
-            for k, means in enumerate(mode.seed_means):
-                ax.plot(
-                    np.full(len(means), used[k]),
-                    means,
-                    marker,
-                    color="white",
-                    markeredgecolor=color,
-                    markersize=4,
-                    zorder=4,
-                )
+            means = np.array(mode.seed_means)  # [K+1, S]
+            ax.plot(used, means, marker, color="white", mec=color, markersize=4, zorder=4)
     _experience_axis(ax, ticks, single=len({tuple(g.episodes_used) for g in groups}) == 1)
     ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
-    label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
+    figures.label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
     return figure
 
@@ -89,9 +71,9 @@ def plot_returns_by_group(comparison: Comparison) -> Figure:
     count = len(groups[0].episodes_used)
     columns = min(count, 4)
     height = -(-count // columns) * (0.38 * len(groups) + 1.3)
-    figure = new_figure(2.4 * columns + 1.6, height)
-    for k, ax in enumerate(panels(figure, count, columns)):
-        for place, group, color in zip(places, groups, cycle(SERIES, len(groups)), strict=True):
+    figure = figures.new_figure(2.4 * columns + 1.6, height)
+    for k, ax in enumerate(figures.panels(figure, count, columns)):
+        for place, group, color in zip(places, groups, cycle(SERIES), strict=False):
             mode = group.headline
             ax.plot(mode.ci95[k], [place, place], color=color, linewidth=4, alpha=0.35)
             ax.plot(mode.mean[k], place, "o", color=color, zorder=3)
@@ -135,8 +117,7 @@ def plot_returns_by_task(comparison: Comparison) -> Figure:
         ValueError: Tasks of more than two dimensions.
     """
     groups, series = comparison.groups, []
-    looks = zip(groups, cycle(SERIES, len(groups)), cycle(MARKERS, len(groups)), strict=True)
-    for group, color, marker in looks:
+    for group, color, marker in zip(groups, cycle(SERIES), cycle(MARKERS), strict=False):
         returns = np.array(group.headline.returns[-1])  # [S, n]
         mean = returns.mean(axis=0)
         reach = np.abs(np.stack([returns.min(axis=0), returns.max(axis=0)]) - mean)

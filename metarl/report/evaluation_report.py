@@ -11,7 +11,7 @@ from markupsafe import Markup
 from metarl.evaluation.reference_kinds import EXPECTED
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import adaptation_plots, path_plots, task_plots, training_plots
+from metarl.report import evaluation_plots, path_plots, training_plots
 from metarl.report.page import Picture, ReportFiles, markdown_page, table, write_report_files
 from metarl.report.words import REFERENCES, estimate, step_name
 
@@ -70,15 +70,15 @@ def _pictures(
     yield Picture(
         "adaptation_curve",
         "Return against adaptation steps, mean over tasks with its 95 % interval.",
-        adaptation_plots.plot_adaptation_curve(result),
+        evaluation_plots.plot_adaptation_curve(result),
     )
     if evaluation.paths is not None:
         caption = "One episode on each of a few tasks, before and after adaptation."
         yield Picture("paths", caption, path_plots.plot_paths(evaluation))
     if evaluation.tasks.shape[1] <= 2:
-        plot = task_plots.plot_return_by_task(result, evaluation)
+        plot = evaluation_plots.plot_return_by_task(result, evaluation)
         yield Picture("return_by_task", "Return against the task, before and after.", plot)
-    plot = adaptation_plots.plot_reward_within_episode(evaluation)
+    plot = evaluation_plots.plot_reward_within_episode(evaluation)
     yield Picture("reward_within_episode", "Mean reward at each step of an episode.", plot)
     if training:
         plot = training_plots.plot_training_curves({k: [v] for k, v in training.items()})

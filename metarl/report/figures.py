@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -100,11 +101,6 @@ def legend_above(figure: Figure) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
-def cycle(items: Sequence[Any], count: int) -> list[Any]:
-    """`count` items, from the first again after the last."""
-    return [items[i % len(items)] for i in range(count)]
-
-
 def label_lines(ax: Axes, values: Mapping[str, float]) -> None:
     """Horizontal grey lines, each named at its right end, where no other name stands.
 
@@ -113,7 +109,7 @@ def label_lines(ax: Axes, values: Mapping[str, float]) -> None:
     if not values:
         return
     ordered = sorted(values.items(), key=lambda item: item[1])
-    styles = dict(zip(values, cycle(REFERENCE_STYLES, len(values)), strict=True))
+    styles = dict(zip(values, itertools.cycle(REFERENCE_STYLES), strict=False))
     for name, value in ordered:
         ax.axhline(value, color=GREY, linestyle=styles[name], linewidth=1.4, zorder=1)
     low, high = ax.get_ylim()

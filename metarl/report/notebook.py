@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.result import EvaluationResult
-from metarl.report import adaptation_plots, comparison_plots, training_plots, words
+from metarl.report import comparison_plots, evaluation_plots, training_plots, words
 from metarl.report.comparison_report import group_returns_table, title
 from metarl.report.evaluation_report import returns_table
 from metarl.report.page import Picture, html_body, markdown_page, table
@@ -42,7 +42,7 @@ class ShownEvaluation(EvaluationResult):
     def _repr_html_(self) -> str:
         name = f"{self.algorithm} on {self.env}: {words.tasks_in_words(self)}"
         sentences = [words.verdict_words(self), words.verdict_meaning(self)]
-        curve = Picture("curve", CAPTION, adaptation_plots.plot_adaptation_curve(self))
+        curve = Picture("curve", CAPTION, evaluation_plots.plot_adaptation_curve(self))
         return _shown(name, sentences, [curve], returns_table(self, self.headline))
 
 

@@ -5,23 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.report.figures import (
-    AFTER,
-    BEFORE,
-    GREY,
-    SERIES,
-    cycle,
-    in_legend,
-    legend_above,
-    new_figure,
-    panels,
-    png,
-)
+from metarl.report import figures
+from metarl.report.figures import AFTER, BEFORE, GREY, in_legend, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,17 +40,15 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
     if not has_returns(groups):
         raise ValueError("No run has returns in its metrics yet, so there is no curve to draw.")
     timed = all("wall_time_s" in line for _, lines in runs for line in lines)
-    figure = new_figure(6.0, 6.8 if timed else 4.4)
-    axes = panels(figure, 2 if timed else 1, 1)
+    figure = figures.new_figure(6.0, 6.8 if timed else 4.4)
+    axes = figures.panels(figure, 2 if timed else 1, 1)
     longest = max(line["wall_time_s"] if timed else 0 for _, lines in runs for line in lines)
     unit, seconds = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
     window = 1
     for ax, key, scale in zip(axes, ("env_steps", "wall_time_s"), (1.0, 1 / seconds), strict=False):
-        for label, color in zip(groups, cycle(SERIES, len(groups)), strict=True):
+        for label, color in zip(groups, cycle(figures.SERIES), strict=False):
             for index, lines in enumerate(groups[label]):
-                shown = (
-                    in_legend(label) if index == 0 else "_"
-                )  # an underscore keeps out of the legend
+                shown = "_" if index else in_legend(label)  # "_" keeps out of the legend
                 used = _draw(ax, lines, key, scale, None if len(groups) == 1 else color, shown)
                 window = max(window, used)
     if len(groups) > 1:
@@ -74,7 +63,7 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
     for ax in axes:
         ax.set_ylabel(f"mean return on\ntraining tasks{smoothed}")
         ax.set_xlim(left=0)
-    legend_above(figure)
+    figures.legend_above(figure)
     return figure
 
 

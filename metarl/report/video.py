@@ -6,19 +6,22 @@ episodes that the numbers are about.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from metarl.errors import EnvironmentFailure
 from metarl.report.figures import SERIES
-from metarl.report.movie_files import write_movie
 from metarl.report.path_plots import goals_of, spread_tasks, square_window
 from metarl.report.words import step_name
+from metarl.storage.files import PENDING
 
 if TYPE_CHECKING:
     from metarl.envs.vector import TaskVectorEnv
@@ -32,6 +35,17 @@ _GAP, _HEADER, _FOOTER = 8, 30, 26
 _INK, _PAPER = (25, 25, 25), (255, 255, 255)
 _FPS = 20.0
 _SPEED_WINDOW_S = 0.5
+GIF_EVERY = 2
+"""The GIF takes every so many frames, at as many fewer a second."""
+GIF_COLOURS = 32
+GIF_PAUSE_MS = 1000  # on the last frame, before it begins anew
+_X264 = {
+    "codec": "libx264",
+    "quality": None,
+    "macro_block_size": 2,
+    "ffmpeg_log_level": "quiet",
+    "output_params": ["-crf", "27", "-preset", "medium", "-movflags", "+faststart"],
+}
 
 Panels = Callable[[int], list[list[Image.Image]]]
 """Time step -> rows of two pictures, before and after."""
@@ -88,10 +102,6 @@ def speed(x: np.ndarray, t: int, fps: float) -> float:
     return float((x[t] - x[since]) * fps / (t - since)) if t > 0 else 0.0
 
 
-# ---------------------------------------------------------------------------------------------
-# MuJoCo
-
-
 def _write_scenes(
     evaluation: Evaluation, states: np.ndarray, env: TaskVectorEnv, folder: Path
 ) -> list[Path]:
@@ -121,13 +131,9 @@ def _write_scenes(
     steps = range(0, states.shape[2], stride)
     try:
         frames = _frames(evaluation, panels, footer, steps)
-        return write_movie(frames, env_fps / stride, folder, NAME, gif_every=2)
+        return write_movie(frames, env_fps / stride, folder)
     finally:
         renderer.close()
-
-
-# ---------------------------------------------------------------------------------------------
-# Points in the plane
 
 
 def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> list[Path]:
@@ -163,7 +169,7 @@ def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> lis
         return f"step {t}" + ("" if goals is None else "; stars: the goals, never observed")
 
     frames = _frames(evaluation, panels, footer, range(paths.shape[2]))
-    return write_movie(frames, _FPS, folder, NAME, gif_every=2)
+    return write_movie(frames, _FPS, folder)
 
 
 def _star(centre: tuple[float, float], radius: float) -> list[tuple[float, float]]:
@@ -174,10 +180,6 @@ def _star(centre: tuple[float, float], radius: float) -> list[tuple[float, float
         r = radius if corner % 2 == 0 else 0.45 * radius
         corners.append((centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)))
     return corners
-
-
-# ---------------------------------------------------------------------------------------------
-# Composition
 
 
 def _frames(
@@ -212,3 +214,61 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size)
+
+
+def write_movie(frames: Iterable[np.ndarray], fps: float, folder: Path) -> list[Path]:
+    """Write a GIF, which shows everywhere, and a smaller and smoother MP4.
+
+    Each appears whole or, after a failure, not at all.
+
+    Args:
+        frames: uint8 [H, W, RGB], all of one even size; drawn one at a time.
+        fps: Frames a second.
+        folder: Which exists.
+
+    Raises:
+        EnvironmentFailure: there is no ffmpeg, or the files cannot be written.
+    """
+    made = [folder / f"{NAME}.gif", folder / f"{NAME}.mp4"]
+    # The endings stay, since ffmpeg goes by them.
+    pending = [path.with_name(f"{PENDING}{os.getpid()}-{path.name}") for path in made]
+    try:
+        first, *others = _write_mp4(pending[1], frames, fps)
+        duration = 10 * round(100 * GIF_EVERY / fps)  # ms; a GIF counts hundredths of a second
+        durations = [duration] * len(others) + [duration + GIF_PAUSE_MS]
+        first.save(pending[0], append_images=others, save_all=True, duration=durations, loop=0)
+        for path, whole in zip(pending, made, strict=True):
+            os.replace(path, whole)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The video cannot be written to {folder}: {error.strerror or 'ffmpeg failed'}."
+        ) from error
+    except RuntimeError as error:  # what imageio says of a machine without the program
+        raise EnvironmentFailure(
+            "The video cannot be written: there is no ffmpeg; install it, or set "
+            "IMAGEIO_FFMPEG_EXE to its path."
+        ) from error
+    finally:
+        for path in pending:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+    return made
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> list[Image.Image]:
+    """Encode the frames, and keep some of them for the GIF, all in one palette."""
+    from imageio.v2 import get_writer
+
+    kept: list[Image.Image] = []
+    writer = get_writer(path, "FFMPEG", fps=fps, **_X264)
+    with contextlib.closing(writer):
+        for number, frame in enumerate(frames):
+            writer.append_data(frame)
+            if number % GIF_EVERY:
+                continue
+            image = Image.fromarray(frame)
+            if kept:
+                kept.append(image.quantize(palette=kept[0], dither=Image.Dither.NONE))
+            else:
+                kept.append(image.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2))
+    return kept

@@ -13,8 +13,7 @@ from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction, Evaluation, evaluate
-from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.result import EvaluationResult, summarize
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles

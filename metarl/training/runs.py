@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metarl.config.loading import changes, load_config
 from metarl.errors import UserError
-from metarl.evaluation.summary import Provenance
+from metarl.evaluation.result import Provenance
 from metarl.random import Key
 from metarl.report.notebook import training_arrays, training_html
 from metarl.report.training_plots import Lines, read_metrics

@@ -10,7 +10,7 @@ from metarl.agents.watched_agent import WatchedAgent, cause
 from metarl.config.loading import load_config, resolve
 from metarl.envs.registry import import_class
 from metarl.errors import UserError
-from metarl.evaluation.summary import Provenance
+from metarl.evaluation.result import Provenance
 from metarl.storage.places import find_config
 from metarl.training.build import make_worker
 from metarl.types import ActionMode, Agent

@@ -9,8 +9,7 @@ from gymnasium import spaces
 from metarl.envs.tasks import TaskDistribution
 
 from metarl.evaluation.protocol import Evaluation
-from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import Provenance, summarize
+from metarl.evaluation.result import EvaluationResult, Provenance, summarize
 from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from metarl.evaluation.protocol import Evaluation
-from metarl.report import adaptation_plots, path_plots, task_plots, training_plots
+from metarl.report import evaluation_plots, path_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
@@ -70,7 +70,7 @@ def test_adaptation_curve_shows_modes_and_references() -> None:
         replace(result, references={}),
         navigation_result(first),
     ):
-        colors = pixels(adaptation_plots.plot_adaptation_curve(each))
+        colors = pixels(evaluation_plots.plot_adaptation_curve(each))
         assert share_of(colors, AFTER) > 1e-4
         drawn.append(colors)
     assert len({colors.tobytes() for colors in drawn}) == 4
@@ -80,8 +80,8 @@ def test_adaptation_curve_shows_modes_and_references() -> None:
 def test_return_by_task(make: Callable[[], Evaluation]) -> None:
     evaluation = make()
     result = navigation_result(evaluation)
-    colors = pixels(task_plots.plot_return_by_task(result, evaluation))
-    same = np.array_equal(colors, pixels(task_plots.plot_return_by_task(result)))
+    colors = pixels(evaluation_plots.plot_return_by_task(result, evaluation))
+    same = np.array_equal(colors, pixels(evaluation_plots.plot_return_by_task(result)))
     assert same == (len(result.task_columns) == 2)  # a line has bars, a map has none
     if len(result.task_columns) == 1:
         assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
@@ -92,11 +92,11 @@ def test_return_by_task_in_three_dimensions_is_refused() -> None:
         velocities(), tasks=np.zeros((12, 3)), task_columns=tuple("abc"), task_units=("",) * 3
     )
     with pytest.raises(ValueError, match="tasks of 3 dimensions"):
-        task_plots.plot_return_by_task(navigation_result(evaluation))
+        evaluation_plots.plot_return_by_task(navigation_result(evaluation))
 
 
 def test_reward_within_episode() -> None:
-    colors = pixels(adaptation_plots.plot_reward_within_episode(navigation_evaluation()))
+    colors = pixels(evaluation_plots.plot_reward_within_episode(navigation_evaluation()))
     assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
 
@@ -183,9 +183,9 @@ def test_plotting_leaves_matplotlib_as_it_was() -> None:
         "import sys, matplotlib\n"
         "keys = [key for key in matplotlib.rcParams if not key.startswith('backend')]\n"
         "before = {key: matplotlib.rcParams[key] for key in keys}\n"
-        "from metarl.report import task_plots, adaptation_plots\n"
+        "from metarl.report import evaluation_plots\n"
         "from tests.evaluation.fakes import navigation_evaluation\n"
-        "adaptation_plots.plot_reward_within_episode(navigation_evaluation())\n"
+        "evaluation_plots.plot_reward_within_episode(navigation_evaluation())\n"
         "print(all(matplotlib.rcParams[key] == before[key] for key in keys))\n"
         "print('matplotlib.pyplot' in sys.modules)\n"
     )

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import Provenance, summarize
+from metarl.evaluation.result import EvaluationResult, Provenance, summarize
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 PROVENANCE = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metarl.evaluation.settling import settling_step
+from metarl.evaluation.statistics import settling_step
 
 
 def curve(*values: float) -> np.ndarray:

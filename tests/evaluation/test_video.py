@@ -13,8 +13,7 @@ from PIL import Image
 
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.protocol import Evaluation, evaluate
-from metarl.report.movie_files import write_movie
-from metarl.report.video import NoPictures, shown_tasks, speed, write_video
+from metarl.report.video import NoPictures, shown_tasks, speed, write_movie, write_video
 from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
 
 STEPS = 11  # of an episode below
@@ -213,7 +212,7 @@ def test_a_failed_video_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_movie(frames(), 20.0, tmp_path, "x")
+        write_movie(frames(), 20.0, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
     def no_program() -> str:
@@ -222,14 +221,14 @@ def test_a_failed_video_leaves_nothing_behind(
     black = [np.zeros((16, 16, 3), np.uint8)] * 3
     monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", no_program)
     with pytest.raises(EnvironmentFailure, match="there is no ffmpeg"):
-        write_movie(black, 20.0, tmp_path, "x")
+        write_movie(black, 20.0, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_environment_failure(tmp_path: Path) -> None:
     black = [np.zeros((16, 16, 3), np.uint8)] * 3
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
-        write_movie(black, 20.0, tmp_path / "nowhere", "x")
+        write_movie(black, 20.0, tmp_path / "nowhere")
 
 
 def test_the_tasks_of_the_cheetah_are_low_middle_and_high() -> None:

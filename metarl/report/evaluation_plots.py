@@ -1,25 +1,26 @@
-"""Return against the task parameter: a line for one-dimensional tasks, a map for two."""
+"""The plots of one evaluation: its adaptation curve, reward within the episode, return by task.
+
+Before adaptation is always orange, after it always blue; references are grey.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metarl.report import figures
 from metarl.report.figures import (
     AFTER,
     BEFORE,
-    GREY,
-    REFERENCE_STYLES,
-    cycle,
     in_legend,
     legend_above,
     new_figure,
     number,
-    panels,
     png,
     single_axes,
 )
@@ -30,6 +31,48 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult, Reference
+
+
+@png
+def plot_adaptation_curve(result: EvaluationResult) -> Figure:
+    """Mean return against adaptation steps with its interval, both modes and the references."""
+    figure, ax = single_axes(6.0, 4.8)
+    head, steps = result.headline, np.arange(result.adaptation_steps + 1)
+    ax.fill_between(steps, *np.array(head.ci95).T, color=AFTER, alpha=0.2, linewidth=0)
+    label = in_legend(f"{result.algorithm}, {head.action_mode}")
+    ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
+    if result.other is not None:
+        label = in_legend(f"{result.algorithm}, {result.other.action_mode}")
+        ax.plot(steps, result.other.mean, "s--", color=figures.SKY, label=label, markersize=5)
+    if result.x == "gradient_step":
+        ax.set_xticks(steps, [f"{k}\n({used})" for k, used in enumerate(result.episodes_used)])
+        ax.set_xlabel("gradient steps\n(episodes of experience used before)")
+    else:
+        ax.set_xticks(steps, [f"{k + 1}" for k in steps])
+        ax.set_xlabel("episode of the trial")
+    ax.set_xmargin(0.04)
+    ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
+    figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
+    legend_above(figure)
+    return figure
+
+
+@png
+def plot_reward_within_episode(evaluation: Evaluation) -> Figure:
+    """Mean reward at each time step of an episode, before and after adaptation."""
+    figure, ax = single_axes(6.0, 4.4)
+    steps = np.arange(1, evaluation.rewards.shape[2] + 1)
+    for k, color in {0: BEFORE, evaluation.adaptation_steps: AFTER}.items():
+        rewards = evaluation.rewards[k]  # [n, T]
+        mean = rewards.mean(axis=0)
+        half = 1.96 * rewards.std(axis=0, ddof=1) / np.sqrt(len(rewards))
+        ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
+        ax.plot(steps, mean, color=color, label=step_name(evaluation.adaptation_axis, k))
+    ax.set_xmargin(0.02)
+    ax.set_xlabel("time step of the episode (finished episodes count 0)")
+    ax.set_ylabel("mean reward ± 1.96 SE over tasks")
+    legend_above(figure)
+    return figure
 
 
 @dataclass(frozen=True)
@@ -102,20 +145,11 @@ def by_task(
         for column, unit in zip(result.task_columns, result.task_units, strict=True)
     ]
     tasks = np.array(result.tasks)  # [n, d]
-    if len(labels) == 1:
-        return _line(tasks[:, 0], labels[0], series, bars, references)
     if len(labels) == 2:
         return _maps(tasks, labels, series, len(set(result.task_units)) == 1)
-    raise ValueError(f"No plot shows tasks of {len(labels)} dimensions; 1 or 2 can be.")
-
-
-def _line(
-    parameter: np.ndarray,
-    label: str,
-    series: Sequence[Series],
-    bars: str,
-    references: Mapping[str, Reference],
-) -> Figure:
+    if len(labels) != 1:
+        raise ValueError(f"No plot shows tasks of {len(labels)} dimensions; 1 or 2 can be.")
+    parameter = tasks[:, 0]
     figure, ax = single_axes(6.0, 4.6)
     order = np.argsort(parameter)
     joined = "-" if len(parameter) > 5 else ""
@@ -131,12 +165,11 @@ def _line(
             linewidth=1.2,
             elinewidth=0.8,
         )
-    styles = cycle(REFERENCE_STYLES, len(references))
-    for (name, reference), style in zip(references.items(), styles, strict=True):
-        returns = np.array(reference.returns)[order]
-        label_text = name.replace("_", " ")
-        ax.plot(parameter[order], returns, color=GREY, ls=style, lw=1.4, label=label_text)
-    ax.set_xlabel(f"task: {label}")
+    styles = cycle(figures.REFERENCE_STYLES)
+    for (name, reference), style in zip(references.items(), styles, strict=False):
+        returns, label = np.array(reference.returns)[order], name.replace("_", " ")
+        ax.plot(parameter[order], returns, color=figures.GREY, ls=style, lw=1.4, label=label)
+    ax.set_xlabel(f"task: {labels[0]}")
     has_bars = any(each.errors is not None for each in series)
     ax.set_ylabel("mean return of the task" + (f"\n(bars: {bars})" if has_bars else ""))
     legend_above(figure)
@@ -150,7 +183,7 @@ def _maps(
     columns = min(len(series), 3)
     panel = 4.1 / columns  # of 6 inches, beside labels and colour bar
     figure = new_figure(6.0, -(-len(series) // columns) * (panel + 1.0) + 0.4, compress=True)
-    axes = panels(figure, len(series), columns, sharex=True)
+    axes = figures.panels(figure, len(series), columns, sharex=True)
     values = np.stack([each.returns for each in series])
     for index, (ax, each) in enumerate(zip(axes, series, strict=True)):
         points = ax.scatter(
