@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -39,7 +39,7 @@ GIF_EVERY = 2
 """The GIF takes every so many frames, at as many fewer a second."""
 GIF_COLOURS = 32
 GIF_PAUSE_MS = 1000  # on the last frame, before it begins anew
-_X264 = {
+_X264: dict[str, Any] = {
     "codec": "libx264",
     "quality": None,
     "macro_block_size": 2,
