@@ -205,6 +205,7 @@ class MetaObjective:
         return torch.cat([flatten(mean) for mean in means])
 
 
+@dataclass(eq=False)
 class _Block:
     """The objective of a few tasks, each for itself: nothing is averaged over them yet.
 
@@ -214,25 +215,20 @@ class _Block:
         gradient: Each task's own, with respect to the meta-parameters ``[m, ...]``.
     """
 
-    def __init__(
-        self,
-        adaptation: Adaptation,
-        meta: MetaParams,
-        data: Sequence[Samples],
-        terms: Sequence[Term],
-        second_order: bool,
-    ) -> None:
-        self._adaptation = adaptation
-        self._data = data
-        self._terms = terms
-        self._second_order = second_order
-        steps, self.thetas = self._adapt(meta, second_order)
+    _adaptation: Adaptation
+    _meta: MetaParams
+    _data: Sequence[Samples]
+    _terms: Sequence[Term]
+    _second_order: bool
+
+    def __post_init__(self) -> None:
+        steps, self.thetas = self._adapt(self._meta, self._second_order)
         passes = self._passes(self.thetas)
         self._behaviours = [
             Behaviour(p.distribution, p.distribution.log_prob(term.samples.actions))
-            for p, term in zip(passes, terms, strict=True)
+            for p, term in zip(passes, self._terms, strict=True)
         ]
-        self.loss, self.gradient = self._derive(meta, steps, passes)
+        self.loss, self.gradient = self._derive(self._meta, steps, passes)
 
     def differentiate(self, meta: MetaParams) -> tuple[Tensor, MetaParams]:
         """Losses ``[m]`` and their gradients ``[m, ...]`` at other meta-parameters."""

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from metarl.agents.rounds import Round
 from metarl.experience.inputs import LastStep
-from metarl.networks.recurrent import Memory
-from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.recurrent import Memory, RecurrentActor
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Inputs
 

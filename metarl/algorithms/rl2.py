@@ -27,8 +27,7 @@ from metarl.maths.params import Params, check_shapes, flatten, to_device, unflat
 from metarl.maths.ppo import PPO, Evaluated, PPOData
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
 from metarl.maths.running_moments import RunningMoments
-from metarl.networks.recurrent import RecurrentPolicy, normalized
-from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource, Inputs, Trial

@@ -15,8 +15,7 @@ from metarl.algorithms.rl2 import RL2, RL2Batch
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker
-from metarl.networks.recurrent import RecurrentPolicy
-from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
 from tests.experience.test_rollout import Stairs

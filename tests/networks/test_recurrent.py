@@ -14,8 +14,7 @@ from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, flatten, unflatten
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks import recurrent
-from metarl.networks.recurrent import RecurrentPolicy, normalized
-from metarl.networks.recurrent_actor import RecurrentActor
+from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
 from metarl.random import Key
 from metarl.types import Inputs
