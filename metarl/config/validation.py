@@ -29,6 +29,7 @@ from metarl.config.yaml_text import parse_scalar, parse_yaml
 from metarl.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+_NULLS = ("null", "none")
 
 
 class Option(NamedTuple):
@@ -112,7 +113,8 @@ def put(data: dict[str, Any], name: str, value: object) -> None:
             data[key] = named(data.get(key))
         data = data[key]
     there = data.get(last)
-    if sections and isinstance(there, dict) and isinstance(value, str) and value[:1] != "{":
+    is_name = isinstance(value, str) and value.isidentifier() and value.lower() not in _NULLS
+    if sections and is_name and isinstance(there, dict):
         data, sections, last = there, [*sections, last], "name"
     if last == "name" and len(sections) > 1 and data.get("name", value) != value:
         data.clear()

@@ -197,11 +197,15 @@ class Windy(FakeEnv):
     def __init__(self, num_envs: int, wind: Wind, start: Start | None = None) -> None: ...
 
 
-def test_a_mapping_on_the_command_line() -> None:
+def test_a_mapping_on_the_command_line(tmp_path: Path) -> None:
     words = ["--env.name", "tests.config.test_loading:Windy", "--env.wind", "{speed: 2.5}"]
     assert env_parameters(load_config(None, words)) == {"wind": {"speed": 2.5}, "start": None}
     config = load_config(None, [*words, "--env.start", "{x: 1}"])
     assert env_parameters(config)["start"] == Start(1.0)
+    path = tmp_path / "windy.yaml"
+    path.write_text("env: {wind: {speed: 1.0}, start: {x: 2.0}}")
+    config = load_config(path, [*words, "--env.start", "null"])
+    assert env_parameters(config) == {"wind": {"speed": 2.5}, "start": None}
     message = refused(lambda: load_config(None, [*words, "--env.wind.speed", "1"]))
     assert message.endswith("there is no field env.wind.speed: env.wind is one value.")
 

@@ -71,6 +71,9 @@ def write(folder: Path, text: str) -> Path:
         ("", "gait.looks 5,6", Careful(looks=(5, 6))),
         ("gait: {stride: 2.0}", "gait.looks 5", Careful(stride=2, looks=(5,))),
         ("gait: {name: careful, stride: 2.0}", "gait careful", Careful(stride=2)),
+        ("gait: {stride: 2.0}", "gait careful", Careful(stride=2)),
+        # In whatever order they are given.
+        ("gait: {name: lame}", "gait.stride 3 --algorithm.gait bold", Bold(stride=3)),
         # Another one chosen on the command line replaces the file's, settings and all.
         ("gait: {name: careful, stride: 2.0, looks: [3]}", "gait bold", Bold()),
         ("gait: {name: lame}", "gait.name bold --algorithm.gait.stride 2", Bold(stride=2)),
