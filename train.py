@@ -1,8 +1,15 @@
 """Meta-train an agent: ``python train.py --config FILE``, the same as ``metarl train``."""
 
 import sys
+from collections.abc import Sequence
 
-from metarl.cli.train import main
+from metarl.cli.main import main as metarl
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit code: 0 finished, 1 failed, 2 wrong input, 130 interrupted."""
+    return metarl(["train", *argv])
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

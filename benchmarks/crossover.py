@@ -27,8 +27,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.setting import Setting, add_options, setting
 from benchmarks.update import made_up_batch, made_up_trajectory, update_seconds
-from metarl.cli.process import run_program
 from metarl.errors import UserError
+from metarl.process import run_program
 
 
 def compare(size: Setting, there: str, repeats: int) -> list[dict[str, Any]]:

@@ -28,10 +28,10 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
-from metarl.cli.process import run_program
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.result import Provenance
 from metarl.evaluation.result import summarize as intervals
+from metarl.process import run_program
 from metarl.random import Key
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measurement import count, parse_some, parser, print_table, write_json
-from metarl.cli.process import run_program
 from metarl.errors import EnvironmentFailure, UserError
+from metarl.process import run_program
 from metarl.report import figures
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measurement import count, parse_some, parser, peak_memory, write_json
-from metarl.cli.process import run_program
 from metarl.config.fields import Config
 from metarl.config.loading import load_config
+from metarl.process import run_program
 from metarl.tracking import Tracker
 from metarl.training.trainer import Trainer
 

@@ -29,8 +29,8 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import Recorder, replay
 from benchmarks.setting import Setting, add_options, gradient_based, setting
-from metarl.cli.process import run_program
 from metarl.maths.params import stack, to_device
+from metarl.process import run_program
 from metarl.random import Key
 
 

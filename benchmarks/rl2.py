@@ -30,8 +30,8 @@ from benchmarks.physics import Recorder, replay
 from metarl import envs
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.rl2 import RL2Settings
-from metarl.cli.process import run_program
 from metarl.config.loading import resolve_device
+from metarl.process import run_program
 from metarl.random import Key
 
 _SETTINGS = ("tasks", "episodes", "width", "core", "epochs", "minibatches")

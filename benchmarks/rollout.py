@@ -35,9 +35,9 @@ from benchmarks.measurement import (
 from benchmarks.physics import batch_seconds, env_seconds, replay
 from benchmarks.setting import Setting, add_options, setting
 from metarl import envs
-from metarl.cli.process import run_program
 from metarl.maths.params import stack
 from metarl.networks.mlp import PolicyActor
+from metarl.process import run_program
 from metarl.random import Key
 
 RIVALS = {

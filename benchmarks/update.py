@@ -33,8 +33,8 @@ from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.outer import TRPOSettings
-from metarl.cli.process import run_program
 from metarl.maths.params import stack, to_device
+from metarl.process import run_program
 from metarl.random import Key
 from metarl.types import Trajectory
 

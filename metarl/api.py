@@ -1,6 +1,6 @@
 """The Python door: train, evaluate, compare and load without a command line and without exits.
 
-All of it is in reach as ``metarl.train(...)`` and so on. What the user gets wrong raises
+All of it is in reach as ``metarl.train(...)`` and so on. A wrong value raises
 :class:`metarl.errors.UserError`, what fails underneath :class:`metarl.errors.EnvironmentFailure`,
 each with the sentence that the command line would print.
 """
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from metarl.config.fields import Config, DeviceName
+    from metarl.config.fields import Config, DeviceName, SplitName
     from metarl.envs.vector import TaskVectorEnv
-    from metarl.evaluation.plan import Asked
+    from metarl.measuring.evaluating import Subject
+    from metarl.measuring.options import EvaluationOptions
     from metarl.report.notebook import ShownComparison, ShownEvaluation
-    from metarl.training.measuring import Subject
-    from metarl.training.runs import TrainedRun
+    from metarl.runs.trained_run import TrainedRun
 
 Checkpoint = int | Literal["latest"]
+Mode = Literal["stochastic", "deterministic", "both"]
 
 
 def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) -> TrainedRun:
@@ -41,49 +42,65 @@ def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) 
             written.
         KeyboardInterrupt: the user asked to stop; the finished iterations are saved.
     """
-    from metarl.cli.train import train_run
     from metarl.config.loading import resolve
+    from metarl.training.train import train
 
-    run = train_run(resolve(_config(config, fields)))
-    if run is None:
-        raise KeyboardInterrupt
-    return run
+    return train(resolve(_config(config, fields)))
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  # the options that help() shows
     subject: TrainedRun | str | Path | type,
     *,
     config: str | Path | None = None,
+    split: SplitName | None = None,
+    tasks: str | Path | None = None,
+    episodes: int | None = None,
+    adaptation_steps: int | None = None,
+    mode: Mode = "both",
+    seed: int = 0,
+    forget: bool = False,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
-    **asked: Unpack[Asked],
 ) -> ShownEvaluation:
     """Measure how fast an agent adapts to tasks that it was not trained on.
 
     Args:
         subject: A run or its folder; or an agent's class or import path "module:Class".
         config: The config, by name or file, in whose environment an agent of one's own acts.
+        split: The set of tasks; None, as for the next two, means as the run's config says.
+        episodes: Of each task before and after every adaptation step.
+        adaptation_steps: How often the agent adapts.
+        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
+        mode: How actions are chosen; of both, the one that the papers quote is the headline.
+        seed: Of the evaluation's random streams.
+        forget: Begin anew instead of adapting: an ablation, which should gain nothing.
         checkpoint: Of a run that is given by its folder.
         device: Of the adaptation, likewise.
         output: A folder for `evaluation.json` and the report; without one nothing is written.
-        **asked: ``split``, ``tasks``, ``episodes``, ``adaptation_steps``, ``mode``, ``seed``,
-            ``forget``, see :class:`metarl.evaluation.plan.Asked`.
 
     Raises:
-        UserError: there is no such run, agent or split.
+        UserError: there is no such run, agent or split, or an option is out of its bounds.
         EnvironmentFailure: the agent or the environment diverged, or the report cannot be written.
     """
-    from metarl.evaluation.plan import EvaluationPlan
+    from metarl.measuring.evaluating import measure, report
     from metarl.report.notebook import ShownEvaluation
     from metarl.storage.run_folder import prepare_output
-    from metarl.training.measuring import measure, report
 
-    if output is not None:
-        prepare_output(Path(output), asked_for=True)
+    options = _options(
+        split=split,
+        tasks=tasks,
+        episodes=episodes,
+        adaptation_steps=adaptation_steps,
+        mode=mode,
+        seed=seed,
+        forget=forget,
+    )
     measured = _subject(subject, config, checkpoint, device)
-    plan = EvaluationPlan.asked(measured.config.evaluation, **asked)
+    plan = options.plan(measured.config.evaluation)
     try:
+        if output is not None:
+            prepare_output(Path(output), chosen=True)
         result, evaluation = measure(measured, plan)
         if output is not None:
             report(measured, plan, Path(output), result, evaluation)
@@ -92,37 +109,52 @@ def evaluate(
     return ShownEvaluation.of(result)
 
 
-def compare(
+def compare(  # noqa: PLR0913  # the options that help() shows
     runs: Sequence[str | Path],
     *,
+    split: SplitName | None = None,
+    tasks: str | Path | None = None,
+    episodes: int | None = None,
+    adaptation_steps: int | None = None,
+    mode: Mode = "both",
+    seed: int = 0,
+    forget: bool = False,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
-    **asked: Unpack[Asked],
 ) -> ShownComparison:
     """Measure several runs and compare them; those that differ in the seed alone are one group.
 
     Args:
         runs: Their folders, at least two.
+        split, tasks, episodes, adaptation_steps, mode, seed, forget: As for :func:`evaluate`.
         checkpoint: Of every run.
         device: Of the adaptation.
         output: A folder for `comparison.json` and the report; without one nothing is written.
-        **asked: As for :func:`evaluate`.
 
     Raises:
-        UserError: the runs cannot be compared.
+        UserError: the runs cannot be compared, or an option is out of its bounds.
         EnvironmentFailure: an agent or an environment diverged, or the report cannot be written.
     """
     from metarl.errors import UserError
+    from metarl.measuring.comparing import measure_groups, open_groups, report_comparison
     from metarl.report.notebook import ShownComparison
     from metarl.storage.run_folder import prepare_output
-    from metarl.training.comparing import measure_groups, open_groups, report_comparison
 
     if len(runs) < 2:
         raise UserError("A comparison needs at least two runs.")
-    groups = open_groups(runs, **asked)
+    options = _options(
+        split=split,
+        tasks=tasks,
+        episodes=episodes,
+        adaptation_steps=adaptation_steps,
+        mode=mode,
+        seed=seed,
+        forget=forget,
+    )
+    groups = open_groups(runs, options)
     if output is not None:
-        prepare_output(Path(output), asked_for=True)
+        prepare_output(Path(output), chosen=True)
     comparison = measure_groups(groups, checkpoint, device)
     if output is not None:
         report_comparison(Path(output), comparison, groups, "metarl.compare(...)")
@@ -132,17 +164,33 @@ def compare(
 def load_run(
     run_dir: str | Path, checkpoint: Checkpoint = "latest", device: DeviceName = "cpu"
 ) -> TrainedRun:
-    """A trained run from its folder, see :func:`metarl.training.runs.load_run`."""
-    from metarl.training import runs
+    """A trained run from its folder, see :func:`metarl.runs.trained_run.load_run`."""
+    from metarl.runs import trained_run
 
-    return runs.load_run(run_dir, checkpoint, device)
+    return trained_run.load_run(run_dir, checkpoint, device)
 
 
 def make_env(name: str | type, num_envs: int = 1, **params: Any) -> TaskVectorEnv:
-    """A vector environment by name, import path or class, see :func:`metarl.envs.make`."""
-    from metarl import envs
+    """A vector environment by name, import path or class, see :func:`metarl.envs.make`.
 
-    return envs.make(_name(name), num_envs, **params)
+    Raises:
+        UserError: there is no such environment, or it refuses its parameters.
+    """
+    from metarl import envs
+    from metarl.errors import UserError
+
+    try:
+        return envs.make(_name(name), num_envs, **params)
+    except (ValueError, TypeError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def _options(**given: Any) -> EvaluationOptions:
+    """What is asked of an evaluation, checked as on the command line."""
+    from metarl.config.validation import validated
+    from metarl.measuring.options import EvaluationOptions
+
+    return validated(EvaluationOptions, given)
 
 
 def _config(config: str | Path | Mapping[str, Any], fields: Mapping[str, Any]) -> Config:
@@ -197,12 +245,13 @@ def _subject(
 ) -> Subject:
     """What is to be measured: a run as it is or from its folder, or an agent in a config."""
     from metarl.errors import UserError
-    from metarl.training.user_agent import load_agent
+    from metarl.measuring.user_agent import load_agent
 
     if isinstance(subject, str | type) and config is not None:
         return load_agent(subject, config, device)
+    is_path = isinstance(subject, str) and ":" in subject and not Path(subject).exists()
+    if isinstance(subject, type) or is_path:  # the import path of a class
+        raise UserError("An agent needs config=, which says in what environment it acts.")
     if isinstance(subject, str | Path):
         return load_run(subject, checkpoint, device)
-    if isinstance(subject, type):
-        raise UserError("An agent needs config=, which says in what environment it acts.")
     return subject

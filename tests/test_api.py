@@ -140,6 +140,33 @@ def test_an_agent_of_ones_own_by_class_and_by_path(tmp_path: Path) -> None:
     assert by_class.to_json() == by_path.to_json()
     with pytest.raises(UserError, match="needs config="):
         metarl.evaluate(Scout)
+    with pytest.raises(UserError, match="needs config="):
+        metarl.evaluate("tests.user_agents:Scout")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "stochastc"}, "mode is 'stochastc', but must be one of .*nearest is stochastic"),
+        ({"episodes": 0}, "episodes is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"split": "held_out", "tasks": "own.csv"}, "split and tasks both"),
+        ({"tasks": "absent.csv"}, "absent.csv"),
+    ],
+)
+def test_what_is_asked_of_an_evaluation_is_checked(
+    options: dict[str, Any], said: str, run_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        metarl.evaluate(run_dir, **options)
+    with pytest.raises(UserError, match=said):
+        metarl.compare([run_dir, run_dir.with_name("seed_2")], **options)
+
+
+def test_a_run_that_is_missing_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run"):
+        metarl.evaluate(tmp_path / "absent", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_comparison(run_dir: Path, tmp_path: Path) -> None:
@@ -159,6 +186,8 @@ def test_an_environment_by_name_and_by_class() -> None:
         env = metarl.make_env(name, 3, horizon=7)
         assert (env.num_envs, env.horizon) == (3, 7)
         env.close()
+    with pytest.raises(UserError, match="horizn"):
+        metarl.make_env("point_navigation", horizn=7)
 
 
 def test_what_metarl_offers_is_listed() -> None:

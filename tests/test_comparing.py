@@ -12,8 +12,8 @@ import evaluate
 import train
 from metarl.config.loading import load_config
 from metarl.errors import UserError
-from metarl.evaluation.plan import EvaluationPlan
-from metarl.training.comparing import RunFolder, default_output, group_runs
+from metarl.measuring.comparing import RunFolder, default_output, group_runs
+from metarl.measuring.options import EvaluationOptions
 from tests.programs import files, write_config
 
 
@@ -161,7 +161,7 @@ def test_a_run_without_checkpoints_is_refused_before_anything_is_measured(
 
 def folder_of(path: Path, config_file: Path) -> RunFolder:
     config = load_config(config_file, [])
-    return RunFolder(path, config, EvaluationPlan.asked(config.evaluation))
+    return RunFolder(path, config, EvaluationOptions.model_validate({}).plan(config.evaluation))
 
 
 def named(runs: Path, *names: str) -> list[RunFolder]:

@@ -14,7 +14,7 @@ MODULES = sorted([*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py
 
 FLOORS = (
     ("errors", "random", "envs"),
-    ("types",),
+    ("types", "process"),
     ("maths", "storage"),
     ("networks", "experience"),
     ("adaptation",),
@@ -22,9 +22,10 @@ FLOORS = (
     ("algorithms",),
     ("config", "evaluation"),
     ("tracking", "references", "report"),
+    ("runs",),
+    ("measuring",),
     ("training",),
-    ("cli",),
-    ("api", "templates"),
+    ("api", "cli", "templates"),
     ("__init__", "__main__"),
 )
 """The rooms of metarl: each imports only from floors before its own."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.training.runs import load_run
+from metarl.runs.trained_run import load_run
 
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 25_000_000

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, cast
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field
 
 from metarl.config.fields import Config, DeviceName, Section, SplitName
 from metarl.config.help import config_lines, field_lines
-from metarl.config.loading import (
-    adopt,
-    differences,
-    load_options,
-    resolve,
-    resolve_device,
-)
+from metarl.config.loading import adopt, differences, load_options, resolve, resolve_device
 from metarl.config.messages import names_there_are
 from metarl.config.validation import Option, split_options, validated
 from metarl.errors import UserError
-from metarl.evaluation.plan import Asked
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+from metarl.measuring.options import EvaluationOptions
 from metarl.storage.places import find_config
 from metarl.storage.run_folder import holds_run
 
@@ -61,8 +55,8 @@ Train the references of an environment that are missing: what an evaluation stan
 _KINDS = (*TRAINED, *PER_TASK)
 
 
-class EvaluateArguments(Section):
-    """What `metarl evaluate` was asked to do; None means the value of the run's own config."""
+class EvaluateArguments(EvaluationOptions):
+    """What `metarl evaluate` was asked to do."""
 
     run: tuple[str, ...] = Field((), description="run folder, the same as RUN")
     agent: str | None = Field(
@@ -70,25 +64,6 @@ class EvaluateArguments(Section):
     )
     config: str | None = Field(
         None, min_length=1, description="config whose environment and evaluation the agent gets"
-    )
-    split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
-    tasks: str | None = Field(
-        None,
-        min_length=1,
-        description="CSV or JSON file of tasks of your own, with the names of their columns",
-    )
-    episodes: int | None = Field(
-        None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
-    )
-    adaptation_steps: int | None = Field(
-        None, ge=1, description="adaptation steps; null: as in the run's config"
-    )
-    mode: Literal["stochastic", "deterministic", "both"] = Field(
-        "both", description="how actions are chosen"
-    )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the evaluation's random streams")
-    forget: bool = Field(
-        False, description="begin anew instead of adapting: an ablation, which should gain nothing"
     )
     device: DeviceName = Field("auto", description="of the adaptation; auto: cuda if there is one")
     checkpoint: Annotated[int, Field(ge=0)] | Literal["latest"] = Field(
@@ -107,9 +82,9 @@ class EvaluateArguments(Section):
     )
 
     @property
-    def asked(self) -> Asked:
-        """What it says of the evaluation itself."""
-        return cast(Asked, self.model_dump(include=set(Asked.__annotations__)))
+    def folder(self) -> Path | None:
+        """Where the results are to go, if that was said."""
+        return None if self.output is None else Path(self.output)
 
 
 class ReferenceArguments(Section):
@@ -223,13 +198,13 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     )
     for index, run in enumerate(arguments.run):
         if not holds_run(Path(run)):
+            if ":" in run and not Path(run).exists():
+                raise UserError(f"There is no run in {run}; a class of your own follows --agent.")
             raise UserError(f"There is no run in {run}: it has no config.yaml.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
             raise UserError(f"The run {run} is given twice.")
     if arguments.video and len(arguments.run) > 1:
         raise UserError("--video shows one agent, and several runs were given.")
-    if arguments.split is not None and arguments.tasks is not None:
-        raise UserError("--split and --tasks both say which tasks: give one of them.")
     return arguments.model_copy(update={"device": resolve_device(arguments.device)})
 
 

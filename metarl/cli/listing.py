@@ -7,7 +7,6 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from metarl.cli.process import run_program
 from metarl.errors import UserError
 
 _USAGE = """\
@@ -20,12 +19,7 @@ A config is trained by its name, metarl train NAME; environments and algorithms 
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Print the lists asked for, and return the exit code."""
-    return run_program(lambda: show(argv))
-
-
-def show(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Print the lists asked for, all without a word."""
     from metarl.config.messages import names_there_are
 

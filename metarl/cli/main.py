@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from metarl import __version__
-from metarl.cli.process import run_program
 from metarl.errors import UserError
+from metarl.process import run_program
 
 SUBCOMMANDS = {
-    "train": ("metarl.cli.train", "meta-train an agent, or go on with a run"),
-    "evaluate": ("metarl.cli.evaluate", "measure adaptation on held-out tasks, compare runs"),
-    "references": ("metarl.cli.references", "train what an evaluation is compared with"),
-    "list": ("metarl.cli.listing", "configs, environments and algorithms, a line each"),
-    "new": ("metarl.cli.new", "write an environment, agent or algorithm of your own to begin with"),
+    "train": ("train", "meta-train an agent, or go on with a run"),
+    "evaluate": ("evaluate", "measure adaptation on held-out tasks, compare runs"),
+    "references": ("references", "train what an evaluation is compared with"),
+    "list": ("listing", "configs, environments and algorithms, a line each"),
+    "new": ("new", "write an environment, agent or algorithm of your own to begin with"),
 }
+"""Name -> the module of `metarl.cli` whose function `run` takes its arguments; its meaning."""
 
 
 def usage() -> str:
@@ -39,21 +40,22 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand: 0 finished, 1 failed, 2 wrong input, 130 interrupted."""
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    return run_program(lambda: _run(name, rest))
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    """A subcommand, help or version, or the sentence about a word that is none of them."""
     if name in SUBCOMMANDS:
-        subcommand: Callable[[Sequence[str]], int]
-        subcommand = importlib.import_module(SUBCOMMANDS[name][0]).main
-        return subcommand(rest)
-    return run_program(lambda: _without_subcommand(name))
-
-
-def _without_subcommand(word: str) -> int:
-    """Help, version, or the sentence about a word that is no subcommand."""
-    if word in ("--help", "-h", "help"):
+        subcommand = importlib.import_module(f"metarl.cli.{SUBCOMMANDS[name][0]}")
+        code: int = subcommand.run(argv)
+        return code
+    if name in ("--help", "-h", "help"):
         print(usage())
-        return 0
-    if word == "--version":
+    elif name == "--version":
         print(__version__)
-        return 0
-    from metarl.config.messages import names_there_are
+    else:
+        from metarl.config.messages import names_there_are
 
-    raise UserError(f"metarl has no subcommand {word!r}: {names_there_are(word, SUBCOMMANDS)}.")
+        there_are = names_there_are(name, SUBCOMMANDS)
+        raise UserError(f"metarl has no subcommand {name!r}: {there_are}.")
+    return 0

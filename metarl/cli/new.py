@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Sequence
 from pathlib import Path
 
 import metarl
-from metarl.cli.process import run_program
 from metarl.errors import UserError
 from metarl.storage.files import writing
 
@@ -28,12 +28,7 @@ KINDS = {
 """What can be written, and the command that runs it."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write it, and return the exit code."""
-    return run_program(lambda: new(argv))
-
-
-def new(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Write what the words ask for, and print what to do with it."""
     from metarl.config.messages import names_there_are
 
@@ -69,9 +64,11 @@ def _names(file: Path) -> tuple[str, str]:
         UserError: Python could not import such a file from there.
     """
     parts = file.with_suffix("").parts
-    if file.suffix != ".py" or not all(part.isidentifier() for part in parts):
+    if file.suffix != ".py" or not all(
+        part.isidentifier() and not keyword.iskeyword(part) for part in parts
+    ):
         raise UserError(
             f"{file} must be a .py file in the working folder or below, named so that Python can "
-            "import it: of letters, digits and _."
+            "import it: of letters, digits and _, and no word of the language."
         )
     return ".".join(parts), "".join(word[:1].upper() + word[1:] for word in parts[-1].split("_"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.process import run_program, say, stop_requests
+from metarl.process import say, stop_requests
 
 if TYPE_CHECKING:
     from metarl.cli.command_line import ReferenceArguments
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from metarl.references.storage import Definition
 
 
-def main(argv: Sequence[str]) -> int:
-    """Train, and return the exit code: 0 finished, 1 failed, 2 wrong input, 130 interrupted."""
-    return run_program(lambda: make(argv))
-
-
-def make(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Train the kinds asked for that are not there."""
     from metarl.cli.command_line import parse_references_arguments
 
@@ -33,8 +28,8 @@ def make(argv: Sequence[str]) -> int:
     from metarl.config.loading import config_to_dict
     from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
     from metarl.references.storage import Definition
+    from metarl.runs.build import make_worker
     from metarl.storage.provenance import metadata
-    from metarl.training.build import make_worker
 
     threads = config.rollout
     record = metadata("cpu", threads.torch_threads, threads.physics_threads)
@@ -45,8 +40,8 @@ def make(argv: Sequence[str]) -> int:
         definition = Definition.of(config_to_dict(config)["env"])
         maker = _Maker(arguments, config, definition, worker, record, Path(arguments.folder))
         for kind in TRAINED:
-            if kind in arguments.kind and not maker.train(kind):
-                return 130
+            if kind in arguments.kind:
+                maker.train(kind)
         for per_task in PER_TASK:
             if per_task in arguments.kind:
                 maker.learn_each_task(per_task)
@@ -66,8 +61,12 @@ class _Maker:
     circumstances: dict[str, Any]  # versions, machine, command and commit, for the record
     folder: Path
 
-    def train(self, kind: TrainedKind) -> bool:
-        """Train one reference unless it is there; False when it was interrupted."""
+    def train(self, kind: TrainedKind) -> None:
+        """Train one reference unless it is there.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop; what was trained is saved.
+        """
         from metarl.references import storage
         from metarl.references.settings import training_settings
         from metarl.references.training import ReferenceTraining, train_reference
@@ -79,7 +78,7 @@ class _Maker:
         if not arguments.again:
             for path, _ in storage.stored(f"{kind}/reference.json", self.definition, folders):
                 print(f"The {kind} is in {path.parent} already; --again trains it anew.")
-                return True
+                return
         settings = training_settings(self.definition.name, kind)
         if arguments.env_steps is not None:
             settings = replace(settings, env_steps=arguments.env_steps)
@@ -101,29 +100,25 @@ class _Maker:
             stack.callback(display.stop)
             display.start()
             finished = train_reference(training, env, display.update, stop)
-        if finished:
-            print(f"The {kind} is in {place}.")
-        else:
+        if not finished:
             print(f"Stopped; the same command goes on with {training.unfinished}.")
-        return finished
+            raise KeyboardInterrupt
+        print(f"The {kind} is in {place}.")
 
     def learn_each_task(self, kind: PerTaskKind) -> None:
         """Let PPO learn every task of a split, unless that is there."""
         from metarl import envs
+        from metarl.config.validation import validated
         from metarl.errors import EnvironmentFailure, UserError
-        from metarl.evaluation.plan import EvaluationPlan
+        from metarl.measuring.options import EvaluationOptions
         from metarl.references import storage
         from metarl.references.per_task_results import PerTaskReference
 
         arguments = self.arguments
         folders = storage.search_path(self.folder)
-        plan = EvaluationPlan.asked(
-            self.config.evaluation,
-            split=arguments.split,
-            episodes=arguments.episodes,
-            adaptation_steps=arguments.adaptation_steps,
-            seed=arguments.seed,
-        )
+        own = {"split", "episodes", "adaptation_steps", "seed"}
+        options = validated(EvaluationOptions, arguments.model_dump(include=own))
+        plan = options.plan(self.config.evaluation)
         multitask = None
         if kind == "fine_tuned":
             multitask = storage.find("multitask", self.definition, folders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,25 +20,9 @@ if TYPE_CHECKING:
 BOTH_MODES: tuple[ActionMode, ...] = ("stochastic", "deterministic")
 
 
-class Asked(TypedDict, total=False):
-    """What a command line or a program may ask of an evaluation.
-
-    The fields of :class:`EvaluationPlan`; ``tasks`` is its task file, and ``mode`` both modes by
-    default.
-    """
-
-    split: Split | None
-    tasks: str | Path | None
-    episodes: int | None
-    adaptation_steps: int | None
-    mode: Literal["stochastic", "deterministic", "both"]
-    seed: int
-    forget: bool
-
-
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """One evaluation, as asked for; with the same plan an agent is measured to the same numbers.
+    """One evaluation; by the same plan an agent is measured to the same numbers.
 
     Attributes:
         split: The set of tasks.
@@ -57,23 +41,6 @@ class EvaluationPlan:
     seed: int = 0
     task_file: Path | None = None
     forget: bool = False
-
-    @classmethod
-    def asked(cls, defaults: Any, **asked: Unpack[Asked]) -> EvaluationPlan:
-        """The evaluation that a config describes, with what is asked for in place of its own.
-
-        Args:
-            defaults: The section ``evaluation`` of a config.
-            **asked: None stands for the config's own.
-        """
-        own = {name: getattr(defaults, name) for name in ("split", "episodes", "adaptation_steps")}
-        given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
-        mode, tasks = given.pop("mode", "both"), given.pop("tasks", None)
-        return cls(
-            **own | given,
-            modes=BOTH_MODES if mode == "both" else (mode,),
-            task_file=None if tasks is None else Path(tasks),
-        )
 
     @property
     def tasks_name(self) -> str:
@@ -99,10 +66,10 @@ class EvaluationPlan:
         except ValueError as error:
             raise UserError(f"evaluation.split: {error}") from error
 
-    def words(self, without: Collection[str] = ()) -> list[str]:
-        """The words of a command line that ask for it again, some fields left out."""
+    def arguments(self, without: Collection[str] = ()) -> list[str]:
+        """The arguments of a command line that measures by it again, some fields left out."""
         tasks = ["--tasks", str(self.task_file)] if self.task_file else ["--split", self.split]
-        words = {
+        by_field = {
             "split": tasks,
             "episodes": ["--episodes", str(self.episodes)],
             "adaptation_steps": ["--adaptation-steps", str(self.adaptation_steps)],
@@ -110,4 +77,4 @@ class EvaluationPlan:
             "seed": ["--seed", str(self.seed)],
             "forget": ["--forget", "true"] if self.forget else [],
         }
-        return [word for name, part in words.items() if name not in without for word in part]
+        return [word for name, words in by_field.items() if name not in without for word in words]

@@ -82,7 +82,7 @@ def measure_references(
             returns[per_task] = kept[-1]
         else:
             needed = ["multitask"] if per_task == "fine_tuned" and multitask is None else []
-            size = ["--axis", axis, *plan.words(without=("modes", "forget"))]
+            size = ["--axis", axis, *plan.arguments(without=("modes", "forget"))]
             missing[per_task] = _command([*needed, per_task], config, folder, size)
     order = (*TRAINED, *PER_TASK, "random")
     return References({name: returns[name] for name in order if name in returns}, missing)

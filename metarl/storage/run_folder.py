@@ -83,7 +83,7 @@ def truncate_metrics(path: Path, iteration: int) -> int | None:
     return last
 
 
-def prepare_output(output: Path, asked_for: bool) -> None:
+def prepare_output(output: Path, chosen: bool) -> None:
     """Make the folder of a report before anything is measured.
 
     Raises:
@@ -99,6 +99,6 @@ def prepare_output(output: Path, asked_for: bool) -> None:
         probe.unlink()
     except OSError as error:
         said = f"cannot be written: {error.strerror or error}."
-        if asked_for:
+        if chosen:
             raise UserError(f"--output {output} {said}") from error
         raise EnvironmentFailure(f"{output} {said} Choose another place with --output.") from error

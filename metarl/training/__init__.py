@@ -1,1 +1,1 @@
-"""Training: from a config to its parts, the loop, and runs that are loaded again."""
+"""Training: the loop, and a whole run with all its files."""

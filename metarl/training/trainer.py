@@ -15,21 +15,17 @@ from metarl.config.loading import changes, fingerprint
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
+from metarl.measuring.evaluating import HEADLINE_MODE
 from metarl.random import Key
+from metarl.runs.build import make_algorithm, make_worker, restore
+from metarl.runs.trained_run import TrainedRun
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import writing
 from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking import Media, Tracker
-from metarl.training.build import make_algorithm, make_worker, restore
-from metarl.training.measuring import HEADLINE_MODE
-from metarl.training.runs import TrainedRun
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config
-
-
-class Interrupted(Exception):
-    """The user asked to stop; everything up to the last iteration is saved."""
 
 
 class Diverged(EnvironmentFailure):
@@ -58,9 +54,11 @@ class Trainer:
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
+        self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
-            at_end = EvaluationPlan.asked(config.evaluation)
-            at_end.tasks(self.worker.task_distribution)  # better refused now than at the end
+            own = config.evaluation
+            self.at_end = EvaluationPlan(own.split, own.episodes, own.adaptation_steps)
+            self.at_end.tasks(self.worker.task_distribution)  # better refused now than then
         if resume and _has_begun(run_dir):
             self._restore()
         truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
@@ -77,15 +75,13 @@ class Trainer:
         return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
 
     def run(self, tracker: Tracker, stop: Sequence[int] = ()) -> TrainedRun:
-        """Train to the end of the budget.
+        """Train to the end of the budget, or until a stop is requested; either way all is saved.
 
         Args:
-            tracker: Told of everything.
-            stop: No longer empty when the user has asked to stop, see
-                :func:`metarl.cli.process.stop_requests`.
+            tracker: Records everything.
+            stop: Signals received, see :func:`metarl.process.stop_requests`.
 
         Raises:
-            Interrupted: The user asked to stop; the finished iterations are saved.
             Diverged: A tensor of the rollout, a loss or the gradient is not finite.
             EnvironmentFailure: The run folder cannot be written, or the environment failed.
         """
@@ -101,12 +97,7 @@ class Trainer:
                 self._validate(tracker)
         if stop:
             self._checkpoint(tracker)
-            raise Interrupted
         return self.run_so_far
-
-    def close(self) -> None:
-        """End the environments."""
-        self.worker.close()
 
     def _iterate(self, tracker: Tracker) -> None:
         """One meta-iteration: data, update, one line of metrics."""

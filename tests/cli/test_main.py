@@ -124,6 +124,7 @@ def test_what_is_written_runs_by_the_command_printed(
         (["agent", "mine"], "must be a .py file"),
         (["agent", "../mine.py"], "in the working folder"),
         (["agent", "my-agent.py"], "letters, digits and _"),
+        (["agent", "class.py"], "no word of the language"),
     ],
 )
 def test_mistakes_about_something_new(

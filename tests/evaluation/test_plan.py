@@ -10,8 +10,10 @@ from metarl.envs import FiniteTasks, UniformInterval
 
 from metarl.cli.command_line import parse_evaluate_arguments
 from metarl.config.fields import EvaluationConfig
+from metarl.config.validation import validated
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
+from metarl.measuring.options import EvaluationOptions
 
 PLAN = EvaluationPlan("held_out", 5, 2)
 
@@ -26,18 +28,19 @@ PLAN = EvaluationPlan("held_out", 5, 2)
 )
 def test_the_words_of_a_plan_ask_for_it_again(plan: EvaluationPlan, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    arguments = parse_evaluate_arguments([str(tmp_path), *plan.words()])
-    assert EvaluationPlan.asked(EvaluationConfig(), **arguments.asked) == plan
+    arguments = parse_evaluate_arguments([str(tmp_path), *plan.arguments()])
+    assert arguments.plan(EvaluationConfig()) == plan
 
 
 def test_words_can_be_left_out() -> None:
     words = ["--split", "held_out", "--mode", "both", "--seed", "0"]
-    assert PLAN.words(without=("episodes", "adaptation_steps")) == words
+    assert PLAN.arguments(without=("episodes", "adaptation_steps")) == words
 
 
 def test_what_is_not_asked_for_is_the_configs_own() -> None:
+    options = validated(EvaluationOptions, {"adaptation_steps": 1, "mode": "stochastic"})
     own = EvaluationConfig(split="validation", episodes=3)
-    plan = EvaluationPlan.asked(own, split=None, adaptation_steps=1, mode="stochastic")
+    plan = options.plan(own)
     assert plan == EvaluationPlan("validation", 3, 1, modes=("stochastic",))
 
 

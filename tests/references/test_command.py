@@ -10,10 +10,10 @@ import pytest
 
 import evaluate
 import train
-from metarl.cli.references import main
+from metarl.cli.main import main
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.training.measuring import measure
-from metarl.training.runs import load_run
+from metarl.measuring.evaluating import measure
+from metarl.runs.trained_run import load_run
 from tests.programs import start, write_config
 
 
@@ -24,7 +24,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_command(config: Path, folder: Path, kinds: str, *options: str) -> int:
     words = ["--config", str(config), "--kind", kinds, "--folder", str(folder)]
-    return main([*words, "--env-steps", "1280", *options])
+    return main(["references", *words, "--env-steps", "1280", *options])
 
 
 def test_from_the_command_to_the_normalised_score(
@@ -50,7 +50,7 @@ def test_from_the_command_to_the_normalised_score(
     for kind in ("oracle", "fine_tuned", "from_scratch"):  # the second makes the multitask too
         words = commands[kind].split()
         assert words[:2] == ["metarl", "references"]
-        assert main([*words[2:], "--env-steps", "1280"]) == 0
+        assert main([*words[1:], "--env-steps", "1280"]) == 0
     assert "fine_tuned after 0 to 1 rounds: " in capsys.readouterr().out
 
     assert evaluate.main(["--run", "run"]) == 0
@@ -84,7 +84,7 @@ def test_the_config_is_found_by_name_and_what_is_shipped_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["quickstart"]) == 0
+    assert main(["references", "quickstart"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split(" already")[0].rpartition("/")[2] for line in said] == [
         "oracle",
@@ -110,26 +110,25 @@ def test_wrong_input_gets_a_sentence(
 ) -> None:
     if words != ["--kind", "oracle"] and "--config" not in words:
         words = ["--config", str(config), *words]
-    assert main([*words, "--folder", str(tmp_path)]) == 2
+    assert main(["references", *words, "--folder", str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
 
 
-def test_a_damaged_reference_is_named_by_the_evaluation(config: Path, tmp_path: Path) -> None:
+def test_a_damaged_reference_is_named_by_the_evaluation(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from metarl.errors import UserError
 
+    monkeypatch.chdir(tmp_path)  # where `references` is searched first
     assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run")]) == 0
     assert run_command(config, tmp_path / "references", "oracle") == 0
     (weights,) = tmp_path.rglob("weights.pt")
     weights.write_bytes(weights.read_bytes()[:-1])
     run = load_run(tmp_path / "run")
     with pytest.raises(UserError, match=r"oracle is damaged or tampered with: weights\.pt"):
-        measure(
-            run,
-            EvaluationPlan("held_out", 1, 1, modes=("stochastic",)),
-            references=tmp_path / "references",
-        )
+        measure(run, EvaluationPlan("held_out", 1, 1, modes=("stochastic",)))
     run.worker.close()
 
 

@@ -14,12 +14,12 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction, Evaluation, evaluate
 from metarl.evaluation.result import EvaluationResult, summarize
+from metarl.measuring.user_agent import UserAgent
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles
+from metarl.runs.trained_run import TrainedRun, training_lines
 from metarl.storage.provenance import versions
-from metarl.training.runs import TrainedRun, training_lines
-from metarl.training.user_agent import UserAgent
 from metarl.types import ActionMode, AdaptationAxis
 
 Subject = TrainedRun | UserAgent
@@ -34,15 +34,12 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
 LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
-def measure(
-    subject: Subject, plan: EvaluationPlan, references: Path | None = None
-) -> tuple[EvaluationResult, Evaluation]:
+def measure(subject: Subject, plan: EvaluationPlan) -> tuple[EvaluationResult, Evaluation]:
     """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
 
     Args:
         subject: The agent, and the environments to evaluate it in.
         plan: What to measure.
-        references: Folder searched first for trained references; none is trained here.
 
     Returns:
         The result, and the measurements of its headline mode.
@@ -75,30 +72,12 @@ def measure(
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)
-    return _beside_references(subject, plan, (headline, other), env, references), headline
-
-
-def _beside_references(
-    subject: Subject,
-    plan: EvaluationPlan,
-    measured: tuple[Evaluation, Evaluation | None],
-    env: envs.TaskVectorEnv,
-    folder: Path | None,
-) -> EvaluationResult:
-    """The result of the two modes' measurements, with all that is known to compare them with."""
-    headline, other = measured
     env_config = config_to_dict(subject.config)["env"]
     references = measure_references(
-        env,
-        headline.tasks,
-        env_config,
-        plan,
-        headline.adaptation_axis,
-        subject.config.run_folder / "config.yaml",
-        folder,
+        env, headline.tasks, env_config, plan, axis, subject.config.run_folder / "config.yaml"
     )
     optimum = env.optimal_returns(headline.tasks)
-    return summarize(
+    result = summarize(
         headline,
         other,
         provenance=subject.provenance,
@@ -107,6 +86,7 @@ def _beside_references(
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )
+    return result, headline
 
 
 def report(
@@ -134,7 +114,7 @@ def report(
         output,
         result,
         evaluation,
-        command=shlex.join(["metarl", "evaluate", *subject.words(), *plan.words()]),
+        command=shlex.join(["metarl", "evaluate", *subject.arguments(), *plan.arguments()]),
         versions=versions(),
         training={subject.config.name: lines} if lines else None,
     )

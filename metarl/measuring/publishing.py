@@ -1,4 +1,4 @@
-"""What follows a report: the video, and copies of tables, plots and video in Weights & Biases."""
+"""An evaluation in public: its report, its table, its video, and copies of all in W&B."""
 
 from __future__ import annotations
 
@@ -6,44 +6,68 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.process import say
 from metarl.errors import EnvironmentFailure, UserError
+from metarl.measuring.evaluating import measure, report
+from metarl.process import optional_output, say
+from metarl.report.terminal import print_table
 from metarl.report.video import NoPictures, write_video
+from metarl.storage.run_folder import prepare_output
 from metarl.tracking import Media, copy_evaluation, is_tracked
 
 if TYPE_CHECKING:
+    from metarl.evaluation.plan import EvaluationPlan
     from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult
+    from metarl.measuring.evaluating import Subject
     from metarl.report.page import ReportFiles
     from metarl.tracking import Table, Tracker
-    from metarl.training.measuring import Subject
 
 
-def publish(
+def evaluate_and_report(
+    subject: Subject,
+    plan: EvaluationPlan,
+    output: Path | None = None,
+    *,
+    video: bool = False,
+    tracker: Tracker | None = None,
+) -> None:
+    """Measure, write the report, print its table, write the video, and copy all to W&B.
+
+    Args:
+        subject: What to evaluate.
+        plan: How.
+        output: Where to write; None for `evaluation/` in the subject's own folder.
+        video: Whether to write one.
+        tracker: Of a run that still trains.
+
+    Raises:
+        UserError: the subject cannot be evaluated so, or not be shown.
+        EnvironmentFailure: the evaluation failed, or a file cannot be written.
+    """
+    if output is not None:
+        prepare_output(output, chosen=True)
+    result, evaluation = measure(subject, plan)
+    output = output or subject.folder / "evaluation" / plan.folder
+    files = report(subject, plan, output, result, evaluation)
+    with optional_output():
+        print_table(result)
+        print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")
+    _publish(subject, result, evaluation, files, video=video, tracker=tracker)
+
+
+def _publish(
     subject: Subject,
     result: EvaluationResult,
     evaluation: Evaluation,
     files: ReportFiles,
     *,
-    video: bool = False,
-    tracker: Tracker | None = None,
+    video: bool,
+    tracker: Tracker | None,
 ) -> None:
     """Write the video beside the report, and copy everything to the W&B run that it belongs to.
 
-    A video that cannot be made keeps nothing else from being copied.
-
-    Args:
-        subject: What was evaluated.
-        result: The result.
-        evaluation: The measurements of its headline mode.
-        files: The report.
-        video: Whether to write one.
-        tracker: Of a run that still trains; otherwise the run's own W&B run is gone on with, if
-            it has one.
-
-    Raises:
-        UserError: the environment cannot be shown.
-        EnvironmentFailure: this machine cannot draw it, or the video cannot be written.
+    That is the tracker's, or the one that the subject's run had, which is gone on with. A video
+    that cannot be made keeps nothing else from being copied.
     """
     folder = files.evaluation.parent
     videos: dict[str, Path] = {}
@@ -67,9 +91,7 @@ def publish(
 
 def _make_video(subject: Subject, evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     """The video's files by the name that W&B gives them; the smaller one is enough there."""
-    from metarl.envs.rendering import (
-        RendererMissing,  # loads MuJoCo, which no other evaluation needs
-    )
+    from metarl.envs.rendering import RendererMissing  # late: it loads MuJoCo
 
     env = subject.worker.env(len(evaluation.tasks) * evaluation.episodes)
     try:

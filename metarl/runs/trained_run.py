@@ -12,8 +12,8 @@ from metarl.evaluation.result import Provenance
 from metarl.random import Key
 from metarl.report.notebook import training_arrays, training_html
 from metarl.report.training_plots import Lines, read_metrics
+from metarl.runs.build import make_algorithm, make_worker, restore
 from metarl.storage.checkpoint import load_checkpoint
-from metarl.training.build import make_algorithm, make_worker, restore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +51,8 @@ class TrainedRun:
         """What results say of the agent."""
         return Provenance(self.config.algorithm.name, [self.config.seed], self.iteration)
 
-    def words(self) -> list[str]:
-        """The words of a command line that name this agent to `metarl evaluate`."""
+    def arguments(self) -> list[str]:
+        """The arguments of `metarl evaluate` that name this agent."""
         return [str(self.folder), "--checkpoint", str(self.iteration)]
 
     @property

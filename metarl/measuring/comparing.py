@@ -8,25 +8,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 from metarl.config.fields import Config, DeviceName
 from metarl.config.loading import flat, load_config
 from metarl.errors import UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
-from metarl.evaluation.plan import Asked, EvaluationPlan
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.measuring.evaluating import measure
+from metarl.measuring.options import EvaluationOptions
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
+from metarl.runs.trained_run import TrainedRun, load_run, training_lines
 from metarl.storage.provenance import versions
-from metarl.training.measuring import measure
-from metarl.training.runs import TrainedRun, load_run, training_lines
 
 # What may differ between the seeds of one experiment: it changes neither what was learned nor what
 # is measured. (The number of torch threads changes the last digits of sums, as another seed would.)
-_NO_MATTER = (
-    *("seed", "name", "run_dir", "device", "rollout.", "checkpoint.", "tracking.", "validation."),
-    *("evaluation.split", "evaluation.at_end", "env.preset"),
-)
+_FREE_FIELDS = {"seed", "name", "run_dir", "device", "env.preset"}
+_FREE_FIELDS |= {"evaluation.split", "evaluation.at_end"}
+_FREE_SECTIONS = ("rollout.", "checkpoint.", "tracking.", "validation.")
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,25 @@ class RunFolder:
     @property
     def settings(self) -> dict[str, Any]:
         """What it was trained on and how it is measured, without its seed."""
-        fields = flat(self.config).items()
-        return {name: value for name, value in fields if not name.startswith(_NO_MATTER)}
+        return {
+            name: value
+            for name, value in flat(self.config).items()
+            if name not in _FREE_FIELDS and not name.startswith(_FREE_SECTIONS)
+        }
 
 
 Groups = Mapping[str, Sequence[RunFolder]]
 """Label -> the runs that differ in nothing but the seed."""
 
 
-def open_groups(paths: Iterable[Path | str], **asked: Unpack[Asked]) -> dict[str, list[RunFolder]]:
+def open_groups(
+    paths: Iterable[Path | str], options: EvaluationOptions
+) -> dict[str, list[RunFolder]]:
     """The runs in these folders, grouped.
 
     Args:
         paths: Run folders, at least two.
-        **asked: In place of what each run's own config says.
+        options: In place of what each run's own config says.
 
     Raises:
         UserError: a config is wrong, or the runs cannot be compared.
@@ -67,7 +72,7 @@ def open_groups(paths: Iterable[Path | str], **asked: Unpack[Asked]) -> dict[str
     folders = []
     for path in map(Path, paths):
         config = load_config(path / "config.yaml", [])
-        folders.append(RunFolder(path, config, EvaluationPlan.asked(config.evaluation, **asked)))
+        folders.append(RunFolder(path, config, options.plan(config.evaluation)))
     check_comparable(folders)
     return group_runs(folders)
 

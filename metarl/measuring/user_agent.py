@@ -11,8 +11,8 @@ from metarl.config.loading import load_config, resolve
 from metarl.envs.registry import import_class
 from metarl.errors import UserError
 from metarl.evaluation.result import Provenance
+from metarl.runs.build import make_worker
 from metarl.storage.places import find_config
-from metarl.training.build import make_worker
 from metarl.types import ActionMode, Agent
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class UserAgent:
     @property
     def provenance(self) -> Provenance:
         """What results say of the agent."""
-        told = " (told the task)" if self.agent().privileged else ""
-        return Provenance(f"{self.path}{told}", [], None)
+        note = " (told the task)" if self.agent().privileged else ""
+        return Provenance(f"{self.path}{note}", [], None)
 
-    def words(self) -> list[str]:
-        """The words of a command line that name this agent to `metarl evaluate`."""
+    def arguments(self) -> list[str]:
+        """The arguments of `metarl evaluate` that name this agent."""
         return ["--config", self.config_path, "--agent", self.path]
 
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:

@@ -1,0 +1,1 @@
+"""Measuring: agents and runs evaluated beside their references, compared, and published."""
