@@ -28,6 +28,7 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.result import Provenance
 from metarl.evaluation.result import summarize as intervals
@@ -82,15 +83,9 @@ def run(argv: Sequence[str]) -> int:
     def measured() -> Seconds:
         env.rounds.clear()
         start = time.perf_counter()
-        evaluation = evaluate(
-            maml.agent("stochastic", Key(0, evaluation=True)),
-            env,
-            tasks,
-            adaptation_steps=size.adaptation_steps,
-            episodes=size.episodes,
-            seed=0,
-            split="held_out",
-        )
+        agent = maml.agent("stochastic", Key(0, evaluation=True))
+        plan = EvaluationPlan("held_out", size.episodes, size.adaptation_steps)
+        evaluation = evaluate(agent, env, tasks, plan)
         played = time.perf_counter()
         provenance = Provenance("maml", seeds=[0], checkpoint=0)
         intervals(evaluation, provenance=provenance, env="half_cheetah_vel", env_config={})

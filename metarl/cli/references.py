@@ -126,7 +126,7 @@ class _Maker:
                 raise UserError(
                     "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
                 )
-        tasks, _ = plan.tasks(self.worker.task_distribution)
+        tasks = plan.tasks(self.worker.task_distribution)
         axis = arguments.axis
         reference = PerTaskReference(kind, self.definition, plan, axis, tasks, multitask)
         if reference.read(folders) is not None and not arguments.again:

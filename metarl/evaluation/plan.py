@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from metarl.errors import UserError
-from metarl.evaluation.protocol import Split, split_tasks
 from metarl.evaluation.task_sets import folder_of, read_tasks, split_of
 
 if TYPE_CHECKING:
     from metarl.envs.tasks import TaskDistribution
     from metarl.types import ActionMode
 
+Split = Literal["validation", "held_out", "out_of_range"]
 BOTH_MODES: tuple[ActionMode, ...] = ("stochastic", "deterministic")
 
 
@@ -53,16 +53,21 @@ class EvaluationPlan:
         name = self.split if self.task_file is None else folder_of(self.task_file)
         return f"{name}_forget" if self.forget else name
 
-    def tasks(self, distribution: TaskDistribution) -> tuple[np.ndarray, str]:
-        """The tasks [n, d], and the name under which results may call them.
+    def split_name(self, distribution: TaskDistribution) -> str:
+        """What results call the tasks; those of a finite distribution are never unseen."""
+        finite = self.task_file is None and distribution.finite
+        return "training tasks" if finite else self.tasks_name
+
+    def tasks(self, distribution: TaskDistribution) -> np.ndarray:
+        """The tasks, float64 [n, d].
 
         Raises:
             UserError: the distribution has no such split, or the file is wrong.
         """
         if self.task_file is not None:
-            return read_tasks(self.task_file, distribution), split_of(self.task_file)
+            return read_tasks(self.task_file, distribution)
         try:
-            return split_tasks(distribution, self.split)
+            return distribution.split(self.split)
         except ValueError as error:
             raise UserError(f"evaluation.split: {error}") from error
 

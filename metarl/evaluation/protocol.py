@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -18,11 +18,9 @@ from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
 
 if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
-    from metarl.envs.tasks import TaskDistribution
     from metarl.envs.vector import TaskVectorEnv
+    from metarl.evaluation.plan import EvaluationPlan
     from metarl.types import ActionMode, AdaptationAxis, Agent
-
-Split = Literal["validation", "held_out", "out_of_range"]
 
 
 class BadAction(ValueError):
@@ -106,28 +104,11 @@ def measurement_key(axis: str, k: int) -> str:
     return f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}"
 
 
-def split_tasks(distribution: TaskDistribution, split: Split) -> tuple[np.ndarray, str]:
-    """The fixed tasks of a split, [n, d], and the name under which results may call them.
-
-    A finite distribution has no unseen tasks: it is evaluated on all it has, and says so.
-
-    Raises:
-        ValueError: The distribution has no such split.
-    """
-    tasks = distribution.split(split)
-    return tasks, "training tasks" if distribution.finite else split
-
-
-def evaluate(  # noqa: PLR0913
+def evaluate(
     agent: Agent,
     env: TaskVectorEnv,
     tasks: np.ndarray,
-    *,
-    adaptation_steps: int,
-    episodes: int,
-    seed: int,
-    split: str,
-    forget: bool = False,
+    plan: EvaluationPlan,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure returns after 0..K adaptation steps, in the agent's own action mode.
@@ -138,12 +119,9 @@ def evaluate(  # noqa: PLR0913
     Args:
         agent: It is told the tasks only if it is privileged.
         env: An environment of n·B lanes; lane n = m·B + b plays task m.
-        tasks: Task vectors [n, d].
-        adaptation_steps: K >= 0.
-        episodes: B >= 1, episodes of each task a round.
-        seed: Of the resets; the agent's own randomness comes with the agent.
-        split: Name of the set of tasks, for the record.
-        forget: Let the agent begin anew where it would adapt: an ablation.
+        tasks: Task vectors [n, d], the plan's or some of them.
+        plan: How many rounds and episodes, and the seed of the resets; the agent's own randomness
+            comes with the agent, as does its mode.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
@@ -152,8 +130,9 @@ def evaluate(  # noqa: PLR0913
         FloatingPointError: A reward or an action is not finite; names the task.
     """
     tasks = np.asarray(tasks, dtype=np.float64)
+    adaptation_steps, episodes, forget = plan.adaptation_steps, plan.episodes, plan.forget
     _check_sizes(env, tasks, adaptation_steps, episodes)
-    action_mode, key = agent.mode, Key(seed, evaluation=True)
+    action_mode, key = agent.mode, Key(plan.seed, evaluation=True)
     env.set_tasks(np.repeat(tasks, episodes, axis=0))
     recorded: list[_Round] = []
     steps = [0.0]  # of experience, all agents together
@@ -169,11 +148,11 @@ def evaluate(  # noqa: PLR0913
         tasks=tasks,
         task_columns=tuple(distribution.columns),
         task_units=tuple(distribution.units),
-        split=split,
+        split=plan.split_name(distribution),
         action_mode=action_mode,
         adaptation_axis=agent.adaptation_axis,
         step_sizes=_step_sizes(agent, adaptation_steps),
-        seed=seed,
+        seed=plan.seed,
         env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
         **_stacked(recorded),
@@ -210,14 +189,11 @@ def _rounds(
 
 def _stacked(rounds: Sequence[_Round]) -> dict[str, Any]:
     """What the rounds recorded, one after the other."""
-    paths = [r.path for r in rounds if r.path is not None]
-    states = [r.states for r in rounds if r.states is not None]
-    return {
-        "returns": np.stack([r.returns for r in rounds]),
-        "rewards": np.stack([r.rewards for r in rounds]),
-        "paths": np.stack(paths) if paths else None,
-        "states": np.stack(states) if states else None,
-    }
+    stacked = {}
+    for name in ("returns", "rewards", "paths", "states"):
+        parts = [getattr(played, name) for played in rounds]
+        stacked[name] = None if parts[0] is None else np.stack(parts)
+    return stacked
 
 
 def _step_sizes(agent: Agent, adaptation_steps: int) -> list[float]:
@@ -228,11 +204,11 @@ def _step_sizes(agent: Agent, adaptation_steps: int) -> list[float]:
 
 @dataclass
 class _Round:
-    """One episode on every lane: returns [n, B], rewards [n, T], path [n, T+1, 2], states."""
+    """One episode on every lane: returns [n, B], rewards [n, T], paths [n, T+1, 2], states."""
 
     returns: np.ndarray
     rewards: np.ndarray
-    path: np.ndarray | None
+    paths: np.ndarray | None
     states: np.ndarray | None
     env_steps: int
 
@@ -249,8 +225,8 @@ def _play_round(
     record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0)
     columns = env.position_columns
     if columns is not None:
-        record.path = np.full((n, env.horizon + 1, 2), np.nan)
-        record.path[:, 0] = observation[:, 0, list(columns)]
+        record.paths = np.full((n, env.horizon + 1, 2), np.nan)
+        record.paths[:, 0] = observation[:, 0, list(columns)]
     first_lanes = slice(0, None, lanes)
     state = env.render_states(first_lanes)
     if state is not None:
@@ -275,8 +251,8 @@ def _play_round(
         record.returns += reward
         record.rewards[:, t] = reward.mean(axis=1)
         record.env_steps += int(active.sum())
-        if record.path is not None and columns is not None:
-            record.path[active[:, 0], t + 1] = observation[active[:, 0], 0][:, list(columns)]
+        if record.paths is not None and columns is not None:
+            record.paths[active[:, 0], t + 1] = observation[active[:, 0], 0][:, list(columns)]
         if record.states is not None and (state := env.render_states(first_lanes)) is not None:
             record.states[active[:, 0], t + 1] = state[active[:, 0]]
         agent.observe(action, reward, terminated, truncated, observation)

@@ -50,21 +50,12 @@ def measure(subject: Subject, plan: EvaluationPlan) -> tuple[EvaluationResult, E
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
     torch.set_num_threads(subject.config.rollout.torch_threads)  # as at the end of its training
-    tasks, split = plan.tasks(subject.worker.task_distribution)
+    tasks = plan.tasks(subject.worker.task_distribution)
     env = subject.worker.env(len(tasks) * plan.episodes)
     measured: dict[ActionMode, Evaluation] = {}
     for mode in plan.modes:
         try:
-            measured[mode] = evaluate(
-                subject.agent(mode, plan.seed),
-                env,
-                tasks,
-                adaptation_steps=plan.adaptation_steps,
-                episodes=plan.episodes,
-                seed=plan.seed,
-                split=split,
-                forget=plan.forget,
-            )
+            measured[mode] = evaluate(subject.agent(mode, plan.seed), env, tasks, plan)
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
         except BadAction as error:

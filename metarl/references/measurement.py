@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,10 +69,9 @@ def measure_references(
             missing[kind] = _command([kind], config, folder)
         else:
             agents[kind] = _policy_agent(stored, env, sees_task=kind == "oracle")
-    how: dict[str, Any] = {"episodes": plan.episodes, "seed": plan.seed, "split": plan.tasks_name}
+    once = replace(plan, adaptation_steps=0)
     returns = {
-        name: evaluate(agent, env, tasks, adaptation_steps=0, **how).task_returns[0]
-        for name, agent in agents.items()
+        name: evaluate(agent, env, tasks, once).task_returns[0] for name, agent in agents.items()
     }
     multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task.

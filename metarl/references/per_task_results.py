@@ -86,25 +86,15 @@ class PerTaskReference:
         """
         from metarl.references.per_task import PerTaskAgent  # needs stable-baselines3
 
-        plan = self.plan
         agent = PerTaskAgent(
             per_task_settings(self.definition.name),
             env.single_observation_space,  # type: ignore[arg-type]
             env.single_action_space,  # type: ignore[arg-type]
             self.axis,
-            Key(plan.seed, evaluation=True),
+            Key(self.plan.seed, evaluation=True),
             None if self.multitask is None else self.multitask.state,
         )
-        return evaluate(
-            agent,
-            env,
-            self.tasks,
-            adaptation_steps=plan.adaptation_steps,
-            episodes=plan.episodes,
-            seed=plan.seed,
-            split=plan.split,
-            progress=progress,
-        )
+        return evaluate(agent, env, self.tasks, self.plan, progress)
 
     def write(self, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> Path:
         """Keep results, whole or not at all.

@@ -141,18 +141,13 @@ class Trainer:
         options = self.config.validation
         key = Key(self.config.seed, self.iteration, evaluation=True)
         mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
-        plan = EvaluationPlan("validation", options.episodes, options.adaptation_steps)
-        tasks, split = plan.tasks(self.worker.task_distribution)
+        plan = EvaluationPlan(
+            "validation", options.episodes, options.adaptation_steps, seed=self.config.seed
+        )
+        tasks = plan.tasks(self.worker.task_distribution)
         try:
-            measured = evaluate(
-                self.algorithm.agent(mode, key),
-                self.worker.env(len(tasks) * options.episodes),
-                tasks,
-                adaptation_steps=options.adaptation_steps,
-                episodes=options.episodes,
-                seed=self.config.seed,
-                split=split,
-            )
+            env = self.worker.env(len(tasks) * options.episodes)
+            measured = evaluate(self.algorithm.agent(mode, key), env, tasks, plan)
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"

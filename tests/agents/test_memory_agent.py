@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from metarl import envs
 from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
@@ -58,13 +60,8 @@ class Recorder(MemoryAgent):
 
 def evaluated(rl2: RL2, worker: RolloutWorker, mode: Any, tasks: np.ndarray, **options: Any) -> Any:
     agent = Recorder(rl2._actor(), mode, KEY)
-    settings: dict[str, Any] = {
-        "adaptation_steps": EPISODES - 1,
-        "episodes": LANES,
-        "seed": KEY.seed,
-    }
-    settings |= {"split": "x"} | options
-    return agent, evaluate(agent, worker.env(len(tasks) * LANES), tasks, **settings)
+    plan = EvaluationPlan("held_out", LANES, EPISODES - 1, seed=KEY.seed)
+    return agent, evaluate(agent, worker.env(len(tasks) * LANES), tasks, replace(plan, **options))
 
 
 def played(agent: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.ndarray]]:

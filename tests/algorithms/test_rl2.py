@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from metarl.algorithms.rl2 import RL2, RL2Batch
 from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy
@@ -248,15 +249,8 @@ def recall_returns(rl2: RL2, worker: RolloutWorker) -> np.ndarray:
     """Mean returns of the three episodes of a trial, stochastic."""
     env = worker.env(2 * 100)
     agent = rl2.agent("stochastic", Key(5, evaluation=True))
-    found = evaluate(
-        agent,
-        env,
-        np.array([[1.0], [2.0]]),
-        adaptation_steps=2,
-        episodes=100,
-        seed=5,
-        split="training tasks",
-    )
+    plan = EvaluationPlan("held_out", episodes=100, adaptation_steps=2, seed=5)
+    found = evaluate(agent, env, np.array([[1.0], [2.0]]), plan)
     return found.task_returns.mean(1)
 
 

@@ -52,11 +52,12 @@ def test_folders_tell_plans_apart() -> None:
 
 def test_tasks_come_with_the_name_that_results_call_them_by(tmp_path: Path) -> None:
     distribution = UniformInterval(0.0, 3.0)
-    tasks, name = PLAN.tasks(distribution)
+    tasks, name = PLAN.tasks(distribution), PLAN.split_name(distribution)
     assert (len(tasks), name) == (40, "held_out")
     own = tmp_path / "own.csv"
     own.write_text("velocity\n1\n2\n")
-    tasks, name = replace(PLAN, task_file=own).tasks(distribution)
+    plan = replace(PLAN, task_file=own)
+    tasks, name = plan.tasks(distribution), plan.split_name(distribution)
     assert (tasks.tolist(), name) == ([[1.0], [2.0]], "tasks of own.csv")
     two = FiniteTasks([[-1.0], [1.0]], ("direction",), ("",))
     with pytest.raises(UserError, match=r"evaluation\.split: .*out of range"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from metarl.envs.tasks import FiniteTasks
 
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MAMLSettings
-from metarl.evaluation.protocol import Evaluation, evaluate, split_tasks
+from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.protocol import Evaluation, evaluate
 from metarl.evaluation.seed_statistics import gain_verdict
 from metarl.random import Key
 from tests.evaluation.fakes import CountingAgent, StairEnv, StairTasks, Surveyor
@@ -23,8 +26,8 @@ TASKS = StairTasks().held_out()  # lengths 2, 3, 9 at a horizon of 4; pay 1, -0.
 
 
 def run(agent: Any, env: Any, **changes: Any) -> Evaluation:
-    settings = {"adaptation_steps": 2, "episodes": 2, "seed": 5, "split": "held_out"}
-    return evaluate(agent, env, TASKS, **{**settings, **changes})
+    plan = EvaluationPlan("held_out", episodes=2, adaptation_steps=2, seed=5)
+    return evaluate(agent, env, TASKS, replace(plan, **changes))
 
 
 def test_returns_are_sums_of_valid_rewards() -> None:
@@ -87,10 +90,7 @@ def test_order_of_calls_and_early_stop() -> None:
         agent,
         env,
         TASKS[:2],  # lengths 2 and 3: nothing is left to do at step 4
-        adaptation_steps=1,
-        episodes=2,
-        seed=0,
-        split="held_out",
+        EvaluationPlan("held_out", episodes=2, adaptation_steps=1),
         progress=lambda *rounds: progress.append(rounds),
     )
     play = ["reset"] + ["act", "step", "observe"] * 3
@@ -170,20 +170,19 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 
 def test_training_generator_is_never_asked_for_tasks() -> None:
     # StairTasks.sample raises: neither the split nor the evaluation may call it.
-    tasks, name = split_tasks(StairTasks(), "held_out")
-    assert name == "held_out"
-    evaluation = run(CountingAgent(), StairEnv(6), split=name)
+    tasks = EvaluationPlan("held_out", 2, 2).tasks(StairTasks())
+    evaluation = run(CountingAgent(), StairEnv(6))
     np.testing.assert_array_equal(evaluation.tasks, tasks)
     assert evaluation.split == "held_out"
 
 
 def test_a_finite_distribution_owns_up_to_training_tasks() -> None:
     distribution = FiniteTasks([[-1.0], [1.0]], ("direction",), ("",))
-    tasks, name = split_tasks(distribution, "held_out")
-    assert name == "training tasks"
-    np.testing.assert_array_equal(tasks, [[-1.0], [1.0]])
-    with pytest.raises(ValueError, match="out of range"):
-        split_tasks(distribution, "out_of_range")
+    plan = EvaluationPlan("held_out", 2, 2)
+    assert plan.split_name(distribution) == "training tasks"
+    np.testing.assert_array_equal(plan.tasks(distribution), [[-1.0], [1.0]])
+    with pytest.raises(UserError, match="out of range"):
+        replace(plan, split="out_of_range").tasks(distribution)
 
 
 @pytest.mark.parametrize(
@@ -237,16 +236,8 @@ def test_an_episode_that_outlives_the_horizon() -> None:
 
 def _navigate(seed: int) -> Evaluation:
     env = PointNavigation(8 * 3, horizon=30)
-    tasks, split = split_tasks(env.task_distribution, "held_out")
-    return evaluate(
-        Surveyor(seed),
-        env,
-        tasks[:8],
-        adaptation_steps=1,
-        episodes=3,
-        seed=seed,
-        split=split,
-    )
+    plan = EvaluationPlan("held_out", episodes=3, adaptation_steps=1, seed=seed)
+    return evaluate(Surveyor(seed), env, plan.tasks(env.task_distribution)[:8], plan)
 
 
 def test_an_agent_that_learns_is_seen_to_learn() -> None:
@@ -312,9 +303,8 @@ def test_both_modes_measure_the_same_adapted_agent() -> None:
         maml = MAML(config, env.single_observation_space, env.single_action_space, seed=0)
         agent = maml.agent(mode, Key(3, evaluation=True))  # type: ignore[arg-type]
         tasks = env.task_distribution.held_out()[:2]
-        evaluation = evaluate(
-            agent, env, tasks, adaptation_steps=2, episodes=3, seed=3, split="held_out"
-        )
+        plan = EvaluationPlan("held_out", episodes=3, adaptation_steps=2, seed=3)
+        evaluation = evaluate(agent, env, tasks, plan)
         adapted.append(agent.params)
         assert evaluation.step_sizes == [0.5, 0.25]
     for name, p in adapted[0].items():

@@ -12,6 +12,7 @@ from metarl.envs.tasks import UniformInterval
 from PIL import Image
 
 from metarl.errors import EnvironmentFailure
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import Evaluation, evaluate
 from metarl.report.video import NoPictures, shown_tasks, speed, write_movie, write_video
 from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
@@ -162,10 +163,7 @@ def test_an_environment_without_pictures_is_named(tmp_path: Path) -> None:
         CountingAgent(),
         Blind(3),  # type: ignore[arg-type]
         Blind(3).task_distribution.held_out(),
-        adaptation_steps=0,
-        episodes=1,
-        seed=0,
-        split="held_out",
+        EvaluationPlan("held_out", episodes=1, adaptation_steps=0),
     )
     with pytest.raises(NoPictures, match=r"Blind cannot be shown.*MujocoTaskVectorEnv"):
         write_video(evaluation, Blind(3), tmp_path)  # type: ignore[arg-type]
@@ -189,10 +187,7 @@ def test_states_are_those_of_the_first_lanes_in_the_measured_rounds(mode: Any) -
         CountingAgent(mode=mode),
         Visible(6),  # type: ignore[arg-type]
         Visible(6).task_distribution.held_out(),
-        adaptation_steps=1,
-        episodes=2,
-        seed=5,
-        split="held_out",
+        EvaluationPlan("held_out", episodes=2, adaptation_steps=1, seed=5),
     ).states
     assert states is not None
     assert states.shape == (2, 3, 5, 2)

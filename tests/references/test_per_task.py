@@ -64,7 +64,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_it_learns_from_the_experience_of_the_rounds_and_nothing_else(sizes: list[int]) -> None:
     env = _Counting(12)
     agent = make_agent(env)
-    result = evaluate(agent, env, TASKS, adaptation_steps=3, episodes=6, seed=2, split="held_out")
+    result = evaluate(agent, env, TASKS, EvaluationPlan("held_out", 6, 3, seed=2))
     # The protocol's own count, of both tasks; the fourth round is measured and not learned from.
     learned = [sum(sizes[i : i + 2]) for i in range(0, len(sizes), 2)]
     assert learned == (np.diff(result.env_steps_used) * 2).astype(int).tolist()
@@ -77,16 +77,14 @@ def test_each_agent_learns_its_own_task(env_class: Any) -> None:
     """By reward only: towards −0.8 on the left and +0.8 on the right; one of five arms."""
     env = env_class(80)
     tasks = TASKS if env_class is Line else np.array([[1.0], [4.0]])
-    result = evaluate(
-        make_agent(env), env, tasks, adaptation_steps=4, episodes=40, seed=2, split="held_out"
-    )
+    result = evaluate(make_agent(env), env, tasks, EvaluationPlan("held_out", 40, 4, seed=2))
     assert (result.task_returns[-1] > result.task_returns[0] + 0.3).all()
 
 
 def test_agents_of_lanes_learn_apart(sizes: list[int]) -> None:
     env = Line(6)
     agent = make_agent(env, "episode")
-    evaluate(agent, env, TASKS, adaptation_steps=1, episodes=3, seed=2, split="held_out")
+    evaluate(agent, env, TASKS, EvaluationPlan("held_out", 3, 1, seed=2))
     assert sizes == [5] * 6
     assert len(np.unique(agent._policy.act(np.zeros((6, 1, 2)), None))) == 6
 
@@ -100,8 +98,8 @@ def test_the_same_seed_gives_the_same_and_leaves_the_global_generators_alone() -
         np.random.seed(5)  # noqa: NPY002
         torch.manual_seed(5)
         env = Line(8)
-        options: dict[str, Any] = {"adaptation_steps": 2, "episodes": 4, "seed": 2, "split": "x"}
-        results.append(evaluate(make_agent(env, key=key), env, TASKS, **options).returns)
+        plan = EvaluationPlan("held_out", 4, 2, seed=2)
+        results.append(evaluate(make_agent(env, key=key), env, TASKS, plan).returns)
         assert (np.random.rand(), torch.rand(1)) == expected  # noqa: NPY002
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])

@@ -17,6 +17,7 @@ import torch
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from metarl.errors import UserError
+from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.references import storage
@@ -321,13 +322,6 @@ def test_random_actions_are_uniform_and_repeat() -> None:
     agent.begin(10, 20)
     np.testing.assert_array_equal(agent.act(np.zeros((10, 20, 2)), active), actions[0])
     arms = RandomAgent(Arms(1).single_action_space, key)  # type: ignore[arg-type]
-    result = evaluate(
-        arms,
-        Arms(500),
-        np.arange(5.0)[:, None],
-        adaptation_steps=0,
-        episodes=100,
-        seed=0,
-        split="x",
-    )
+    plan = EvaluationPlan("held_out", episodes=100, adaptation_steps=0)
+    result = evaluate(arms, Arms(500), np.arange(5.0)[:, None], plan)
     assert abs(result.returns.mean() - 0.2) < 0.06
