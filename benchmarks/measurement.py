@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.tracking import metadata
+from metarl.storage.provenance import metadata
 
 Row = dict[str, Any]
 Seconds = dict[str, float]

@@ -22,7 +22,7 @@ from benchmarks.measurement import count, parse_some, parser, peak_memory, write
 from metarl.config.fields import Config
 from metarl.config.loading import load_config
 from metarl.process import run_program
-from metarl.tracking import Tracker
+from metarl.tracking.tracker import Tracker
 from metarl.training.trainer import Trainer
 
 DEFAULT = Path("configs/maml_half_cheetah_vel.yaml")

@@ -68,10 +68,10 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     Args:
         subject: A run or its folder; or an agent's class or import path "module:Class".
         config: The config, by name or file, in whose environment an agent of one's own acts.
-        split: The set of tasks; None, as for the next two, means as the run's config says.
+        split: The set of tasks; None, here and below, is what the run's config says.
+        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
         episodes: Of each task before and after every adaptation step.
         adaptation_steps: How often the agent adapts.
-        tasks: A CSV or JSON file of tasks of one's own, in place of a split.
         mode: How actions are chosen; of both, the one that the papers quote is the headline.
         seed: Of the evaluation's random streams.
         forget: Begin anew instead of adapting: an ablation, which should gain nothing.
@@ -87,15 +87,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     from metarl.report.notebook import ShownEvaluation
     from metarl.storage.run_folder import prepare_output
 
-    options = _options(
-        split=split,
-        tasks=tasks,
-        episodes=episodes,
-        adaptation_steps=adaptation_steps,
-        mode=mode,
-        seed=seed,
-        forget=forget,
-    )
+    options = _options(split, tasks, episodes, adaptation_steps, mode, seed, forget)
     measured = _subject(subject, config, checkpoint, device)
     plan = options.plan(measured.config.evaluation)
     try:
@@ -106,7 +98,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
             report(measured, plan, Path(output), result, evaluation)
     finally:
         measured.worker.close()
-    return ShownEvaluation.of(result)
+    return ShownEvaluation(**vars(result))
 
 
 def compare(  # noqa: PLR0913  # the options that help() shows
@@ -143,22 +135,14 @@ def compare(  # noqa: PLR0913  # the options that help() shows
 
     if len(runs) < 2:
         raise UserError("A comparison needs at least two runs.")
-    options = _options(
-        split=split,
-        tasks=tasks,
-        episodes=episodes,
-        adaptation_steps=adaptation_steps,
-        mode=mode,
-        seed=seed,
-        forget=forget,
-    )
+    options = _options(split, tasks, episodes, adaptation_steps, mode, seed, forget)
     groups = open_groups(runs, options)
     if output is not None:
         prepare_output(Path(output), chosen=True)
     comparison = measure_groups(groups, checkpoint, device)
     if output is not None:
         report_comparison(Path(output), comparison, groups, "metarl.compare(...)")
-    return ShownComparison.of(comparison)
+    return ShownComparison(**vars(comparison))
 
 
 def load_run(
@@ -185,12 +169,14 @@ def make_env(name: str | type, num_envs: int = 1, **params: Any) -> TaskVectorEn
         raise UserError(" ".join(str(error).split())) from error
 
 
-def _options(**given: Any) -> EvaluationOptions:
-    """What is asked of an evaluation, checked as on the command line."""
+def _options(*values: Any) -> EvaluationOptions:
+    """The options of an evaluation, their values in order, checked as on the command line."""
     from metarl.config.validation import validated
     from metarl.measuring.options import EvaluationOptions
 
-    return validated(EvaluationOptions, given)
+    return validated(
+        EvaluationOptions, dict(zip(EvaluationOptions.model_fields, values, strict=True))
+    )
 
 
 def _config(config: str | Path | Mapping[str, Any], fields: Mapping[str, Any]) -> Config:

@@ -25,8 +25,10 @@ from rich.console import Console
 
 from metarl.config.loading import config_from
 from metarl.errors import EnvironmentFailure
-from metarl.storage.provenance import _git_state
-from metarl.tracking import Media, Tracker, connection, console, metadata, wandb_run
+from metarl.storage.provenance import _git_state, metadata
+from metarl.tracking import connection, console, wandb_run
+from metarl.tracking.tracker import Tracker
+from metarl.tracking.wandb_run import Media
 
 ROOT = Path(__file__).parent.parent
 KEY = "a" * 40
@@ -321,7 +323,7 @@ def test_the_live_display_ends_with_an_exception(run_dir: Path) -> None:
 
 def test_a_pipe_is_no_terminal_even_where_colors_are_forced(run_dir: Path) -> None:
     program = (
-        "from metarl.tracking import Tracker; import sys\n"
+        "from metarl.tracking.tracker import Tracker; import sys\n"
         "from metarl.config.loading import config_from\n"
         "own = {'run_dir': sys.argv[1], 'iterations': 1, 'tracking': {'wandb': 'disabled'}}\n"
         "with Tracker(config_from(own)) as tracker:\n"

@@ -22,19 +22,16 @@ SUBCOMMANDS = {
 
 def usage() -> str:
     """What ``metarl --help`` prints."""
-    lines = [f"  {name:<12}{meaning}" for name, (_, meaning) in SUBCOMMANDS.items()]
-    return "\n".join(
-        [
-            f"metarl {__version__}: meta-reinforcement learning",
-            "",
-            "  metarl train quickstart            trains in a minute and reports",
-            "  metarl evaluate runs/quickstart    measures again",
-            "",
-            *lines,
-            "",
-            "metarl SUBCOMMAND --help says more.",
-        ]
-    )
+    lines = "\n".join(f"  {name:<12}{meaning}" for name, (_, meaning) in SUBCOMMANDS.items())
+    return f"""\
+metarl {__version__}: meta-reinforcement learning
+
+  metarl train quickstart            trains in a minute and reports
+  metarl evaluate runs/quickstart    measures again
+
+{lines}
+
+metarl SUBCOMMAND --help says more."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

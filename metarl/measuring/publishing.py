@@ -12,7 +12,8 @@ from metarl.process import optional_output, say
 from metarl.report.terminal import print_table
 from metarl.report.video import NoPictures, write_video
 from metarl.storage.run_folder import prepare_output
-from metarl.tracking import Media, copy_evaluation, is_tracked
+from metarl.tracking.tracker import copy_evaluation
+from metarl.tracking.wandb_run import Media, is_tracked
 
 if TYPE_CHECKING:
     from metarl.evaluation.plan import EvaluationPlan
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from metarl.evaluation.result import EvaluationResult
     from metarl.measuring.evaluating import Subject
     from metarl.report.page import ReportFiles
-    from metarl.tracking import Table, Tracker
+    from metarl.tracking.tracker import Tracker
+    from metarl.tracking.wandb_run import Table
 
 
 def evaluate_and_report(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 import numpy as np
 from markupsafe import Markup
@@ -21,11 +20,6 @@ CAPTION = "Mean return over tasks with its 95 % interval."
 
 class ShownEvaluation(EvaluationResult):
     """An evaluation that shows its verdict, its curve and its returns."""
-
-    @classmethod
-    def of(cls, result: EvaluationResult) -> ShownEvaluation:
-        """The same result."""
-        return cls(**{field.name: getattr(result, field.name) for field in fields(result)})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The headline's numbers: K+1 measurements of n tasks with d entries.
@@ -48,11 +42,6 @@ class ShownEvaluation(EvaluationResult):
 
 class ShownComparison(Comparison):
     """A comparison that shows its verdicts, its curves and its returns."""
-
-    @classmethod
-    def of(cls, comparison: Comparison) -> ShownComparison:
-        """The same comparison."""
-        return cls(**{field.name: getattr(comparison, field.name) for field in fields(comparison)})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Label of a group -> the returns of its S seeds on the n tasks, [K+1, S, n]."""

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import secrets
-import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -233,7 +232,7 @@ class WandbRun:
             run = wandb.init(
                 **options,
                 mode=mode,
-                id=online_id or os.environ.get("WANDB_RUN_ID") or _new_id(),
+                id=online_id or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
                 resume="allow" if online_id else None,
                 dir=str(self._root.parent),
                 reinit="create_new",  # a run of the caller's own stays untouched
@@ -325,10 +324,6 @@ def _check_folder(folder: Path) -> None:
         probe.write_bytes(bytes(32768))  # the size of the blocks that W&B writes
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _new_id() -> str:
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
 def _reason(error: Exception) -> str:

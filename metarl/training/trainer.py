@@ -22,7 +22,8 @@ from metarl.runs.trained_run import TrainedRun
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import writing
 from metarl.storage.run_folder import truncate_metrics
-from metarl.tracking import Media, Tracker
+from metarl.tracking.tracker import Tracker
+from metarl.tracking.wandb_run import Media
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config

@@ -14,7 +14,7 @@ def test_a_result_and_a_comparison_show_themselves() -> None:
     result = navigation_result(navigation_evaluation(), algorithm="<b>my|own</b>")
     runs = [MeasuredRun("r", None, replace(result, seeds=[seed])) for seed in (1, 2)]
     compared = compare({"<b>my|own</b>": runs, "other": runs[:1]})
-    for shown in (ShownEvaluation.of(result), ShownComparison.of(compared)):
+    for shown in (ShownEvaluation(**vars(result)), ShownComparison(**vars(compared))):
         reader = Reader()
         reader.feed(shown._repr_html_())
         assert reader.open == []
