@@ -198,9 +198,9 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     )
     for index, run in enumerate(arguments.run):
         if not holds_run(Path(run)):
-            if ":" in run and not Path(run).exists():
-                raise UserError(f"There is no run in {run}; a class of your own follows --agent.")
-            raise UserError(f"There is no run in {run}: it has no config.yaml.")
+            of_a_class = ":" in run and not Path(run).exists()
+            why = "a class of your own follows --agent" if of_a_class else "it has no config.yaml"
+            raise UserError(f"There is no run in {run}: {why}.")
         if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
             raise UserError(f"The run {run} is given twice.")
     if arguments.video and len(arguments.run) > 1:

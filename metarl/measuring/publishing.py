@@ -119,11 +119,11 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
     mode, names = result.headline, result.measurement_keys
     columns = ["measurement", "episodes_used", "env_steps_used", "mean", "ci95_low", "ci95_high"]
     columns += ["iqm", "iqm_ci95_low", "iqm_ci95_high"]
-    counts = zip(names, result.episodes_used, mode.env_steps_used, strict=True)
-    estimates = zip(mode.mean, mode.ci95, mode.iqm, mode.iqm_ci95, strict=True)
+    used = (names, result.episodes_used, mode.env_steps_used)
+    estimates = (mode.mean, mode.ci95, mode.iqm, mode.iqm_ci95)
     summary: list[list[Any]] = [
-        [*count, mean, *ci95, iqm, *iqm_ci95]
-        for count, (mean, ci95, iqm, iqm_ci95) in zip(counts, estimates, strict=True)
+        [*counts, mean, *ci95, iqm, *iqm_ci95]
+        for *counts, mean, ci95, iqm, iqm_ci95 in zip(*used, *estimates, strict=True)
     ]
     by_task = zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
     tables: dict[str, Table] = {
