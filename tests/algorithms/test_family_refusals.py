@@ -9,8 +9,8 @@ import pytest
 import train
 from metarl.config.help import config_lines
 from metarl.config.validation import Option
+from tests.cli.test_end_to_end import refusal
 from tests.programs import write_config
-from tests.test_end_to_end import refusal
 
 REFUSED = {
     "promp --outer trpo": "algorithm.outer is 'trpo', but must be ppo: ProMP's objective is",

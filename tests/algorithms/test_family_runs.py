@@ -12,7 +12,7 @@ import evaluate
 import train
 from metarl.config.loading import config_to_dict, load_config
 from tests.programs import ROOT, Forks, assert_same_state
-from tests.test_training import LINE, kill_ten_times, trained
+from tests.training.test_training import LINE, kill_ten_times, trained
 
 SURROGATE = ("trpo", "ppo", "adam")
 OUTERS = dict.fromkeys(("anil", "e_maml", "fomaml", "maml", "meta_sgd"), SURROGATE)

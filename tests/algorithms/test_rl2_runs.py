@@ -13,7 +13,7 @@ import evaluate
 import train
 from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, assert_same_state, lines, write_config
-from tests.test_training import kill_ten_times
+from tests.training.test_training import kill_ten_times
 
 RL2: dict[str, Any] = {
     "name": "rl2",
@@ -45,7 +45,7 @@ def trained(folder: Path, **changes: Any) -> Path:
 def test_ten_kills_leave_no_trace(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_training.write_config", rl2_config)
+    monkeypatch.setattr("tests.training.test_training.write_config", rl2_config)
     kill_ten_times(forks, tmp_path, 30)
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
@@ -54,7 +54,7 @@ def test_ten_kills_leave_no_trace(
 def test_ten_kills_leave_no_trace_on_half_cheetah(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_training.write_config", rl2_config)
+    monkeypatch.setattr("tests.training.test_training.write_config", rl2_config)
     env = {"name": "half_cheetah_vel", "horizon": 10}
     kill_ten_times(forks, tmp_path, 30, env=env, algorithm={"width": 32})
     assert_same_state(tmp_path / "alone", tmp_path / "killed")

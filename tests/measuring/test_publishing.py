@@ -15,7 +15,7 @@ from PIL import Image
 import evaluate
 import train
 from tests.programs import files, write_config
-from tests.test_tracking import (
+from tests.tracking.test_tracking import (
     FakeRun,
     _no_account,  # noqa: F401  # for every test here
     history,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import evaluate
+from tests.cli.test_end_to_end import refusal
 from tests.programs import write_config
-from tests.test_end_to_end import refusal
 
 SCOUT = "tests.user_agents:Scout"
 

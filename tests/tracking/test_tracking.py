@@ -30,7 +30,7 @@ from metarl.tracking import connection, console, wandb_run
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEY = "a" * 40
 NAME = "the_run"
 
