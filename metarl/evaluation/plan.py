@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from metarl.errors import UserError
-from metarl.evaluation.task_sets import folder_of, read_tasks, split_of
+from metarl.evaluation.task_sets import read_tasks
 
 if TYPE_CHECKING:
     from metarl.envs.tasks import TaskDistribution
@@ -43,20 +44,18 @@ class EvaluationPlan:
     forget: bool = False
 
     @property
-    def tasks_name(self) -> str:
-        """What the set of tasks is called where stored references of it are looked for."""
-        return self.split if self.task_file is None else split_of(self.task_file)
-
-    @property
     def folder(self) -> str:
         """The name of the folder that holds its results."""
-        name = self.split if self.task_file is None else folder_of(self.task_file)
+        name: str = self.split
+        if self.task_file is not None:
+            name = "tasks_" + re.sub(r"[^\w.-]", "_", self.task_file.stem)
         return f"{name}_forget" if self.forget else name
 
     def split_name(self, distribution: TaskDistribution) -> str:
         """What results call the tasks; those of a finite distribution are never unseen."""
-        finite = self.task_file is None and distribution.finite
-        return "training tasks" if finite else self.tasks_name
+        if self.task_file is not None:
+            return f"tasks of {self.task_file.name}"
+        return "training tasks" if distribution.finite else self.split
 
     def tasks(self, distribution: TaskDistribution) -> np.ndarray:
         """The tasks, float64 [n, d].

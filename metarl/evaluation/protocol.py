@@ -235,7 +235,8 @@ def _play_round(
 
     for t in range(env.horizon):
         action = np.asarray(agent.act(observation, active.copy()))
-        _check_action(action, env, active, tasks, k, t)
+        _check_action(action, env, active)
+        _check_finite("action", action, env, tasks, active, k, t)
         flat_observation, flat_reward, flat_terminated, flat_truncated, _ = env.step(
             action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]
         )
@@ -244,10 +245,7 @@ def _play_round(
         terminated = flat_terminated.reshape(n, lanes)
         truncated = flat_truncated.reshape(n, lanes)
         reward = np.where(active, reward, 0.0)
-        if not np.isfinite(reward).all():
-            raise FloatingPointError(
-                _place(env, tasks, ~np.isfinite(reward), reward, "reward", k, t)
-            )
+        _check_finite("reward", reward, env, tasks, active, k, t)
         record.returns += reward
         record.rewards[:, t] = reward.mean(axis=1)
         record.env_steps += int(active.sum())
@@ -279,9 +277,7 @@ def _check_sizes(env: TaskVectorEnv, tasks: np.ndarray, adaptation_steps: int, l
         )
 
 
-def _check_action(
-    action: np.ndarray, env: TaskVectorEnv, active: np.ndarray, tasks: np.ndarray, k: int, t: int
-) -> None:
+def _check_action(action: np.ndarray, env: TaskVectorEnv, active: np.ndarray) -> None:
     expected = (*active.shape, *(env.single_action_space.shape or ()))
     if action.shape != expected:
         axes = "[tasks, lanes, action]" if len(expected) == 3 else "[tasks, lanes]"
@@ -296,25 +292,25 @@ def _check_action(
             f"The agent's act() returned actions of type {action.dtype}; this environment needs "
             f"{needs}."
         )
-    broken = ~np.isfinite(action).reshape(*active.shape, -1).all(axis=-1) & active
-    if broken.any():
-        raise FloatingPointError(_place(env, tasks, broken, action, "action", k, t))
 
 
-def _place(
+def _check_finite(
+    what: str,
+    values: np.ndarray,
     env: TaskVectorEnv,
     tasks: np.ndarray,
-    broken: np.ndarray,
-    values: np.ndarray,
-    what: str,
+    active: np.ndarray,
     k: int,
     t: int,
-) -> str:
-    """One sentence that names the first broken lane by its task."""
+) -> None:
+    """Actions or rewards of the live lanes; names the first broken one by its task."""
+    broken = ~np.isfinite(values).reshape(*active.shape, -1).all(axis=-1) & active
+    if not broken.any():
+        return
     m, b = np.argwhere(broken)[0]
     names = zip(env.task_distribution.columns, tasks[m], env.task_distribution.units, strict=False)
     task = ", ".join(f"{name} = {value:.6g} {unit}".rstrip() for name, value, unit in names)
-    return (
+    raise FloatingPointError(
         f"Task {m} ({task}), episode {b}, after {k} adaptation steps: the {what} at time step "
         f"{t} is {values[m, b]}; evaluation needs finite numbers, so the agent or the "
         "environment has diverged."

@@ -27,7 +27,6 @@ from metarl.evaluation.statistics import (
     settling_step,
     standard_error_95,
 )
-from metarl.storage.files import replace_file
 
 FORMAT = 1
 
@@ -149,10 +148,6 @@ class EvaluationResult:
     def to_json(self) -> str:
         """`evaluation.json` as text; refuses numbers that JSON does not have."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-
-    def write(self, path: Path) -> None:
-        """Write the file whole or not at all; OSError if it cannot be written."""
-        replace_file(path, self.to_json().encode())
 
     @classmethod
     def from_json(cls, text: str, source: str = "evaluation.json") -> EvaluationResult:

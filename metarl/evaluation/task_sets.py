@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +46,6 @@ def read_tasks(path: Path, distribution: TaskDistribution) -> np.ndarray:
         raise UserError(f"--tasks {path}: {error}") from error
 
 
-def split_of(path: Path) -> str:
-    """What results call the tasks of a file."""
-    return f"tasks of {path.name}"
-
-
-def folder_of(path: Path) -> str:
-    """The folder of an evaluation on the tasks of a file."""
-    return "tasks_" + re.sub(r"[^\w.-]", "_", path.stem)
-
-
 def _read(text: str, kind: str, wanted: list[str]) -> np.ndarray:
     """The tasks [n, d] in a text, columns as wanted; ValueError says what is wrong with it."""
     if kind not in (".csv", ".json"):
@@ -80,10 +69,10 @@ def _read(text: str, kind: str, wanted: list[str]) -> np.ndarray:
                 f"({', '.join(columns)})."
             )
         for column, cell in zip(columns, row, strict=True):
+            place = number - 1, wanted.index(column)
             with contextlib.suppress(TypeError, ValueError, OverflowError):
-                value = math.nan if isinstance(cell, bool) else float(cell)
-                tasks[number - 1, wanted.index(column)] = value
-            if not np.isfinite(tasks[number - 1, wanted.index(column)]):
+                tasks[place] = math.nan if isinstance(cell, bool) else float(cell)
+            if not np.isfinite(tasks[place]):
                 raise ValueError(
                     f"{column} of task {number} is {cell!r}; it must be a finite number."
                 )

@@ -13,7 +13,7 @@ from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import comparison_plots, training_plots
 from metarl.report.evaluation_report import reference_table
-from metarl.report.page import Picture, ReportFiles, markdown_page, table, write_report_files
+from metarl.report.page import Picture, ReportFiles, filled, table, write_report_files
 from metarl.report.training_plots import Lines
 from metarl.report.words import estimate, step_name
 
@@ -42,7 +42,7 @@ def write_comparison(
     """
     groups = comparison.groups
     pictures = list(_pictures(comparison, training))
-    page = markdown_page(
+    page = filled(
         "comparison.md.j2",
         title=title(comparison),
         comparison=comparison,
@@ -61,7 +61,7 @@ def write_comparison(
         resamples=RESAMPLES,
         iqm_resamples=IQM_RESAMPLES,
     )
-    return write_report_files(folder, {"comparison.json": comparison.to_json()}, pictures, page)
+    return write_report_files(folder, "comparison.json", comparison.to_json(), pictures, page)
 
 
 def title(comparison: Comparison) -> str:

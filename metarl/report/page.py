@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,13 +54,14 @@ class ReportFiles:
 
 
 def write_report_files(
-    folder: Path, numbers: Mapping[str, str], pictures: Sequence[Picture], page: str
+    folder: Path, name: str, numbers: str, pictures: Sequence[Picture], page: str
 ) -> ReportFiles:
     """Write a report; `report.html` comes last, so where it is, all of it is.
 
     Args:
         folder: Created if it is not there; files of an earlier report are replaced.
-        numbers: Name and text of the JSON file.
+        name: Of the JSON file.
+        numbers: Its text.
         pictures: Written as PNG files.
         page: The Markdown.
 
@@ -68,12 +69,11 @@ def write_report_files(
         EnvironmentFailure: The folder cannot be written.
     """
     html = folder / "report.html"
-    ((name, text),) = numbers.items()
     files = ReportFiles(folder / name, folder / "report.md", html, [])
     with writing(folder, "The report"):
         folder.mkdir(parents=True, exist_ok=True)
         html.unlink(missing_ok=True)
-        replace_file(files.evaluation, text.encode())
+        replace_file(files.evaluation, numbers.encode())
         for picture in pictures:
             files.plots.append(folder / f"{picture.name}.png")
             replace_file(files.plots[-1], picture.data)
@@ -82,7 +82,7 @@ def write_report_files(
     return files
 
 
-def markdown_page(template: str, **content: Any) -> str:
+def filled(template: str, **content: Any) -> str:
     """A template of `metarl/templates`, filled; everything that it inserts is literal text."""
     return _templates().get_template(template).render(content)
 
@@ -91,8 +91,8 @@ def html_page(markdown: str, pictures: Sequence[Picture]) -> str:
     """The page as one HTML file that loads nothing: style inline, pictures as data."""
     body = html_body(markdown, pictures)
     title = re.search(r"<h1>(.*)</h1>", body)
-    template = _templates().overlay(finalize=None).get_template("page.html.j2")
-    return template.render(title=Markup(title[1] if title else ""), body=Markup(body))
+    heading = Markup(title[1] if title else "")
+    return filled("page.html.j2", title=heading, body=Markup(body))
 
 
 def html_body(markdown: str, pictures: Sequence[Picture]) -> str:

@@ -10,7 +10,8 @@ import pytest
 from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 
 from metarl.errors import UserError
-from metarl.evaluation.task_sets import folder_of, read_tasks, split_of
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.task_sets import read_tasks
 
 GOALS = GoalRegion()
 TASKS = np.array([[0.25, -0.5], [0.1, 0.2]])
@@ -90,5 +91,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    assert split_of(Path("a/my goals.csv")) == "tasks of my goals.csv"
-    assert folder_of(Path("a/my goals.v2.csv")) == "tasks_my_goals.v2"
+    plan = EvaluationPlan("held_out", 2, 1, task_file=Path("a/my goals.v2.csv"))
+    assert plan.split_name(GOALS) == "tasks of my goals.v2.csv"
+    assert plan.folder == "tasks_my_goals.v2"
