@@ -51,7 +51,7 @@ def train(config: Config) -> list[dict[str, int]]:
     with MemoryTracker(config) as tracker:
         tracker.rows = []
         trainer.run(tracker)
-        trainer.close()
+        trainer.worker.close()
         return tracker.rows
 
 

@@ -37,7 +37,7 @@ def run_program(program: Callable[[], int]) -> int:
         return 1
     finally:
         with optional_output():
-            pass  # flushes, which Python does too late to be told of a failure
+            pass  # flushes, which Python does too late for a failure to be seen
     with contextlib.suppress(OSError):
         print(message, file=sys.stderr)
     return code

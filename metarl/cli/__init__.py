@@ -1,1 +1,1 @@
-"""The command line: what is typed, what is told, how programs end."""
+"""The command line: arguments read and checked, subcommands run, results printed."""

@@ -55,8 +55,8 @@ Train the references of an environment that are missing: what an evaluation stan
 _KINDS = (*TRAINED, *PER_TASK)
 
 
-class EvaluateArguments(EvaluationOptions):
-    """What `metarl evaluate` was asked to do."""
+class _Evaluated(Section):
+    """Whom `metarl evaluate` measures."""
 
     run: tuple[str, ...] = Field((), description="run folder, the same as RUN")
     agent: str | None = Field(
@@ -65,6 +65,11 @@ class EvaluateArguments(EvaluationOptions):
     config: str | None = Field(
         None, min_length=1, description="config whose environment and evaluation the agent gets"
     )
+
+
+class EvaluateArguments(EvaluationOptions, _Evaluated):
+    """What `metarl evaluate` was asked to do."""
+
     device: DeviceName = Field("auto", description="of the adaptation; auto: cuda if there is one")
     checkpoint: Annotated[int, Field(ge=0)] | Literal["latest"] = Field(
         "latest", description="iteration, or latest"

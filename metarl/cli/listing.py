@@ -42,12 +42,12 @@ def configs() -> dict[str, str]:
     """Name -> the first sentence of the comment at the head of each config."""
     from metarl.storage.places import config_names, shipped_configs
 
-    said = {}
+    meanings = {}
     for name in config_names():
         text = (shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8")
         comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-        said[name] = first_sentence(" ".join(line.lstrip("# ") for line in comment))
-    return said
+        meanings[name] = first_sentence(" ".join(line.lstrip("# ") for line in comment))
+    return meanings
 
 
 def environments() -> dict[str, str]:

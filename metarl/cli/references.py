@@ -38,21 +38,21 @@ def run(argv: Sequence[str]) -> int:
     worker = make_worker(config)
     try:
         definition = Definition.of(config_to_dict(config)["env"])
-        maker = _Maker(arguments, config, definition, worker, record, Path(arguments.folder))
+        command = _Command(arguments, config, definition, worker, record, Path(arguments.folder))
         for kind in TRAINED:
             if kind in arguments.kind:
-                maker.train(kind)
+                command.train(kind)
         for per_task in PER_TASK:
             if per_task in arguments.kind:
-                maker.learn_each_task(per_task)
+                command.learn_each_task(per_task)
     finally:
         worker.close()
     return 0
 
 
 @dataclass(frozen=True)
-class _Maker:
-    """Makes the references that one command asks for."""
+class _Command:
+    """Trains the references that one command asks for."""
 
     arguments: ReferenceArguments
     config: Config
@@ -73,7 +73,7 @@ class _Maker:
         from metarl.tracking.console import Display
 
         arguments = self.arguments
-        place = self.folder / self.definition.key / kind
+        folder = self.folder / self.definition.key / kind
         folders = storage.search_path(self.folder)
         if not arguments.again:
             for path, _ in storage.stored(f"{kind}/reference.json", self.definition, folders):
@@ -87,7 +87,7 @@ class _Maker:
             self.definition,
             settings,
             arguments.seed,
-            place,
+            folder,
             self.config.rollout.torch_threads,
             self.circumstances,
         )
@@ -103,7 +103,7 @@ class _Maker:
         if not finished:
             print(f"Stopped; the same command goes on with {training.unfinished}.")
             raise KeyboardInterrupt
-        print(f"The {kind} is in {place}.")
+        print(f"The {kind} is in {folder}.")
 
     def learn_each_task(self, kind: PerTaskKind) -> None:
         """Let PPO learn every task of a split, unless that is there."""

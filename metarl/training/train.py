@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FINISHED = (
     "The run in {run.folder} is finished: {run.iteration} iterations, {run.env_steps} env steps. "
-    "A larger --iterations trains on; metarl evaluate {place} measures again."
+    "A larger --iterations trains on; metarl evaluate {quoted} measures again."
 )
 
 
@@ -50,10 +50,10 @@ def train(config: Config, resume: bool = False) -> TrainedRun:
     with ExitStack() as stack:
         trainer = Trainer(config, resume)
         stack.callback(trainer.worker.close)
-        at_end, place = trainer.at_end, quote(str(run_dir))
-        go_on = f"go on: metarl train --run-dir {place} --resume"
+        at_end, quoted = trainer.at_end, quote(str(run_dir))
+        go_on = f"go on: metarl train --run-dir {quoted} --resume"
         if trainer.finished and (not at_end or is_evaluated(run_dir, at_end, trainer.iteration)):
-            print(_FINISHED.format(run=trainer.run_so_far, place=place))
+            print(_FINISHED.format(run=trainer.run_so_far, quoted=quoted))
             return trainer.run_so_far
         stopping = stack.enter_context(ExitStack())
         stop = stopping.enter_context(stop_requests())
