@@ -33,4 +33,4 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their plots, which take most of a report's time and have their own tests."""
     monkeypatch.setattr("metarl.report.evaluation_report._pictures", lambda *args: [])
-    monkeypatch.setattr("metarl.report.path_plots.plot_adaptation_picture", lambda *args: b"")
+    monkeypatch.setattr("metarl.report.evaluation_plots.plot_adaptation_picture", lambda *args: b"")

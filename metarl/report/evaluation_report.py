@@ -11,7 +11,7 @@ from markupsafe import Markup
 from metarl.evaluation.reference_kinds import EXPECTED
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import evaluation_plots, path_plots, training_plots
+from metarl.report import evaluation_plots, training_plots
 from metarl.report.page import Picture, ReportFiles, filled, table, write_report_files
 from metarl.report.words import REFERENCES, estimate, step_name
 
@@ -58,7 +58,7 @@ def write_report(
         resamples=RESAMPLES,
     )
     if evaluation.paths is not None:  # too wide for the page, meant for a README
-        wide = path_plots.plot_adaptation_picture(evaluation)
+        wide = evaluation_plots.plot_adaptation_picture(evaluation)
         pictures.append(Picture("adaptation_picture", "", wide))
     return write_report_files(folder, "evaluation.json", result.to_json(), pictures, page)
 
@@ -74,7 +74,7 @@ def _pictures(
     )
     if evaluation.paths is not None:
         caption = "One episode on each of a few tasks, before and after adaptation."
-        yield Picture("paths", caption, path_plots.plot_paths(evaluation))
+        yield Picture("paths", caption, evaluation_plots.plot_paths(evaluation))
     if evaluation.tasks.shape[1] <= 2:
         plot = evaluation_plots.plot_return_by_task(result, evaluation)
         yield Picture("return_by_task", "Return against the task, before and after.", plot)

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from metarl.errors import EnvironmentFailure
+from metarl.report.evaluation_plots import goals_of, spread_tasks, square_window
 from metarl.report.figures import SERIES
-from metarl.report.path_plots import goals_of, spread_tasks, square_window
 from metarl.report.words import step_name
 from metarl.storage.files import PENDING
 
@@ -174,12 +174,12 @@ def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> lis
 
 def _star(centre: tuple[float, float], radius: float) -> list[tuple[float, float]]:
     """The ten corners of a star."""
-    corners = []
-    for corner in range(10):
-        angle = math.pi * (corner / 5 - 0.5)
-        r = radius if corner % 2 == 0 else 0.45 * radius
-        corners.append((centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)))
-    return corners
+    angles = [math.pi * (corner / 5 - 0.5) for corner in range(10)]
+    radii = [radius, 0.45 * radius] * 5
+    return [
+        (centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle))
+        for r, angle in zip(radii, angles, strict=True)
+    ]
 
 
 def _frames(

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from metarl.evaluation.protocol import Evaluation
-from metarl.report import evaluation_plots, path_plots, training_plots
+from metarl.report import evaluation_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
@@ -105,20 +105,20 @@ def test_paths(with_goals: bool) -> None:
     evaluation = navigation_evaluation()
     if not with_goals:
         evaluation = replace(evaluation, task_columns=("mass", "drag"))
-    paths = pixels(path_plots.plot_paths(evaluation))
-    picture = pixels(path_plots.plot_adaptation_picture(evaluation))
+    paths = pixels(evaluation_plots.plot_paths(evaluation))
+    picture = pixels(evaluation_plots.plot_adaptation_picture(evaluation))
     assert picture.shape[1] / picture.shape[0] > 2 > paths.shape[1] / paths.shape[0]
     with pytest.raises(ValueError, match="no paths to draw"):
-        path_plots.plot_paths(velocities())
+        evaluation_plots.plot_paths(velocities())
 
 
 def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
     line = np.array([[0.0], [0.1], [0.2], [5.0], [9.9], [10.0]])
     # The farthest from the middle, the farthest from it, then the one between.
-    assert path_plots.spread_tasks(line, 3).tolist() == [5, 0, 3]
+    assert evaluation_plots.spread_tasks(line, 3).tolist() == [5, 0, 3]
     twins = np.array([[0.0], [0.0], [1.0], [1.0]])
     for tasks in (line, twins):
-        assert sorted(path_plots.spread_tasks(tasks, 99).tolist()) == list(range(len(tasks)))
+        assert sorted(evaluation_plots.spread_tasks(tasks, 99).tolist()) == list(range(len(tasks)))
 
 
 @pytest.mark.parametrize(
