@@ -25,7 +25,7 @@ def run_program(program: Callable[[], int]) -> int:
     if sys.stdout is None:  # started with its output closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        with _handling(_interrupt):
+        with _handling(signal.default_int_handler):
             return program()
     except UserError as error:
         code, message = 2, f"error: {error}"
@@ -75,10 +75,6 @@ def stop_requests() -> Iterator[list[int]]:
 
     with _handling(handler):
         yield received
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

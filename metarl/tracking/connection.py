@@ -60,9 +60,8 @@ def requested_mode(mode: str) -> str:
 
 def has_key(base_url: str, settings_key: str | None) -> bool:
     """Whether wandb would find credentials: its environment variables, settings, or a netrc."""
-    if settings_key or os.environ.get("WANDB_API_KEY"):
-        return True
-    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    variables = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+    if settings_key or any(map(os.environ.get, variables)):
         return True
     candidates = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
     for candidate in candidates:

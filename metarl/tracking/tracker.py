@@ -146,10 +146,7 @@ def copy_evaluation(
     Args:
         config: The run's whole config.
         files_dir: Where W&B's own files go, in a folder `wandb`.
-        split: As for :meth:`Tracker.log_evaluation`, like the record, the media and the steps.
-        record: Anything; W&B gets its numbers.
-        media: Its plots, tables and videos.
-        env_steps: Of the checkpoint.
+        split, record, media, env_steps: As for :meth:`Tracker.log_evaluation`.
         say: Shows a line to the user.
     """
     wandb = WandbRun(
