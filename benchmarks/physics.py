@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from metarl.envs import TaskVectorEnv
-from metarl.envs.mujoco_vector import MujocoTaskVectorEnv, silence
 from numpy.typing import NDArray
 
+from metarl.envs import TaskVectorEnv
+from metarl.envs.mujoco_vector import MujocoTaskVectorEnv, silence
 from metarl.experience.rollout import RolloutWorker
 from metarl.experience.threads import one_torch_thread
 from metarl.random import Key

@@ -19,8 +19,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-from metarl.envs.half_cheetah import HalfCheetahVel
-from metarl.envs.mujoco_vector import silence
 
 from benchmarks.measurement import (
     begin,
@@ -35,6 +33,8 @@ from benchmarks.measurement import (
 from benchmarks.physics import batch_seconds, env_seconds, replay
 from benchmarks.setting import Setting, add_options, setting
 from metarl import envs
+from metarl.envs.half_cheetah import HalfCheetahVel
+from metarl.envs.mujoco_vector import silence
 from metarl.maths.params import stack
 from metarl.networks.mlp import PolicyActor
 from metarl.process import run_program

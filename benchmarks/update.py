@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 
 import torch
-from metarl.envs import TaskVectorEnv
-from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
 
 from benchmarks.measurement import (
     Seconds,
@@ -33,6 +31,8 @@ from benchmarks.physics import batch_seconds, env_seconds
 from benchmarks.setting import Setting, add_options, setting
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.outer import TRPOSettings
+from metarl.envs import TaskVectorEnv
+from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
 from metarl.maths.params import stack, to_device
 from metarl.process import run_program
 from metarl.random import Key

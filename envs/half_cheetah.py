@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+
 from metarl.envs import checks
 from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
 from metarl.envs.tasks import FiniteTasks, Tasks, UniformInterval

@@ -16,11 +16,12 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
+from mujoco.batch import Batch, SimulationError
+from numpy.typing import NDArray
+
 from metarl.envs import checks
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv, num_cores
-from mujoco.batch import Batch, SimulationError
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer

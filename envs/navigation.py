@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
 from metarl.envs import checks
 from metarl.envs.tasks import GoalRegion
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
-from numpy.typing import ArrayLike, NDArray
 
 ARRIVAL = 0.01
 """The episode terminates within this distance of the goal on both axes, in m."""

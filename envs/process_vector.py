@@ -23,11 +23,12 @@ import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
+
 from metarl.envs import checks
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
-from numpy.typing import NDArray
 
 # sys.path comes first, so that the worker finds what the parent finds.
 _BOOTSTRAP = (

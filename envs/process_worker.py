@@ -21,6 +21,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Floats
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
+
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 

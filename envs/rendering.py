@@ -17,8 +17,9 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from metarl.envs.mujoco_vector import silence
 from numpy.typing import NDArray
+
+from metarl.envs.mujoco_vector import silence
 
 _PROBE = "import mujoco.{0} as gl; c = gl.GLContext(16, 16); c.make_current(); c.free()"
 _PROBE_TIMEOUT_S = 60.0

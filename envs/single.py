@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from metarl.envs.registry import NAMES, make
 from metarl.envs.tasks import Tasks
 from metarl.envs.vector import Floats
-from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer

@@ -10,8 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
-from metarl.envs import checks
 from numpy.typing import ArrayLike, NDArray
+
+from metarl.envs import checks
 
 Tasks = NDArray[np.float64]
 SPLITS = ("validation", "held_out", "out_of_range")

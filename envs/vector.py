@@ -14,9 +14,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
 from metarl.envs import checks
 from metarl.envs.tasks import TaskDistribution, Tasks
-from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer

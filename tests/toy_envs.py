@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
+
 from metarl.envs import FiniteTasks, TaskVectorEnv, UniformInterval
 
 

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
 from metarl.envs import UniformInterval
 
 

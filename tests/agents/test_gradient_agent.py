@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metarl.envs import TaskVectorEnv
 
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MAMLSettings
+from metarl.envs import TaskVectorEnv
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, detach, stack
 from metarl.networks.mlp import PolicyActor

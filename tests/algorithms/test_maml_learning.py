@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from metarl.envs import TaskVectorEnv
 
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.algorithms import algorithm_class
+from metarl.envs import TaskVectorEnv
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metarl.envs import TaskVectorEnv
 from pydantic import ValidationError
 
 from metarl.algorithms.rl2 import RL2, RL2Batch
 from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.envs import TaskVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker

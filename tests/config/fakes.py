@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from metarl.envs import TaskVectorEnv
 from pydantic import BaseModel, Field, model_validator
 
 from metarl.config.loading import load_config
+from metarl.envs import TaskVectorEnv
 from tests.storage import sentences
 
 ALGORITHM = "tests.config.fakes:FakeAlgorithm"

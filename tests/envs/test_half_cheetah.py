@@ -10,10 +10,11 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from mujoco.batch import SimulationError
+
 from metarl.envs import SimulationFailure, make
 from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from metarl.envs.mujoco_vector import silence
-from mujoco.batch import SimulationError
 
 LANES = 4
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from metarl.envs import make
 from metarl.envs.registry import env_class
-
 from tests.envs.user_envs import Chooser
 from tests.programs import ENVIRONMENT, ROOT
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from metarl.envs import make
 from metarl.envs.navigation import PointNavigation
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from metarl.envs import SimulationFailure, TaskEnv, make
 from metarl.envs.process_vector import ProcessVectorEnv
-
 from tests.envs.user_envs import Chooser, Reach
 
 USER = "tests.envs.user_envs"

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+
 from metarl.envs import REQUIRED, constructor_fields, env_class, make
 from metarl.envs.half_cheetah import HalfCheetahVel
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import UniformInterval
-
 from tests.envs.user_envs import Reach
 
 

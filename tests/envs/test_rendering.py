@@ -5,10 +5,10 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from metarl.envs import rendering
-from metarl.envs.rendering import RendererMissing, backend
 
 from metarl import envs
+from metarl.envs import rendering
+from metarl.envs.rendering import RendererMissing, backend
 
 TILES = 80 / 60  # metres in which the floor's pattern repeats
 

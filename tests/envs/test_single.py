@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from metarl.envs import TaskEnv, make
 
 from metarl import envs
+from metarl.envs import TaskEnv, make
 
 IDS = {
     "metarl/PointNavigation-v0": "point_navigation",

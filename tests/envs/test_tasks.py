@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metarl.envs import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from scipy import stats
 
 from metarl import envs
+from metarl.envs import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 
 CONTINUOUS: list[TaskDistribution] = [
     UniformInterval(0.0, 3.0),

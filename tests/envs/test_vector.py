@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
+
 from metarl.envs import SimulationFailure, UniformInterval, make
 from metarl.envs.vector import TaskVectorEnv
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
 from metarl.envs import FiniteTasks, GoalRegion, UniformInterval
 
 

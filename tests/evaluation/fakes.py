@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from metarl.envs.tasks import TaskDistribution
 
+from metarl.envs.tasks import TaskDistribution
 from metarl.evaluation.protocol import Evaluation
 from metarl.evaluation.result import EvaluationResult, Provenance, summarize
 from metarl.types import ActionMode

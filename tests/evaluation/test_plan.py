@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from metarl.envs import FiniteTasks, UniformInterval
 
 from metarl.cli.command_line import parse_evaluate_arguments
 from metarl.config.fields import EvaluationConfig
 from metarl.config.validation import validated
+from metarl.envs import FiniteTasks, UniformInterval
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.measuring.options import EvaluationOptions

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from metarl.envs.navigation import PointNavigation
-from metarl.envs.tasks import FiniteTasks
 
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MAMLSettings
+from metarl.envs.navigation import PointNavigation
+from metarl.envs.tasks import FiniteTasks
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import Evaluation, evaluate

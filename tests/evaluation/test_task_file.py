@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 
+from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.task_sets import read_tasks

@@ -8,9 +8,9 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from metarl.envs.tasks import UniformInterval
 from PIL import Image
 
+from metarl.envs.tasks import UniformInterval
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import Evaluation, evaluate

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from metarl.envs import TaskVectorEnv, UniformInterval
 
 from metarl import envs
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.settings.gradient import MAMLSettings
+from metarl.envs import TaskVectorEnv, UniformInterval
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import stack
 from metarl.networks.mlp import PolicyActor

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metarl.envs import rendering
-from metarl.envs.rendering import RendererMissing, backend
 from PIL import Image
 
 import evaluate
 import train
+from metarl.envs import rendering
+from metarl.envs.rendering import RendererMissing, backend
 from tests.programs import files, write_config
 from tests.tracking.test_tracking import (
     FakeRun,
