@@ -119,7 +119,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
 
     Args:
         runs: Their folders, at least two.
-        split, tasks, episodes, adaptation_steps, mode, seed, forget: As for :func:`evaluate`.
+        split: As for :func:`evaluate`, like all that follow up to ``forget``.
         checkpoint: Of every run.
         device: Of the adaptation.
         output: A folder for `comparison.json` and the report; without one nothing is written.
