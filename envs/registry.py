@@ -171,6 +171,8 @@ def import_class(kind: str, path: str, names: Iterable[str]) -> type:
         reason = f"{type(error).__name__}: {error}"
         if _was_ours(module_name, error):
             reason = f"metarl's own environments are in metarl.envs: write 'metarl.{path}'"
+        elif isinstance(error, ImportError) and str(error.name).split(".")[0] == "envs":
+            reason += " (metarl's own environments are imported from metarl.envs)"
         raise ValueError(f"The {kind} {path!r} cannot be imported: {reason}.") from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):

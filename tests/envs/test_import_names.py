@@ -106,6 +106,19 @@ def test_the_former_import_path_gets_one_sentence(path: str) -> None:
         import envs  # noqa: F401
 
 
+def test_a_module_that_imports_from_envs_is_told_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_old.py").write_text("from envs import UniformInterval\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "envs", None)  # as where only the wheel is
+    with pytest.raises(
+        ValueError, match=r"\(metarl's own environments are imported from"
+    ):
+        env_class("of_old:Mine")
+
+
 MAIN = """
 import numpy as np
 from metarl.envs import FiniteTasks, make
