@@ -26,7 +26,7 @@ def usage() -> str:
     return f"""\
 metarl {__version__}: meta-reinforcement learning
 
-  metarl train quickstart            trains in a minute and reports
+  metarl train quickstart            trains for two minutes and reports
   metarl evaluate runs/quickstart    measures again
 
 {lines}

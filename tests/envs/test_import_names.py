@@ -113,9 +113,7 @@ def test_a_module_that_imports_from_envs_is_told_where_they_are(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "envs", None)  # as where only the wheel is
-    with pytest.raises(
-        ValueError, match=r"\(metarl's own environments are imported from"
-    ):
+    with pytest.raises(ValueError, match=r"\(metarl's own environments are imported from"):
         env_class("of_old:Mine")
 
 
