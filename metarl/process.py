@@ -15,6 +15,10 @@ from types import FrameType
 
 from metarl.errors import EnvironmentFailure, UserError
 
+_interrupts: list[int] = []
+"""Signals that raised KeyboardInterrupt in the program; a library, while it is imported, may have
+swallowed what they raised."""
+
 
 def run_program(program: Callable[[], int]) -> int:
     """Run a program, and return its exit code.
@@ -25,8 +29,11 @@ def run_program(program: Callable[[], int]) -> int:
     if sys.stdout is None:  # started with its output closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        with _handling(signal.default_int_handler):
-            return program()
+        with _handling(_interrupt):
+            code = program()
+        if not _interrupts:
+            return code
+        raise KeyboardInterrupt
     except UserError as error:
         code, message = 2, f"error: {error}"
     except EnvironmentFailure as error:
@@ -36,6 +43,7 @@ def run_program(program: Callable[[], int]) -> int:
     except BrokenPipeError:  # nobody reads any more (`| head`)
         return 1
     finally:
+        _interrupts.clear()
         with optional_output():
             pass  # flushes, which Python does too late for a failure to be seen
     with contextlib.suppress(OSError):
@@ -64,9 +72,10 @@ def say(line: str) -> None:
 def stop_requests() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM, so that an iteration can end before the run does.
 
-    A second signal does not wait: it raises KeyboardInterrupt.
+    One that came before counts too, if the program is still there. A second signal does not wait:
+    it raises KeyboardInterrupt.
     """
-    received: list[int] = []
+    received = list(_interrupts)
 
     def handler(number: int, frame: FrameType | None) -> None:
         if received:
@@ -75,6 +84,11 @@ def stop_requests() -> Iterator[list[int]]:
 
     with _handling(handler):
         yield received
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

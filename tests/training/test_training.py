@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import train
+from metarl.process import run_program, stop_requests
 from metarl.storage.checkpoint import load_checkpoint
 from tests.programs import (
     Forks,
@@ -304,6 +306,20 @@ def test_a_signal_during_start_up(tmp_path: Path, delay: float) -> None:
     assert program.returncode == 130
     assert "Traceback" not in output
     assert "interrupted" in output or "--resume" in output
+
+
+def test_an_interrupt_that_a_library_swallows_still_stops_the_run() -> None:
+    """As one in the middle of an import can be: it is seen again where the training would begin."""
+
+    def program() -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with stop_requests() as stop:
+            assert stop == [signal.SIGTERM]
+        return 0
+
+    assert run_program(program) == 130
+    assert run_program(lambda: 0) == 0
 
 
 def catches(status: str, number: int) -> bool:
