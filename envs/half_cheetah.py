@@ -42,9 +42,10 @@ class HalfCheetahVel(_HalfCheetah):
 
     Never terminates. There are many variants of this task; the presets are those of `maml_2017`
     (Finn et al. 2017: v* ∈ [0, 2], horizon 200, 20 observed numbers, that paper's own 40 test
-    velocities; its rllab physics had no frame skip and is not reproduced), `promp` (Rothfuss et
-    al. 2019: [0, 3], horizon 100), `varibad` (Zintgraf et al. 2020) and `pearl` (Rakelly et al.
-    2019), which are the same: [0, 3], horizon 200, 20 observed numbers.
+    velocities; its rllab physics is not reproduced: no frame skip, and the position and velocity
+    of the whole body's centre of mass where here they are the torso's), `promp` (Rothfuss et al.
+    2019: [0, 3], horizon 100), `varibad` (Zintgraf et al. 2020) and `pearl` (Rakelly et al. 2019),
+    which are the same: [0, 3], horizon 200, 20 observed numbers.
 
     Args:
         num_envs: Number of lanes N.

@@ -39,7 +39,9 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         task_distribution: Whose tasks these are.
         horizon: Steps after which a lane is truncated.
         observe_body: Name of a body whose position (x, y, z) is observed too, as of the last
-            physics step but one, as `get_body_com` returns it in the published environments.
+            physics step but one, as `get_body_com` of Gym's and Gymnasium's environments returns
+            it: that body's own, whatever the name says. (rllab's is the centre of mass of the
+            body and all that hangs on it.)
         num_threads: Physics threads, 0 for all cores.
     """
 

@@ -54,6 +54,13 @@ class Trajectory:
         """Undiscounted return of every episode, float32 ``[M, B]``."""
         return self.rewards.sum(-1)
 
+    def clipped_share(self) -> float | None:
+        """Share of the entries of all actions taken that lie outside [−1, 1]; None if discrete."""
+        if not self.actions.is_floating_point():
+            return None
+        outside = self.actions[self.valid].abs() > 1.0  # [steps, a]
+        return float(outside.float().mean())
+
     def to(self, device: torch.device) -> Self:
         """The same trajectory on another device."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}

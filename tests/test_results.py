@@ -105,6 +105,18 @@ def test_every_picture_is_quoted_and_every_quoted_picture_is_there():
     assert pictures <= quoted
 
 
+def test_the_sparse_semicircles_table_is_that_of_its_evaluation():
+    folder = ROOT / "results/rl2_navigation_sparse/seed_1/evaluation/held_out"
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    cells = [
+        f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+        for mean, (low, high) in zip(found["mean"], found["ci95"], strict=True)
+    ]
+    page = (ROOT / "docs/results/rl2.md").read_text(encoding="utf-8")
+    table = page.split("[start:sparse]")[1].split("[end:sparse]")[0]
+    assert f"| RL² | {' | '.join(cells)} |" in table
+
+
 def test_best_speeds_says_what_the_pages_quote():
     script = ROOT / "results/maml_half_cheetah_vel/best_speeds.py"
     printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

@@ -55,7 +55,8 @@ class GradientBatch:
         tasks: The meta-batch ``[M, d]``.
         data: D_0, …, D_K: the samples of the policies after 0..K steps, on the update device.
         env_steps: Valid steps of all trajectories.
-        metrics: Mean returns after 0..K steps, over episodes and then tasks.
+        metrics: Mean returns after 0..K steps, over episodes and then tasks, and the shares of
+            clipped actions.
         returns: Every task's mean return after 0..K steps, ``[M]`` each, on the update device.
     """
 
@@ -134,18 +135,21 @@ class MAML:
         theta = stack(self.params, config.tasks)
         data: list[Samples] = []
         returns: list[Tensor] = []  # [M, B] each
+        clipped: dict[str, float] = {}
         env_steps = 0
         for k in range(config.adaptation_steps + 1):
             actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"))
             trajectory = source.collect(actor, tasks, config.episodes, key.at(k))
             env_steps += trajectory.env_steps
             returns.append(trajectory.returns())
+            if (share := trajectory.clipped_share()) is not None:
+                clipped[f"actions/clipped_step_{k}"] = share
             data.append(self.advantages.samples(trajectory.to(self.device)))
             if k < config.adaptation_steps:
                 theta = adaptation.step(theta, data[k], k).adapted
         metrics = {f"return/step_{k}": float(x.mean()) for k, x in enumerate(returns)}
         of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
-        return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks)
+        return GradientBatch(key.iteration, tasks, data, env_steps, metrics | clipped, of_tasks)
 
     # ---- the objective
 
@@ -246,7 +250,8 @@ class MAML:
         """Metrics of the policy before adaptation."""
         if "log_std" not in self.params:
             return {}
-        return {"policy/std": float(self.params["log_std"].exp().mean())}
+        std = self.params["log_std"].exp().clamp(min=self.config.min_std)
+        return {"policy/std": float(std.mean())}
 
     # ---- agents and checkpoints
 

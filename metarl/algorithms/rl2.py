@@ -40,7 +40,8 @@ class RL2Batch:
     Attributes:
         key: The meta-iteration's.
         trial: ``[M, L, S]``, on the CPU.
-        metrics: Mean return of the trial's first, second, … episode.
+        metrics: Mean return of the trial's first, second, … episode, and the share of clipped
+            actions.
     """
 
     key: Key
@@ -103,6 +104,8 @@ class RL2:
         trial = source.collect(self._actor(), tasks, config.lanes, key, config.episodes)
         returns = trial.episode_returns().mean((0, 1)).tolist()
         metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
+        if (clipped := trial.clipped_share()) is not None:
+            metrics["actions/clipped"] = clipped
         return RL2Batch(key, trial, metrics)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:
@@ -145,7 +148,8 @@ class RL2:
             self.input_moments = self.input_moments.merge(seen[data.valid])
         metrics |= {"explained_variance": _explained_variance(data), "lr": lr}
         if "log_std" in self.params:
-            metrics["policy/std"] = float(self.params["log_std"].exp().mean())
+            std = self.params["log_std"].exp().clamp(min=config.min_std)
+            metrics["policy/std"] = float(std.mean())
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import torch
 
 from metarl.adaptation.inner_loop import Adaptation, InnerStep
 from metarl.algorithms import algorithm_class
+from metarl.algorithms.maml import MAML
+from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.envs import TaskVectorEnv
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.experience.rollout import RolloutWorker
@@ -118,6 +120,22 @@ def test_the_threshold_tells_broken_code_apart(
 ) -> None:
     trap(monkeypatch)
     assert mean(gains("arms", seed=1)[-10:]) < 0.8 * LEARNED["arms"]
+
+
+@pytest.mark.parametrize(("toy", "clipped"), [(Line, True), (Arms, False)])
+def test_clipped_actions_are_told_before_and_after_every_step(toy: Any, clipped: bool) -> None:
+    """Noise of 3 alone leaves [−1, 1] with probability 0.739, and the means are near 0."""
+    worker = RolloutWorker(toy)
+    env = worker.env(1)
+    config = MAMLSettings(tasks=10, episodes=20, adaptation_steps=1, initial_std=3.0)
+    maml = MAML(config, env.single_observation_space, env.single_action_space, 1)
+    metrics = maml.collect(worker, Key(1, 1)).metrics
+    shares = {name: x for name, x in metrics.items() if name.startswith("actions/")}
+    if clipped:
+        assert shares.keys() == {"actions/clipped_step_0", "actions/clipped_step_1"}
+        assert shares["actions/clipped_step_0"] == pytest.approx(0.739, abs=0.05)  # 3.6 se
+    else:
+        assert not shares
 
 
 def test_every_step_counts() -> None:

@@ -204,8 +204,14 @@ def test_metrics_of_an_iteration() -> None:
     names = {f"return/episode_{k}" for k in (1, 2, 3)}
     names |= {"loss/policy", "loss/value", "policy/entropy", "policy/std", "kl/update", "lr"}
     names |= {"clip_fraction", "gradient_norm", "explained_variance", "update_steps"}
+    names |= {"actions/clipped"}
     assert set(found[0]) == names
     assert all(np.isfinite(x) for row in found for x in row.values())
+
+
+def test_the_noise_in_the_metrics_is_the_noise_in_use() -> None:
+    rl2, worker = make_rl2(initial_std=0.3, min_std=0.5)  # noise of 0.3 is never played
+    assert train(rl2, worker, 1)[0]["policy/std"] == pytest.approx(0.5)
 
 
 def test_a_step_size_of_zero_changes_no_parameter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from metarl.experience.inputs import shown_in
@@ -115,6 +116,20 @@ def test_previous_action_and_reward_cross_the_ends_of_episodes() -> None:
     played = trial.actions.clamp(-1, 1).roll(1, 2)
     assert torch.equal(action[later], played[later])
     assert trial.actions.abs().max() > 1.0 == action.abs().max()
+
+
+def test_the_share_of_clipped_actions_is_of_the_entries_of_valid_steps() -> None:
+    trial = collect(Scripted(), TASKS[:1])
+    actions = torch.full((*trial.valid.shape, 2), 1.0)  # the edge is inside
+    actions[~trial.valid] = 7.0
+    actions[0, 1, :3, 0] = -1.01
+    actions[0, 2, 1] = 2.0
+    entries = 2 * int(trial.valid.sum())
+    assert not trial.valid.all()
+    found = Trial(**vars(trial) | {"actions": actions}).clipped_share()
+    assert found == pytest.approx(5 / entries, rel=1e-6)
+    choices = torch.full(trial.valid.shape, 3)
+    assert Trial(**vars(trial) | {"actions": choices}).clipped_share() is None
 
 
 def test_a_carry_goes_on_to_the_end_of_the_trial() -> None:
