@@ -4,20 +4,15 @@ A worker is a fresh interpreter that runs `metarl.envs.process_worker` and impor
 class, nothing else: not the parent's program, so not PyTorch either. A class that only the parent's
 program or notebook has is sent by value. A worker is not a fork, since the parent has threads. Each
 lane is an environment of its own with seeds and tasks from the parent, so results do not depend on
-the number of workers.
+the number of workers. Vector environments of several numbers of lanes share workers and instances,
+see `ProcessVectorEnv.with_lanes`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
-import signal
-import subprocess
-import sys
-import weakref
 from collections.abc import Mapping
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import cloudpickle
 import gymnasium
@@ -26,16 +21,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.envs import checks
+from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
-
-# sys.path comes first, so that the worker finds what the parent finds.
-_BOOTSTRAP = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from metarl.envs.process_worker import main; main()"
-)
-_PATIENCE_S = 5.0
 
 
 class ProcessVectorEnv(TaskVectorEnv):
@@ -50,6 +39,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         params: Keywords of the class's constructor.
         num_workers: Number of processes W, 0 for all cores.
         task_distribution: By default the environment's attribute of that name.
+        pool: Workers that another one has started, see `with_lanes`.
 
     Raises:
         ValueError: the class cannot be imported or built, has spaces of another kind, no horizon
@@ -64,14 +54,17 @@ class ProcessVectorEnv(TaskVectorEnv):
         *,
         num_workers: int = 0,
         task_distribution: TaskDistribution | None = None,
+        pool: Pool | None = None,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_workers = checks.integer("num_workers", num_workers, 0)
         # Set before anything can fail, since an unfinished environment is closed too.
-        self._workers: list[_Worker] = []
-        slices = np.array_split(np.arange(num_envs), min(num_workers or num_cores(), num_envs))
+        self._pool = Pool() if pool is None else pool
+        self._made_of = (cls, dict(params or {}), num_workers)
+        count = min(num_workers or num_cores(), num_envs)
+        self._slices = np.array_split(np.arange(num_envs), count)
         try:
-            self._workers = [_Worker(lanes) for lanes in slices]
+            self._pool.employ(count)
             description = self._start(cls, dict(params or {}))
             horizon, distribution = _required(cls.__name__, description, task_distribution)
             observation_space = _flat_space(cls.__name__, description.observation_space)
@@ -84,13 +77,30 @@ class ProcessVectorEnv(TaskVectorEnv):
         self.position_columns = description.position_columns
         self._observation = np.zeros((num_envs, observation_space.low.size))
 
+    def with_lanes(self, num_envs: int) -> ProcessVectorEnv:
+        """The same environment with another number of lanes, on these workers and instances.
+
+        They build only what is missing, so there are as many instances as the largest one has
+        lanes. One of them plays at a time, from a reset of all its lanes; to close one closes all.
+        """
+        cls, params, num_workers = self._made_of
+        return ProcessVectorEnv(
+            cls,
+            num_envs,
+            params,
+            num_workers=num_workers,
+            task_distribution=self.task_distribution,
+            pool=self._pool if self._pool.workers else None,
+        )
+
     def close_extras(self) -> None:
         """End the workers."""
-        for worker in self._workers:
-            worker.hang_up()  # all first: they end side by side
-        for worker in self._workers:
-            worker.close()
-        self._workers = []
+        self._pool.close()
+
+    @property
+    def _workers(self) -> list[Worker]:
+        """Those that have lanes of this one."""
+        return self._pool.workers[: len(self._slices)]
 
     def _start(self, cls: type[gymnasium.Env], params: dict[str, Any]) -> Description:
         """Have every worker build its lanes; the first one's description of the environment."""
@@ -101,8 +111,8 @@ class ProcessVectorEnv(TaskVectorEnv):
                 f"{cls.__name__} cannot be sent to worker processes, with the parameters {params}: "
                 f"{error}."
             ) from error
-        for worker in self._workers:
-            worker.send(Start(builder, len(worker.lanes), os.getpid()))
+        for worker, lanes in zip(self._workers, self._slices, strict=True):
+            worker.send(Start(builder, len(lanes), os.getpid()))
         replies = [worker.receive() for worker in self._workers]
         for worker, reply in zip(self._workers, replies, strict=True):
             if not isinstance(reply, Description):
@@ -171,92 +181,37 @@ class ProcessVectorEnv(TaskVectorEnv):
             SimulationFailure: the environment's code raised, or a worker died. The environment
                 is closed then, as after any other interruption of the exchange.
         """
-        if self.closed:
+        if self.closed or not self._pool.workers:
             raise SimulationFailure(f"{self._name} is closed: make a new one.")
+        if not self._pool.played_by(self._slices, begins=what == "reset" and bool(mask.all())):
+            raise SimulationFailure(
+                f"{self._name} with {self.num_envs} lanes shares its instances, and another one "
+                "has played in them: reset all lanes first."
+            )
         try:
             asked = []
-            for worker in self._workers:
-                local = np.flatnonzero(mask[worker.lanes])
-                lanes = worker.lanes[local]
+            for worker, own in zip(self._workers, self._slices, strict=True):
+                local = np.flatnonzero(mask[own])
+                lanes = own[local]
                 if len(lanes):
                     worker.send(Call(what, local.tolist(), [column[lanes] for column in columns]))
-                    asked.append((worker, lanes))
-            return [(lanes, self._reply(worker, lanes)) for worker, lanes in asked]
+                    asked.append((worker, own, lanes))
+            return [(lanes, self._reply(worker, own, lanes)) for worker, own, lanes in asked]
         except BaseException:
             self.close()
             raise
 
-    def _reply(self, worker: _Worker, lanes: Lanes) -> Any:
-        """The worker's reply for the lanes [k] that it was asked about."""
+    def _reply(self, worker: Worker, own: Lanes, lanes: Lanes) -> Any:
+        """The worker's reply for the lanes [k], of its own, that it was asked about."""
         reply = worker.receive()
         if isinstance(reply, Failed):
-            failure = self.failure(int(worker.lanes[reply.lane]), reply.message)
+            failure = self.failure(int(own[reply.lane]), reply.message)
             failure.add_note(reply.traceback)
             raise failure
         if reply is None:
             span = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
             raise self.failure(int(lanes[0]), f"{worker.death()}, which stepped the lanes {span}")
         return reply
-
-
-class _Worker:
-    """The parent's end of one worker process, which steps these lanes [k]."""
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.lanes = lanes
-        # One thread each: the workers share the cores among themselves.
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | threads,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin, self._process.stdout
-        self.close = weakref.finalize(self, _end, self._process, self._requests, self._replies)
-        self.send(sys.path)
-
-    def send(self, message: Any) -> None:
-        """Send a request. That the worker has died shows when its reply is awaited."""
-        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        with contextlib.suppress(OSError):
-            self._requests.write(data)
-            self._requests.flush()
-
-    def hang_up(self) -> None:
-        """Close the worker's input without waiting for it to end."""
-        with contextlib.suppress(OSError):
-            self._requests.close()
-
-    def receive(self) -> Any:
-        """The reply, None if the worker has died."""
-        try:
-            return pickle.load(self._replies)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            return None
-
-    def death(self) -> str:
-        """How the worker ended, in words."""
-        try:
-            code = self._process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            return f"the worker process {self._process.pid} closed its output"
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        return f"the worker process {self._process.pid} {how}"
-
-
-def _end(process: subprocess.Popen[bytes], *pipes: IO[bytes]) -> None:
-    """Close a worker's input, upon which it ends, and see to it that it does."""
-    for pipe in pipes:
-        with contextlib.suppress(OSError):  # a request that can no longer be flushed
-            pipe.close()
-    try:
-        process.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _required(

@@ -27,7 +27,7 @@ from metarl.envs.vector import Floats
 
 
 class Start(NamedTuple):
-    """The first request: build `num_lanes` environments.
+    """The first request: have at least `num_lanes` environments, building those that are missing.
 
     The builder is their class and its parameters, pickled: what fails in it is a failure of theirs.
     """
@@ -105,9 +105,11 @@ class _Slice:
             return pickle.dumps(_failed(self._lane, error))
 
     def _build(self, request: Start) -> Description:
-        _end_with(request.parent)
+        if not self.envs:
+            _end_with(request.parent)
         env_class, params = pickle.loads(request.builder)
-        self.envs = [env_class(**params) for _ in range(request.num_lanes)]
+        while len(self.envs) < request.num_lanes:
+            self.envs.append(env_class(**params))
         return _describe_env(self.envs[0])
 
     def _rows(self, request: Call) -> list[np.ndarray]:

@@ -86,6 +86,13 @@ class TaskVectorEnv(VectorEnv):
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._seeds: list[int | None] = [None] * num_envs
 
+    def with_lanes(self, num_envs: int) -> TaskVectorEnv | None:
+        """The same environment with another number of lanes, which uses what this one has built.
+
+        None where there is nothing to use, so that another one is to be made.
+        """
+        return None
+
     # Tasks
 
     @property

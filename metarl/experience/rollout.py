@@ -22,7 +22,8 @@ from metarl.types import Actor, Decision, Inputs, Trial
 class RolloutWorker:
     """Plays trials of M tasks × B lanes at once in a vector environment.
 
-    Environments are made on first use, one for every number of lanes, and kept.
+    Environments are made on first use, one for every number of lanes, and kept. They share what
+    they can, see :meth:`metarl.envs.vector.TaskVectorEnv.with_lanes`.
 
     Args:
         make_env: Number of lanes ↦ environment.
@@ -45,7 +46,9 @@ class RolloutWorker:
     def env(self, num_lanes: int) -> TaskVectorEnv:
         """The environment of that many lanes."""
         if num_lanes not in self._envs:
-            self._envs[num_lanes] = self._make_env(num_lanes)
+            first = next(iter(self._envs.values()), None)
+            shared = None if first is None else first.with_lanes(num_lanes)
+            self._envs[num_lanes] = shared or self._make_env(num_lanes)
         return self._envs[num_lanes]
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:

@@ -1,0 +1,104 @@
+"""The worker processes of vector environments, and the parent's way to talk to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import weakref
+from typing import IO, Any
+
+# sys.path comes first, so that the worker finds what the parent finds.
+_BOOTSTRAP = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from metarl.envs.process_worker import main; main()"
+)
+_PATIENCE_S = 5.0
+
+
+class Pool:
+    """Worker processes with the instances that they have built, for one player at a time."""
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+        self._player: object = None
+
+    def employ(self, count: int) -> None:
+        """Have at least so many workers."""
+        self.workers += [Worker() for _ in range(count - len(self.workers))]
+
+    def played_by(self, player: object, *, begins: bool) -> bool:
+        """Whether this one plays in the instances, which it may also begin to do."""
+        if begins or self._player is None:
+            self._player = player
+        return self._player is player
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.hang_up()  # all first: they end side by side
+        for worker in self.workers:
+            worker.close()
+        self.workers = []
+
+
+class Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self) -> None:
+        # One thread each: the workers share the cores among themselves.
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOTSTRAP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | threads,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        self.close = weakref.finalize(self, _end, self._process, self._requests, self._replies)
+        self.send(sys.path)
+
+    def send(self, message: Any) -> None:
+        """Send a request. That the worker has died shows when its reply is awaited."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        with contextlib.suppress(OSError):
+            self._requests.write(data)
+            self._requests.flush()
+
+    def hang_up(self) -> None:
+        """Close the worker's input without waiting for it to end."""
+        with contextlib.suppress(OSError):
+            self._requests.close()
+
+    def receive(self) -> Any:
+        """The reply, None if the worker has died."""
+        try:
+            return pickle.load(self._replies)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return None
+
+    def death(self) -> str:
+        """How the worker ended, in words."""
+        try:
+            code = self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return f"the worker process {self._process.pid} closed its output"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return f"the worker process {self._process.pid} {how}"
+
+
+def _end(process: subprocess.Popen[bytes], *pipes: IO[bytes]) -> None:
+    """Close a worker's input, upon which it ends, and see to it that it does."""
+    for pipe in pipes:
+        with contextlib.suppress(OSError):  # a request that can no longer be flushed
+            pipe.close()
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

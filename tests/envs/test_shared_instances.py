@@ -1,0 +1,51 @@
+"""As many instances of a user's environment as the largest number of lanes, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl.envs import SimulationFailure, make
+from metarl.experience.rollout import RolloutWorker
+from tests.envs.test_process_vector import trajectory
+
+COUNTED = "tests.envs.used_envs:Counted"
+
+
+def test_there_are_as_many_instances_as_the_largest_number_of_lanes(tmp_path: Path) -> None:
+    """And what was played in them leaves no trace in what is played next."""
+    log = tmp_path / "log"
+    worker = RolloutWorker(lambda n: make(COUNTED, n, num_workers=2, log=str(log)))
+    processes: list[Any] = []
+    for lanes in (1, 3, 5, 4):
+        env: Any = worker.env(lanes)
+        trajectory(env, seed=lanes)
+        processes += [w for w in env._workers if w not in processes]
+    assert log.read_text().count("built") == 5
+    assert len(processes) == 2
+    used = trajectory(worker.env(4))
+    worker.close()
+    assert all(w._process.returncode == 0 for w in processes)
+    fresh = make(COUNTED, 4, num_workers=1, log=str(log))
+    for a, b in zip(used, trajectory(fresh), strict=True):
+        np.testing.assert_array_equal(a, b)
+    fresh.close()
+
+
+def test_one_plays_at_a_time(tmp_path: Path) -> None:
+    """Steps in the other's episode would be taken for steps in one's own."""
+    first: Any = make(COUNTED, 3, num_workers=1, log=str(tmp_path / "log"))
+    second = first.with_lanes(2)
+    first.reset(seed=0)
+    second.reset(seed=0)
+    with pytest.raises(SimulationFailure, match=r"Counted with 3 lanes .* reset all lanes first"):
+        first.step(np.zeros((3, 2)))
+    assert second.step(np.zeros((2, 2)))[0].shape == (2, 4)
+    first.reset(seed=0)
+    first.step(np.zeros((3, 2)))
+    first.close()
+    with pytest.raises(SimulationFailure, match="Counted is closed"):
+        second.reset(seed=0)
