@@ -215,7 +215,7 @@ class MAML:
         gradient: Tensor,
     ) -> dict[str, float]:
         """A step of TRPO within a mean KL of the policies that are judged."""
-        limit = outer.max_kl * outer.max_kl_decay**batch.iteration
+        limit = outer.max_kl * outer.max_kl_decay ** (batch.iteration - 1)
         settings = {field.name: getattr(outer, field.name) for field in fields(TRPO)}
         result = TRPO(**settings | {"max_kl": limit}).step(
             self.meta.vector(), gradient, objective.curvature_product, objective.evaluate, loss

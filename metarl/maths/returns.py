@@ -2,17 +2,25 @@
 
 Rows are ``[..., T]``; ``valid`` marks the steps that were taken, and padding stands at the tail
 only. The horizon is part of the task, so nothing is bootstrapped past a row's last valid step.
-Discounted sums are one product with a triangular matrix of powers: exact, and as fast as a GEMM.
+Discounted sums are products with a small triangular matrix of powers, as fast as a GEMM.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_BLOCK = 128  # time steps of one product in a discounted sum
 
 
 def discounted_sum(x: Tensor, discount: float) -> Tensor:
-    """y_t = Σ_{k ≥ t} γ^{k−t} x_k, along the last axis.
+    """y_t = Σ_{k ≥ t} γ^{k−t} x_k, along the last axis, in time and memory linear in T.
+
+    With C steps a block, y_{nC+j} = Σ_{k ≥ j, in the block} γ^{k−j} x_{nC+k} + γ^{C−j} y_{(n+1)C},
+    and the y_{nC} are themselves a discounted sum, of the blocks' own at γ^C.
 
     Args:
         x: ``[..., T]``, zero where no step was taken.
@@ -22,12 +30,19 @@ def discounted_sum(x: Tensor, discount: float) -> Tensor:
         ``[..., T]``.
     """
     horizon = x.shape[-1]
-    steps = torch.arange(horizon, device=x.device)
-    lag = steps.unsqueeze(1) - steps  # [k, t] = k − t
-    powers = torch.where(
-        lag >= 0, torch.as_tensor(discount, dtype=x.dtype, device=x.device) ** lag.clamp(min=0), 0.0
-    )
-    return x @ powers.to(x.dtype)
+    size = min(horizon, _BLOCK)
+    power = torch.tensor(discount, dtype=torch.float64) ** torch.arange(size + 1)
+    step = torch.arange(size)
+    lag = step.unsqueeze(1) - step  # [k, t] = k − t
+    within = power[lag.clamp(min=0)].tril().to(x)
+    if horizon <= size:
+        return x @ within
+    blocks = math.ceil(horizon / size)
+    padded = F.pad(x, (0, blocks * size - horizon))
+    y = padded.unflatten(-1, (blocks, size)) @ within
+    following = discounted_sum(y[..., 0], discount**size)[..., 1:]
+    y[..., :-1, :] += following.unsqueeze(-1) * power[1:].flip(0).to(x)
+    return y.flatten(-2)[..., :horizon]
 
 
 def generalized_advantages(

@@ -283,9 +283,36 @@ def test_a_rejected_update_leaves_the_parameters_to_the_bit() -> None:
 def test_curvature_on_every_sample_thinned_by_one_is_the_whole() -> None:
     data = make_samples(0)
     assert data.thin(1) is data
-    thinned = data.thin(3)
-    assert thinned.observations.shape == (M, 4, OBS)
-    torch.testing.assert_close(thinned.weights.sum(1), torch.ones(M, dtype=F64))
+
+
+@pytest.mark.parametrize("horizon", [1, 4, 6, 7])  # a multiple of 3 and others, and shorter
+def test_thinned_episodes_cover_every_time_step_alike(horizon: int) -> None:
+    lanes, every = 5, 3
+    time = torch.arange(horizon, dtype=F64).expand(6, lanes, horizon)
+    whole = flat_samples(time.unsqueeze(-1), time, time, torch.ones_like(time).bool())
+    thinned = whole.thin(every)
+    counted = thinned.weights > 0
+    for t in range(horizon):  # 30 episodes
+        assert int((thinned.advantages[counted] == t).sum()) == 30 // every
+    for m in range(6):
+        counts = (thinned.advantages[m][counted[m]].long()).bincount(minlength=horizon)
+        assert int(counts.max() - counts.min()) <= 1
+        assert thinned.weights[m].sum() == pytest.approx(1.0)
+        assert len(thinned.weights[m][counted[m]].unique()) == 1
+
+
+def test_thinned_tasks_keep_valid_steps_only_and_each_at_least_one() -> None:
+    """Episodes of one step at every lane, beside a task of full length."""
+    lengths = torch.tensor([[4, 4, 4], [1, 1, 1], [1, 3, 2]])
+    valid = torch.arange(4) < lengths.unsqueeze(-1)
+    x = torch.where(valid, torch.arange(36.0).view(3, 3, 4), -1.0)
+    for every in (2, 3, 5, 100):
+        thinned = flat_samples(x.unsqueeze(-1), x, x, valid).thin(every)
+        counted = thinned.weights > 0
+        assert counted.any(1).all()
+        assert (thinned.advantages[counted] >= 0).all()
+        torch.testing.assert_close(thinned.weights.sum(1), torch.ones(3))
+        assert thinned.advantages.shape[1] <= math.ceil(12 / every) + 1
 
 
 def test_fisher_product_of_a_stack_is_each_tasks_own() -> None:
@@ -322,9 +349,12 @@ def test_flat_samples_drop_padding_and_keep_every_valid_step() -> None:
         assert samples.weights[m].sum() == pytest.approx(1.0)
 
 
-def test_the_trust_region_shrinks_by_its_decay() -> None:
+@pytest.mark.parametrize(("iteration", "limit"), [(1, 0.01), (3, 0.01 / 4)])
+def test_the_trust_region_shrinks_from_the_second_iteration_on(
+    iteration: int, limit: float
+) -> None:
     metrics = make_maml(outer={"name": "trpo", "max_kl": 0.01, "max_kl_decay": 0.5}).update(
-        replace(make_batch(make_maml()), iteration=3)
+        replace(make_batch(make_maml()), iteration=iteration)
     )
-    assert metrics["kl/limit"] == pytest.approx(0.01 / 8)
-    assert 0 < metrics["kl/outer"] <= 0.01 / 8
+    assert metrics["kl/limit"] == pytest.approx(limit)
+    assert 0 < metrics["kl/outer"] <= limit

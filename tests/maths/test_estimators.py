@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from metarl.algorithms.settings.outer import TRPOSettings
+from metarl.maths import baseline
 from metarl.maths.baseline import linear_baseline, time_features
 from metarl.maths.distributions import Categorical, DiagonalGaussian
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.samples import task_blocks
 from metarl.maths.solvers import backtracking_line_search, conjugate_gradient
 from metarl.maths.trpo import TRPO
 
@@ -28,6 +30,27 @@ def test_discounted_sum_by_hand() -> None:
 def test_discounted_sum_at_the_ends_of_the_range(discount: float) -> None:
     y = discounted_sum(torch.tensor([1.0, 2.0, 4.0], dtype=F64), discount)
     assert y.tolist() == ([1.0, 2.0, 4.0] if discount == 0 else [7.0, 6.0, 4.0])
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("horizon", [1, 2, 127, 128, 129, 1000, 20_000])
+def test_discounted_sum_against_a_loop(discount: float, horizon: int) -> None:
+    """Blocks of 128 steps, and blocks of those: each sum goes on across their bounds."""
+    x = np.random.default_rng(horizon).standard_normal((2, horizon))
+    expected, following = np.zeros_like(x), np.zeros(2)
+    for t in reversed(range(horizon)):
+        following = expected[:, t] = x[:, t] + discount * following
+    y = discounted_sum(torch.from_numpy(x), discount)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-11, atol=1e-11)
+    y32 = discounted_sum(torch.from_numpy(x).float(), discount)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(y32.numpy(), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_discounted_sums_hold_no_matrix_over_time() -> None:
+    """A matrix of 200,000 × 200,000 steps would be 160 GB."""
+    y = discounted_sum(torch.ones(1, 200_000), 1.0)
+    assert y[0, 0] == 200_000
 
 
 def test_gae_by_hand_with_early_termination() -> None:
@@ -108,7 +131,62 @@ def test_linear_baseline_against_the_textbook_solution_of_each_task() -> None:
         phi, keep = np.array(rows), valid[m].flatten().numpy()
         a = phi[keep].T @ phi[keep] + 1e-2 * np.eye(8)
         w = np.linalg.solve(a, phi[keep].T @ returns[m].flatten().numpy()[keep])
-        np.testing.assert_allclose(fitted[m].flatten().numpy(), phi @ w, rtol=1e-9, atol=1e-9)
+        expected = np.where(keep, phi @ w, 0.0)
+        np.testing.assert_allclose(fitted[m].flatten().numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("chunk", [None, 1000])
+def test_with_more_features_than_rows_the_baseline_is_the_same_fit(
+    chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Solved for the weights and for the rows' multipliers, whole and in chunks."""
+    if chunk:
+        monkeypatch.setattr(baseline, "CHUNK_BYTES", chunk)
+    g = torch.Generator().manual_seed(3)
+    observations = torch.randn(2, 3, 4, 9, generator=g, dtype=F64)
+    returns = torch.randn(2, 3, 4, generator=g, dtype=F64)
+    valid = (torch.arange(4) < torch.tensor([4, 3, 2]).view(1, 3, 1)).expand(2, 3, 4)
+    observations = torch.where(valid.unsqueeze(-1), observations, 7.0)
+    returns = torch.where(valid, returns, 1e6)
+    for ridge in (1e-3, 1.0, 30.0):
+        fits = [f(observations, returns, valid, ridge) for f in (baseline._primal, baseline._dual)]
+        torch.testing.assert_close(fits[0], fits[1], rtol=1e-8, atol=1e-9)
+        assert not fits[0][~valid].any()
+        assert fits[0][valid].abs().min() > 1e-3
+        assert torch.equal(linear_baseline(observations, returns, valid, ridge), fits[1])
+    few = observations[..., :2]
+    assert torch.equal(
+        linear_baseline(few, returns, valid), baseline._primal(few, returns, valid, 1e-5)
+    )
+
+
+def test_a_baseline_of_images_holds_no_matrix_over_features() -> None:
+    """A 64 × 64 × 3 image has 24,580 features: their Gram matrix alone would be 4.8 GB."""
+    g = torch.Generator().manual_seed(4)
+    observations = torch.rand(1, 2, 3, 12_288, generator=g)
+    returns = torch.randn(1, 2, 3, generator=g)
+    fitted = linear_baseline(observations, returns, torch.ones(1, 2, 3, dtype=torch.bool))
+    torch.testing.assert_close(fitted, returns, rtol=0, atol=1e-5)  # six rows are interpolated
+
+
+def test_features_of_any_size_leave_the_baseline_a_fit() -> None:
+    """A ridge that is nothing beside the rounding of a large matrix would leave noise."""
+    g = torch.Generator().manual_seed(5)
+    observations = torch.full((1, 1, 300, 12_288), 255.0)  # all clipped to 10: one feature
+    returns = torch.randn(1, 1, 300, generator=g)
+    valid = torch.ones(1, 1, 300, dtype=torch.bool)
+    fitted = linear_baseline(observations, returns, valid)
+    ridge = 100 * torch.finfo(F64).eps * 300 * 12_288 * (10**2 + 10**4)  # of the diagonal's sum
+    plain = linear_baseline(observations[..., :1], returns, valid, ridge)
+    torch.testing.assert_close(fitted, plain, rtol=0, atol=0.01)
+
+
+def test_large_tasks_go_one_by_one_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    cpu = torch.device("cpu")
+    assert task_blocks(40, 100 << 20, cpu) == [slice(m, m + 1) for m in range(40)]
+    assert task_blocks(40, 1 << 20, cpu) == [slice(0, 16), slice(16, 32), slice(32, 40)]
+    assert len(task_blocks(40, 100 << 20, torch.device("cuda"))) == 4  # ten of them are 1 GB
 
 
 def test_conjugate_gradient_is_exact_in_n_steps_and_leaves_its_input_alone() -> None:
