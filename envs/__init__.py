@@ -4,7 +4,8 @@ Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheeta
 `metarl/HalfCheetahDir-v0` with Gymnasium. It needs no PyTorch, and MuJoCo only when one is made.
 """
 
-from metarl.envs.registry import REQUIRED, ConstructorField, constructor_fields, env_class, make
+from metarl.envs.constructor import REQUIRED, ConstructorField, constructor_fields, takes_any
+from metarl.envs.registry import env_class, make
 from metarl.envs.single import TaskEnv, register
 from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from metarl.envs.vector import SimulationFailure, TaskVectorEnv
@@ -23,6 +24,7 @@ __all__ = [
     "env_class",
     "make",
     "register",
+    "takes_any",
 ]
 
 if __name__ == "envs":  # the directory, found on a search path

@@ -6,15 +6,14 @@ import difflib
 import importlib
 import inspect
 import os
-import re
 import sys
-import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 
+from metarl.envs.constructor import constructor_fields, takes_any
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 
@@ -23,20 +22,6 @@ NAMES: dict[str, str] = {
     "half_cheetah_vel": "metarl.envs.half_cheetah:HalfCheetahVel",
     "half_cheetah_dir": "metarl.envs.half_cheetah:HalfCheetahDir",
 }
-
-# Constructor parameters that say how an environment runs and not which one it is.
-_RUN_PARAMETERS = ("self", "num_envs", "num_threads")
-
-REQUIRED = inspect.Parameter.empty
-"""The default of a constructor field that has none."""
-
-
-class ConstructorField(NamedTuple):
-    """One parameter of an environment's constructor."""
-
-    annotation: Any
-    default: Any
-    doc: str
 
 
 def make(
@@ -47,7 +32,8 @@ def make(
     num_threads: int = 0,
     num_workers: int = 0,
     tasks: str | TaskDistribution | None = None,
-    **params: Any,
+    params: Mapping[str, Any] | None = None,
+    **named: Any,
 ) -> TaskVectorEnv:
     """A vector environment of `num_envs` lanes.
 
@@ -56,11 +42,12 @@ def make(
             "package.module:Class" (the working directory is searched too) of a TaskVectorEnv, or
             of a gymnasium.Env with a method set_task(task), which then runs on worker processes.
         num_envs: Number of lanes N.
-        preset: One of the class's presets; `params` override its values.
+        preset: One of the class's presets; parameters given override its values.
         num_threads: Physics threads where the class has such, 0 for all cores.
         num_workers: Worker processes of a gymnasium.Env, 0 for all cores.
         tasks: A task distribution, or the import path of its class, in place of the class's own.
-        **params: Parameters of the class's constructor.
+        params: Parameters of the class's constructor, whatever their names.
+        **named: The same, for names that are none of the above.
 
     Raises:
         ValueError: an unknown name, preset or parameter (naming those there are), or a value that
@@ -70,7 +57,7 @@ def make(
     presets = getattr(cls, "presets", {})
     if preset is not None and preset not in presets:
         raise ValueError(_unknown("preset", preset, presets, f"{cls.__name__} has"))
-    keywords = dict({} if preset is None else presets[preset]) | params
+    keywords = dict({} if preset is None else presets[preset]) | dict(params or {}) | named
     _check_params(cls, keywords)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
     if not issubclass(cls, TaskVectorEnv):
@@ -121,34 +108,13 @@ def _task_distribution(path: str) -> TaskDistribution:
         raise ValueError(f"The task distribution {path!r} cannot be built: {error}.") from error
 
 
-def constructor_fields(cls: type) -> dict[str, ConstructorField]:
-    """The parameters of an environment's constructor, in order, from its signature and docstring.
-
-    The descriptions are read from the `Args:` of the class's or the constructor's docstring. A
-    parameter without a default has `REQUIRED` in its place.
-    """
-    constructor = inspect.unwrap(cls.__init__)  # type: ignore[misc]
-    try:
-        annotations = typing.get_type_hints(constructor)
-    except (NameError, TypeError):  # a user's annotation that cannot be evaluated
-        annotations = {}
-    docs = _documented_args(cls.__doc__) | _documented_args(constructor.__doc__)
-    return {
-        name: ConstructorField(annotations.get(name, Any), parameter.default, docs.get(name, ""))
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if name not in _RUN_PARAMETERS
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-
-
-def _check_params(cls: type, params: Iterable[str]) -> None:
-    """Refuse parameters that the class's constructor does not take, unless it takes any."""
-    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        fields = constructor_fields(cls)
+def _check_params(maker: type, params: Iterable[str]) -> None:
+    """Refuse parameters that the constructor does not take, unless it takes any."""
+    if not takes_any(maker):
+        fields = constructor_fields(maker)
         for name in params:
             if name not in fields:
-                raise ValueError(_unknown("parameter", name, fields, f"{cls.__name__} has"))
+                raise ValueError(_unknown("parameter", name, fields, f"{maker.__name__} has"))
 
 
 def import_class(kind: str, path: str, names: Iterable[str]) -> type:
@@ -212,11 +178,3 @@ def _unknown(kind: str, name: str, known: Iterable[str], owner: str) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"Unknown {kind} {name!r}: {guess}{owner} {', '.join(known) or 'none'}."
-
-
-def _documented_args(docstring: str | None) -> dict[str, str]:
-    """Name to description from the `Args:` section of a Google-style docstring."""
-    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(docstring or ""), re.M | re.S)
-    entry = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?:(.*?)(?=^ {4}\w|\Z)", re.M | re.S)
-    entries = entry.findall(section[1]) if section else []
-    return {name: " ".join(text.split()) for name, text in entries}

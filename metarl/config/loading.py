@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_core import to_jsonable_python
-
+from metarl.config.env_fields import env_parameters, fill_preset
 from metarl.config.fields import Config, DeviceName, EnvConfig
 from metarl.config.messages import Origins, at, names_there_are, shown
 from metarl.config.migration import migrate
@@ -43,12 +42,9 @@ _WHY = {
 }
 
 
-def env_parameters(config: Config) -> dict[str, Any]:
-    """The constructor's parameters of the environment, presets already filled in."""
-    return {name: value for name, value in config.env if name not in EnvConfig.model_fields}
-
-
-def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
+def _fill_preset(
+    env: Callable[..., Any], model: type[EnvConfig], data: dict[str, Any], origins: Origins
+) -> None:
     """Adds a preset's parameters where they are not given."""
     preset = data["env"].get("preset")
     if preset is None:
@@ -59,8 +55,7 @@ def _fill_preset(env: type, data: dict[str, Any], origins: Origins) -> None:
             f"{at(('env', 'preset'), origins)}env.preset is {shown(preset)}, but {env.__name__} "
             f"has no such preset: {names_there_are(str(preset), presets)}."
         )
-    for key, value in presets[preset].items():
-        data["env"].setdefault(key, to_jsonable_python(value))
+    fill_preset(model, presets[preset], data["env"])
 
 
 def default_name(path: Path | None) -> str:
@@ -69,7 +64,9 @@ def default_name(path: Path | None) -> str:
     return stem or "run"
 
 
-def concrete_model(data: dict[str, Any], origins: Origins) -> tuple[type[Config], type]:
+def concrete_model(
+    data: dict[str, Any], origins: Origins
+) -> tuple[type[Config], Callable[..., Any]]:
     """The config's model for the names in ``data``, and the class of the environment.
 
     ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
@@ -118,7 +115,8 @@ def config_from(
     plain, origins = merged(data, options, origins)
     model, env = concrete_model(plain, origins)
     read_fields(model, plain, origins)
-    _fill_preset(env, plain, origins)
+    env_section: Any = model.model_fields["env"].annotation
+    _fill_preset(env, env_section, plain, origins)
     config = validated(model, plain, origins=origins)
     # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
     # config equals itself written and read again.
@@ -157,9 +155,9 @@ def _check_environment(config: Config) -> None:
 
     if not issubclass(envs.env_class(config.env.name), envs.TaskVectorEnv):
         return  # its worker processes report it when they start
-    options = {"num_threads": 1, "tasks": config.env.tasks, **env_parameters(config)}
+    tasks, params = config.env.tasks, env_parameters(config)
     try:
-        envs.make(config.env.name, 1, **options).close()
+        envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
     except (ValueError, TypeError) as error:
         raise UserError(f"env: {' '.join(str(error).split())}") from error
 

@@ -11,17 +11,16 @@ and the types of options see one plain model, and no message speaks of a variant
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
 from metarl import algorithms
-from metarl.config.fields import Config, EnvConfig, Section
+from metarl.config.env_fields import env_model
+from metarl.config.fields import Config, Section
 from metarl.config.messages import Origins, Path, at, dotted, rule, shown
 from metarl.config.validation import Model, Word, named, whole_section
 from metarl.config.yaml_text import parse_scalar
@@ -68,38 +67,9 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
 
 
 @functools.cache
-def _env_model(env: type) -> type[EnvConfig]:
-    """``EnvConfig`` with the parameters of an environment's constructor."""
-    from metarl import envs
-
-    fields: dict[str, Any] = {}
-    for name, (annotation, default, doc) in envs.constructor_fields(env).items():
-        if name in EnvConfig.model_fields:
-            continue
-        if name.startswith("_") or hasattr(EnvConfig, name):
-            raise UserError(
-                f"The environment {env.__name__} has a parameter {name!r}, which a config cannot "
-                f"name; give it another name."
-            )
-        if annotation is Any and isinstance(default, bool | float | str):  # not annotated
-            annotation = type(default)
-        try:
-            TypeAdapter(annotation).json_schema()
-        except Exception:  # a type that YAML cannot hold, e.g. a NumPy array: its class checks it
-            annotation = Any
-        if default is inspect.Parameter.empty:
-            default = ...
-        else:
-            try:
-                to_jsonable_python(default)
-            except Exception:  # no plain value: the constructor's alone
-                continue
-        fields[name] = (annotation, Field(default, description=" ".join(doc.split())))
-    return create_model(f"{env.__name__}Config", __base__=EnvConfig, **fields)
-
-
-@functools.cache
-def config_model(env: type, settings: type[BaseModel], algorithm_name: str) -> type[Config]:
+def config_model(
+    env: Callable[..., Any], settings: type[BaseModel], algorithm_name: str
+) -> type[Config]:
     """``Config`` for an environment, and an algorithm of these settings known by this name."""
     # Section comes last for its settings: of several bases pydantic lets the last one's win.
     algorithm = create_model(
@@ -108,7 +78,7 @@ def config_model(env: type, settings: type[BaseModel], algorithm_name: str) -> t
         name=(str, Field(algorithm_name, description="algorithm, or package.module:Class")),
     )
     return create_model(
-        "Config", __base__=Config, env=(_env_model(env), ...), algorithm=(algorithm, ...)
+        "Config", __base__=Config, env=(env_model(env), ...), algorithm=(algorithm, ...)
     )
 
 

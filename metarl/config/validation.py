@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -168,6 +169,10 @@ def read_fields(
         here = (*path, key)
         where = at(here, origins)
         if key not in model.model_fields:
+            if model.model_config.get("extra") == "allow":
+                if isinstance(value, Word):
+                    data[key] = _meaning(value, FieldInfo(annotation=Any), dotted(here))
+                continue
             raise unknown_field(here, root or model, model, where)
         field = model.model_fields[key]
         section = sub_model(field.annotation)
@@ -181,6 +186,8 @@ def read_fields(
             unknown = next(k for k, x in value.items() if isinstance(x, Word))
             wrong = f"there is no field {dotted((*here, unknown))}: {dotted(here)} is one value"
             raise UserError(f"command line: {wrong}.")
+        if isinstance(extra := field.json_schema_extra, dict) and extra.get("infinite"):
+            data[key] = as_plain(data[key])
 
 
 def whole_section(path: Path, example: str, where: str) -> UserError:
@@ -222,6 +229,23 @@ def _meaning(word: Word, field: FieldInfo, name: str) -> Any:
         else:
             return reading
     return likeliest
+
+
+def as_plain(value: Any) -> Any:
+    """A value as a config and JSON hold it.
+
+    Tuples are lists, members of an enumeration their names, and infinity is the text "inf", since
+    JSON has no number for it. Whatever else stays.
+    """
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {as_plain(key): as_plain(item) for key, item in value.items()}
+    return value
 
 
 def _plain(value: Any, origins: Origins, path: Path = ()) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import metarl
 from metarl import envs
+from metarl.config.validation import as_plain
 from metarl.errors import UserError
 from metarl.storage.files import replace_folder, writing
 from metarl.storage.places import shipped_references
@@ -51,9 +52,15 @@ class Definition:
         Raises:
             ValueError: There is no such environment.
         """
-        fields = {name: value for name, value in env_config.items() if name != "preset"}
+        fields = {n: value for n, value in env_config.items() if n not in ("preset", "params")}
+        apart = env_config.get("params", {})  # of names that the section has for itself
         parameters = envs.constructor_fields(envs.env_class(fields["name"])).items()
-        defaults = {n: p.default for n, p in parameters if p.default is not envs.REQUIRED}
+        defaults = {
+            f"params.{n}" if n in apart else n: as_plain(p.default)
+            for n, p in parameters
+            if p.default is not envs.REQUIRED
+        }
+        fields |= {f"params.{n}": value for n, value in apart.items()}
         return cls(as_json(fields), as_json({"tasks": None, **defaults}))
 
     @property

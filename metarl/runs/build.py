@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from metarl import envs
 from metarl.algorithms import algorithm_class
-from metarl.config.loading import env_parameters, resolve_device
+from metarl.config.env_fields import env_parameters
+from metarl.config.loading import resolve_device
 from metarl.errors import UserError
 from metarl.experience.rollout import RolloutWorker
 from metarl.types import Algorithm
@@ -31,7 +32,7 @@ def make_worker(config: Config) -> RolloutWorker:
                 num_threads=config.rollout.physics_threads,
                 num_workers=config.rollout.workers,
                 tasks=config.env.tasks,
-                **env_parameters(config),
+                params=env_parameters(config),
             )
         except (ValueError, TypeError) as error:
             raise UserError(f"env: {' '.join(str(error).split())}") from error

@@ -37,7 +37,7 @@ def test_defaults_and_concrete_sections(write) -> None:  # type: ignore[no-untyp
         "start": (0.0, 0.0),
         "mode": "dense",
         "label": "x",
-        "path": [1.0, 2.0],  # as YAML has it, so that the config equals itself read again
+        "path": (1.0, 2.0),  # as it stands in the signature
         "anything": True,
     }
 
@@ -265,7 +265,7 @@ def test_differences_between_environments() -> None:
     b = load_config(None, ["--algorithm.name", ALGORITHM])
     clauses = differences(a, b)
     assert f"env.name was '{ENV}' and is 'point_navigation' now" in clauses
-    assert "env.length was 1.0 and is absent now" in clauses
+    assert "env.length was 1 and is absent now" in clauses
     assert differences(a, a) == []
 
 
