@@ -61,9 +61,10 @@ class Line(TaskVectorEnv):
 
 
 class Arms(TaskVectorEnv):
-    """Five arms, one of which pays 1: nothing to see, so only adaptation can know which."""
+    """Five arms, one of which pays: nothing to see, so only adaptation can know which."""
 
-    def __init__(self, num_envs: int, horizon: int = 1) -> None:
+    def __init__(self, num_envs: int, horizon: int = 1, pay: float = 1.0) -> None:
+        self._pay = pay
         tasks = FiniteTasks([[float(i)] for i in range(5)], ("arm",), ("",))
         box = spaces.Box(0.0, 1.0, (1,), np.float64)
         super().__init__(num_envs, tasks, horizon, box, spaces.Discrete(5))
@@ -72,7 +73,7 @@ class Arms(TaskVectorEnv):
         pass
 
     def _advance(self, actions: Any, live: Any) -> Any:
-        return (actions == self._tasks[:, 0]).astype(np.float64), None
+        return self._pay * (actions == self._tasks[:, 0]), None
 
     def _observe(self) -> Any:
         return np.ones((self.num_envs, 1))

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from metarl.adaptation.meta_objective import Term, surrogate
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.gradient import EMAMLSettings
+from metarl.maths.returns import rounding
 
 
 class EMAML(MAML):
@@ -46,6 +48,7 @@ class EMAML(MAML):
         """Every task's advantage ``[M]`` for how its episodes before adaptation were played."""
         others = (returns.sum() - returns) / (len(returns) - 1)
         if self.config.normalize_advantages:
-            return (returns - others) / (returns.std() + 1e-8)
+            std = returns.std()
+            return torch.where(std > rounding(returns, (0,)), (returns - others) / std, 0.0)
         # A task's loss is a mean over B episodes and the likelihood of D_k a product over them.
         return self.config.episodes * (returns - others)

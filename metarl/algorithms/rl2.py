@@ -25,7 +25,7 @@ from metarl.experience.inputs import shown_in
 from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
 from metarl.maths.ppo import PPO, Evaluated, PPOData
-from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
@@ -192,9 +192,10 @@ class RL2:
         advantages = generalized_advantages(
             rewards, trial.values, trial.valid, config.discount, config.gae_lambda
         )
-        returns = advantages + trial.values
+        returns = torch.where(trial.valid, advantages + trial.values, 0.0)
         if config.normalize_advantages:
-            advantages = normalize(advantages, trial.valid, dims=(0, 1, 2))
+            every = (0, 1, 2)
+            advantages = normalize(advantages, trial.valid, every, rounding(returns, every))
         parts = (trial.log_probs, trial.values, advantages, returns, trial.valid)
         return PPOData(*map(_time_first, parts))
 
@@ -214,5 +215,6 @@ def _time_first(x: Tensor) -> Tensor:
 def _explained_variance(data: PPOData) -> float:
     """1 − Var[R − V] / Var[R] of the critic before the update: 1 is perfect, 0 a constant's."""
     returns, values = data.returns[data.valid], data.values[data.valid]
-    variance = returns.var(correction=0)
-    return float(1.0 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))
+    variance = returns.var(correction=0).clamp(min=float(rounding(returns, (0,))) ** 2)
+    tiny = torch.finfo(variance.dtype).tiny
+    return float(1.0 - (returns - values).var(correction=0) / variance.clamp(min=tiny))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from metarl.maths.baseline import linear_baseline
-from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.samples import Samples, flat_samples
 from metarl.types import Trajectory
+
+_LANES_AND_TIME = (1, 2)  # not tasks
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class AdvantageEstimator:
     Attributes:
         discount: γ.
         gae_lambda: λ.
-        normalize: To mean 0 and standard deviation 1 over a task's valid steps.
+        normalize: To mean 0 and standard deviation 1 over a task's valid steps, whatever the scale
+            of the rewards; to 0 where they are no more than error of the baseline's fit.
     """
 
     discount: float
@@ -33,7 +39,27 @@ class AdvantageEstimator:
             trajectory.rewards, values, valid, self.discount, self.gae_lambda
         )
         if self.normalize:
-            advantages = normalize(advantages, valid, dims=(1, 2))  # lanes and time, not tasks
+            noise = _noise(returns, valid)
+            advantages = normalize(advantages, valid, _LANES_AND_TIME, noise)
         return flat_samples(
             trajectory.observations, trajectory.actions, advantages, valid, trajectory.log_probs
         )
+
+
+def _noise(returns: Tensor, valid: Tensor) -> Tensor:
+    """The standard deviation ``[M, 1, 1]`` up to which a task's advantages are error of the fit.
+
+    That of rounding; but any, where all lanes have the same returns at every time, whatever they
+    did: what a polynomial in time misses of them was no action's merit. One lane cannot tell.
+
+    Args:
+        returns: ``[M, B, T]``, 0 where not valid.
+        valid: bool ``[M, B, T]``.
+    """
+    noise = rounding(returns, _LANES_AND_TIME)
+    if returns.shape[1] == 1:
+        return noise
+    highest = torch.where(valid, returns, -torch.inf).amax(1, keepdim=True)
+    lowest = torch.where(valid, returns, torch.inf).amin(1, keepdim=True)
+    apart = (highest - lowest).amax(2, keepdim=True)
+    return torch.where(apart > noise, noise, torch.inf)

@@ -19,7 +19,7 @@ def time_features(observations: Tensor) -> Tensor:
         observations: ``[M, B, T, o]``, clipped to ±10.
 
     Returns:
-        ``[M, B, T, 2o + 4]``; time is t / 100.
+        ``[M, B, T, 2o + 4]``; time is t / 100, and no more than 10: of over 1000 steps 10 t / T.
     """
     time = _powers_of_time(observations).expand(*observations.shape[:3], 4)
     return torch.cat([*_powers(observations), time], dim=-1)
@@ -113,7 +113,8 @@ def _powers(states: Tensor) -> tuple[Tensor, Tensor]:
 
 def _powers_of_time(observations: Tensor) -> Tensor:
     """t, t², t³, 1 of every time step ``[T, 4]``, in the observations' dtype."""
-    t = torch.arange(observations.shape[2], device=observations.device).to(observations) / 100.0
+    horizon = observations.shape[2]
+    t = torch.arange(horizon, device=observations.device).to(observations) / max(100, horizon / 10)
     return torch.stack([t, t**2, t**3, torch.ones_like(t)], dim=-1)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CLIP = 10.0
-_MIN_STD = 1e-4
+_FLOAT32 = torch.finfo(torch.float32)  # in which environments are observed and policies compute
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,17 @@ class RunningMoments:
 
     @cached_property
     def std(self) -> Tensor:
-        """The standard deviation with a floor, float64 ``[d]``; 1 before anything was seen."""
-        if self.count == 0:
-            return torch.ones_like(self.mean)
-        return (self.squares / self.count).sqrt().clamp(min=_MIN_STD)
+        """What a deviation from the mean is divided by, float64 ``[d]``: the standard deviation.
+
+        No floor but that of float32's precision: a column of any scale is normalised to 1. One
+        that has varied by no more than rounding of its mean is constant, and its unit is that
+        mean's magnitude: the rounding stays as small as it is, and if it moves some day, then by
+        its own measure and within the clip. Where all was 0, as before anything was seen, it is 1.
+        """
+        std = (self.squares / max(self.count, 1.0)).sqrt()
+        size = self.mean.abs()
+        unit = torch.where(size > _FLOAT32.tiny, size, 1.0)
+        return torch.where(std > (_FLOAT32.eps * size).clamp(min=_FLOAT32.tiny), std, unit)
 
     def merge(self, rows: Tensor) -> RunningMoments:
         """With further rows ``[n, d]`` of any dtype and device (Chan, Golub and LeVeque 1979)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,6 +137,18 @@ def test_clipped_actions_are_told_before_and_after_every_step(toy: Any, clipped:
         assert shares["actions/clipped_step_0"] == pytest.approx(0.739, abs=0.05)  # 3.6 se
     else:
         assert not shares
+
+
+@pytest.mark.parametrize("name", ["maml", "e_maml", "reptile"])
+def test_the_scale_of_the_rewards_is_nothing_to_learning_to_the_last_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.algorithms.test_maml_learning.ITERATIONS", 3)
+    plain = gains("arms", 1, name, adaptation_steps=1)
+    for power in (-60, -30, 30):
+        pay = 2.0**power
+        monkeypatch.setattr("tests.algorithms.test_maml_learning.Arms", partial(Arms, pay=pay))
+        assert gains("arms", 1, name, adaptation_steps=1) == [pay * gain for gain in plain]
 
 
 def test_every_step_counts() -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from metarl.algorithms.rl2 import RL2, RL2Batch
+from metarl.algorithms.rl2 import RL2, RL2Batch, _explained_variance
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs import TaskVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker
+from metarl.maths.params import flatten
+from metarl.maths.ppo import PPOData
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
@@ -192,6 +194,43 @@ def test_an_update_on_a_gpu_is_that_on_the_cpu(core: Any) -> None:
         assert p.is_cuda
         torch.testing.assert_close(p.cpu(), rl2.params[name], rtol=0, atol=2e-3)
     assert other.collect(worker, Key(1, 2)).trial.values is not None  # rollouts stay on the CPU
+
+
+# --- scale ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power", [-60, -30, 30])
+def test_the_scale_of_the_rewards_is_nothing_to_the_update_to_the_last_bit(power: int) -> None:
+    """Rewards of 1e-9 teach what rewards of 1 do, once their scale is known."""
+    plain, worker = make_rl2(lambda n: Arms(n, horizon=2))
+    train(plain, worker, 1)
+    state, factor = plain.state_dict(), 2.0**power
+    for name, column in (("input_moments", -1), ("return_moments", 0)):
+        moments = {k: x.clone() if torch.is_tensor(x) else x for k, x in state[name].items()}
+        moments["mean"][column] *= factor
+        moments["squares"][column] *= factor**2
+        state[name] = moments
+    scaled, other = make_rl2(lambda n: Arms(n, horizon=2, pay=factor))
+    scaled.load_state_dict(state)
+    expected, found = train(plain, worker, 2, first=2), train(scaled, other, 2, first=2)
+    for name, value in expected[-1].items():
+        returned = factor if name.startswith("return/") else 1.0
+        assert found[-1][name] == returned * value, name
+    assert torch.equal(flatten(scaled.params), flatten(plain.params))
+
+
+def test_the_variance_that_a_critic_explains_has_no_scale() -> None:
+    g = torch.Generator().manual_seed(0)
+    returns, error = torch.randn(2, 50, 3, generator=g)
+    valid = torch.ones(50, 3, dtype=torch.bool)
+    found = []
+    for scale in (1.0, 2.0**-30, 2.0**30):
+        x = scale * returns
+        found.append(_explained_variance(PPOData(x, x + 0.1 * scale * error, x, x, valid)))
+    assert found[0] == found[1] == found[2]
+    assert found[0] == pytest.approx(0.99, abs=0.005)
+    zeros = torch.zeros(50, 3)
+    assert _explained_variance(PPOData(zeros, zeros, zeros, zeros, valid)) == 1.0
 
 
 # --- settings ---------------------------------------------------------------------------------

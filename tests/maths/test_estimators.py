@@ -13,7 +13,7 @@ from metarl.algorithms.settings.outer import TRPOSettings
 from metarl.maths import baseline
 from metarl.maths.baseline import linear_baseline, time_features
 from metarl.maths.distributions import Categorical, DiagonalGaussian
-from metarl.maths.returns import discounted_sum, generalized_advantages, normalize
+from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.samples import task_blocks
 from metarl.maths.solvers import backtracking_line_search, conjugate_gradient
 from metarl.maths.trpo import TRPO
@@ -98,10 +98,29 @@ def test_normalize_divides_by_the_standard_deviation_per_task_over_valid_steps()
     # Trap: dividing by the variance. Values far from unit variance tell the two apart.
     x = torch.tensor([[[2.0, 4.0, 777.0]], [[10.0, 20.0, 60.0]]], dtype=F64)
     valid = torch.tensor([[[True, True, False]], [[True, True, True]]])
-    y = normalize(x, valid, dims=(1, 2))
+    y = normalize(x, valid, dims=(1, 2), noise=torch.zeros(2, 1, 1))
     std = math.sqrt((20**2 + 10**2 + 30**2) / 3)
     expected = [[[-1.0, 1.0, 0.0]], [[-20 / std, -10 / std, 30 / std]]]
     torch.testing.assert_close(y, torch.tensor(expected, dtype=F64), rtol=0, atol=1e-7)
+
+
+def test_normalize_knows_no_scale_but_leaves_noise_at_zero() -> None:
+    g = torch.Generator().manual_seed(6)
+    x, valid = torch.randn(2, 3, 5, generator=g), torch.ones(2, 3, 5, dtype=torch.bool)
+    plain = normalize(x, valid, (1, 2), torch.zeros(2, 1, 1))
+    for scale in (2.0**-60, 2.0**-30, 2.0**30):
+        assert torch.equal(normalize(scale * x, valid, (1, 2), torch.zeros(2, 1, 1)), plain)
+    std = x[1].std(correction=0)
+    for noise, told in ((0.99 * std, True), (1.01 * std, False)):
+        y = normalize(x, valid, (1, 2), torch.stack([torch.zeros(()), noise]).view(2, 1, 1))
+        assert torch.equal(y[0], plain[0])
+        assert torch.equal(y[1], plain[1] if told else torch.zeros(3, 5))
+
+
+def test_rounding_is_that_of_the_largest_of_each() -> None:
+    x = torch.tensor([[1.0, -8.0], [0.0, 0.5]])
+    assert rounding(x, (1,)).tolist() == [[16 * 8 * 2.0**-23], [16 * 0.5 * 2.0**-23]]
+    assert rounding(x.to(F64), (0, 1)).tolist() == [[16 * 8 * 2.0**-52]]
 
 
 def test_linear_baseline_recovers_a_linear_function_and_ignores_padding() -> None:
@@ -179,6 +198,13 @@ def test_features_of_any_size_leave_the_baseline_a_fit() -> None:
     ridge = 100 * torch.finfo(F64).eps * 300 * 12_288 * (10**2 + 10**4)  # of the diagonal's sum
     plain = linear_baseline(observations[..., :1], returns, valid, ridge)
     torch.testing.assert_close(fitted, plain, rtol=0, atol=0.01)
+
+
+def test_time_is_a_feature_no_larger_than_ten() -> None:
+    """Its cube would drown every other feature of a long episode."""
+    for horizon, unit in ((3, 100), (1000, 100), (20_000, 2000)):
+        t = time_features(torch.zeros(1, 1, horizon, 1, dtype=F64))[0, 0, :, -4]
+        assert t.tolist() == [step / unit for step in range(horizon)]
 
 
 def test_large_tasks_go_one_by_one_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
