@@ -111,22 +111,23 @@ class PPO:
 
         Returns:
             The new parameters, Adam's new state, and metrics: means over the steps taken;
-            of ``kl/update`` and ``clip_fraction`` over those of the last epoch.
+            of ``kl/update`` and ``clip_fraction`` over the minibatches of the last epoch, the one
+            that ended the update among them.
 
         Raises:
             FloatingPointError: a loss or the gradient is not finite.
         """
         lanes = data.valid.shape[1]
-        epochs: list[list[dict[str, float]]] = []
+        steps: list[dict[str, float]] = []
         stopped = False
-        while len(epochs) < self.epochs and not stopped:
-            epochs.append([])
+        for _ in range(self.epochs):
+            epoch: list[dict[str, float]] = []  # of the minibatches looked at
             for chosen in np.array_split(rng.permutation(lanes), self.minibatches):
                 index = torch.from_numpy(chosen).to(x.device)
                 leaf = x.detach().requires_grad_()
                 loss, parts = self.loss(evaluate(leaf, index), data.lanes(index))
-                metrics = {name: float(part) for name, part in parts.items()}
-                if self.target_kl is not None and metrics["kl/update"] > self.target_kl:
+                epoch.append({name: float(part) for name, part in parts.items()})
+                if self.target_kl is not None and epoch[-1]["kl/update"] > self.target_kl:
                     stopped = True
                     break
                 gradient = torch.autograd.grad(loss, leaf)[0]
@@ -135,12 +136,12 @@ class PPO:
                 check_finite("the gradient of PPO is", norm)
                 shorten = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
                 x, state = Adam().step(x, gradient * shorten, state, lr)
-                epochs[-1].append(metrics | {"gradient_norm": float(norm)})
-        epochs = [epoch for epoch in epochs if epoch]
-        every = [metrics for epoch in epochs for metrics in epoch]
-        metrics = {name: _mean(every, name) for name in every[0]}
-        metrics |= {name: _mean(epochs[-1], name) for name in ("kl/update", "clip_fraction")}
-        return x, state, metrics | {"update_steps": float(len(every))}
+                steps.append(epoch[-1] | {"gradient_norm": float(norm)})
+            if stopped:
+                break
+        metrics = {name: _mean(steps, name) for name in steps[0]}
+        metrics |= {name: _mean(epoch, name) for name in ("kl/update", "clip_fraction")}
+        return x, state, metrics | {"update_steps": float(len(steps))}
 
 
 def _mean(metrics: list[dict[str, float]], name: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from metarl.config.fields import Config
 
 
+FAR_KL = 1.0
+"""Nats between the policies before and after an update: a good run's stay below 0.1, mostly."""
+
+_CURES = {
+    "kl/update": "set algorithm.target_kl to 0.1 or less, lower algorithm.lr, or raise min_std",
+    "kl/outer": "lower algorithm.outer.lr",
+}
+
+
 class Diverged(EnvironmentFailure):
     """Training met a number that is not finite; the last checkpoint is from before."""
 
@@ -51,6 +60,7 @@ class Trainer:
         self.iteration = 0
         self.env_steps = 0
         self._seconds_before = 0.0  # of the run's earlier segments
+        self._warned = False  # of updates that go too far: once is enough
         self._started = time.perf_counter()
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
@@ -136,6 +146,9 @@ class Trainer:
                 "env_steps_per_s": batch.env_steps / (end - start),
             }
         )
+        if not self._warned and (warning := _far_update(self.iteration, metrics)):
+            self._warned = True
+            tracker.warn(warning)
 
     def _validate(self, tracker: Tracker) -> None:
         """Returns on the validation tasks; keyed apart, so training never notices."""
@@ -201,6 +214,17 @@ class Trainer:
         return self.iteration >= config.iterations or (
             config.max_env_steps is not None and self.env_steps >= config.max_env_steps
         )
+
+
+def _far_update(iteration: int, metrics: Mapping[str, Any]) -> str | None:
+    """What to say of an update that moved the policy so far that its data no longer tell of it."""
+    for name, cure in _CURES.items():
+        if metrics.get(name, 0.0) > FAR_KL:
+            return (
+                f"The update of iteration {iteration} moved the policy by {metrics[name]:.2g} nats "
+                f"({name}), from which training may not recover: {cure}."
+            )
+    return None
 
 
 def _has_begun(run_dir: Path) -> bool:

@@ -60,6 +60,22 @@ def test_ten_kills_leave_no_trace_on_half_cheetah(
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
+@pytest.mark.parametrize(("lr", "warnings"), [(1.0, 1), (0.001, 0)])
+def test_an_update_that_goes_very_far_is_told_once(
+    lr: float, warnings: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"name": "tests.toy_envs:Line", "horizon": 5}
+    algorithm = {"lr": lr, "target_kl": None, "initial_std": 0.1}
+    run = trained(tmp_path / "a", env=env, algorithm=algorithm, iterations=4)
+    far = [row["iteration"] for row in lines(run) if row["kl/update"] > 1.0]
+    output = capsys.readouterr().out
+    assert output.count("warning: ") == warnings == min(len(far), 1)
+    if far:
+        assert len(far) > 1
+        assert f"warning: The update of iteration {far[0]} moved the policy by" in output
+        assert "set algorithm.target_kl" in output
+
+
 def test_physics_threads_change_nothing(tmp_path: Path) -> None:
     env = {"name": "half_cheetah_vel", "horizon": 6}
     runs = [

@@ -150,7 +150,27 @@ def test_a_target_kl_ends_the_update() -> None:
     free = update(make_ppo(epochs=20, minibatches=1), lr=0.1)
     held = update(make_ppo(epochs=20, minibatches=1, target_kl=0.002), lr=0.1)
     assert free[2]["update_steps"] == 20 > held[2]["update_steps"] >= 2
-    assert held[2]["kl/update"] <= 0.002 < free[2]["kl/update"]
+    assert free[2]["kl/update"] > held[2]["kl/update"] > 0.002  # what ended it is told
+
+
+def test_no_step_is_taken_by_what_a_minibatch_finds_too_far() -> None:
+    seen: list[torch.Tensor] = []
+
+    def evaluate(x: torch.Tensor, lanes: torch.Tensor) -> Evaluated:
+        seen.append(x.detach().clone())
+        return linear(x, lanes)
+
+    x, _, metrics = update(make_ppo(epochs=20, minibatches=4, target_kl=0.05), evaluate, lr=0.1)
+    assert len(seen) == metrics["update_steps"] + 1 < 80
+    assert torch.equal(x, seen[-1])
+    assert not torch.equal(x, seen[-2])
+
+
+def test_by_default_an_update_that_goes_too_far_ends_early() -> None:
+    """What keeps a policy whose noise has shrunk from being thrown away by one update."""
+    ppo = make_ppo()
+    assert update(ppo, lr=0.001)[2]["update_steps"] == ppo.epochs * ppo.minibatches
+    assert update(ppo, lr=1.0)[2]["update_steps"] < ppo.epochs * ppo.minibatches
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

@@ -46,7 +46,7 @@ class RL2Settings(Settings):
     value_clip: float | None = Field(None, gt=0, description="PPO's clip of the critic; null: none")
     max_gradient_norm: float = Field(0.5, gt=0, description="longer gradients are shortened to it")
     target_kl: float | None = Field(
-        None, ge=1e-5, description="KL in nats that ends an update early; null: never"
+        0.1, ge=1e-5, description="KL in nats that ends an update early; null: never"
     )
     truncate_every: int | None = Field(
         None, ge=1, description="steps after which gradients through time end; null: the trial's"
