@@ -24,6 +24,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.workers: list[Worker] = []
+        self.said: set[str] = set()  # warnings, once each
         self._player: object = None
 
     def employ(self, count: int) -> None:

@@ -11,6 +11,7 @@ see `ProcessVectorEnv.with_lanes`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class ProcessVectorEnv(TaskVectorEnv):
             self._pool.employ(count)
             description = self._start(cls, dict(params or {}))
             horizon, distribution = _required(cls.__name__, description, task_distribution)
-            observation_space = _flat_space(cls.__name__, description.observation_space)
+            observation_space = _flat_space(description.observation_space)
             action_space = self._scaled_action_space(cls.__name__, description.action_space)
             super().__init__(num_envs, distribution, horizon, observation_space, action_space)
         except BaseException:
@@ -76,6 +77,9 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._name = cls.__name__
         self.position_columns = description.position_columns
         self._observation = np.zeros((num_envs, observation_space.low.size))
+        low, high = observation_space.low, observation_space.high
+        self._bounded = bool(np.isfinite([low, high]).any())
+        self._low, self._high = low - 1e-5 * (1 + abs(low)), high + 1e-5 * (1 + abs(high))
 
     def with_lanes(self, num_envs: int) -> ProcessVectorEnv:
         """The same environment with another number of lanes, on these workers and instances.
@@ -160,6 +164,7 @@ class ProcessVectorEnv(TaskVectorEnv):
             self._seeds[lane] = None
         for chosen, (observation,) in self._exchange(mask, "reset", self._tasks, seeds):
             self._observation[chosen] = observation
+        self._look_outside()
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
         reward, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
@@ -167,7 +172,24 @@ class ProcessVectorEnv(TaskVectorEnv):
         for chosen, reply in self._exchange(mask, "step", self._env_actions(actions)):
             self._observation[chosen], reward[chosen], terminated[chosen], truncated = reply
             self._truncated[chosen] |= truncated
+        self._look_outside()
         return reward, terminated
+
+    def _look_outside(self) -> None:
+        """Warn once of an observation that lies outside its space, but for rounding."""
+        space: Any = self.single_observation_space
+        if self._name in self._pool.said or not self._bounded:
+            return
+        outside = (self._observation < self._low) | (self._observation > self._high)
+        if outside.any():
+            lane, entry = np.argwhere(outside)[0]
+            self._pool.said.add(self._name)
+            print(
+                f"warning: {self._name} gave the observation {self._observation[lane, entry]:.6g} "
+                f"in entry {entry}, which its observation_space bounds by {space.low[entry]:.6g} "
+                f"and {space.high[entry]:.6g}. It is used as it is.",
+                file=sys.stderr,
+            )
 
     def _observe(self) -> Floats:
         return self._observation.copy()
@@ -219,6 +241,11 @@ def _required(
 ) -> tuple[int, TaskDistribution]:
     """The horizon and the task distribution, which every environment must have."""
     distribution = distribution or description.task_distribution
+    if isinstance(distribution, type):
+        raise ValueError(
+            f"{name}.task_distribution is the class {distribution.__name__}: make an instance of "
+            f"it, {distribution.__name__}()."
+        )
     if not isinstance(distribution, TaskDistribution):
         raise ValueError(
             f"{name} has no attribute task_distribution that is a TaskDistribution: "
@@ -226,18 +253,14 @@ def _required(
         )
     if description.horizon is None:
         raise ValueError(
-            f"{name} has no horizon: give it an attribute `horizon`, its steps in an episode."
+            f"{name} has no horizon: give it an attribute `horizon`, its steps in an episode, "
+            "or put a gymnasium.wrappers.TimeLimit around it."
         )
     return checks.integer(f"{name}.horizon", description.horizon, 1), distribution
 
 
-def _flat_space(name: str, space: spaces.Space) -> spaces.Box:
+def _flat_space(space: Any) -> spaces.Box:
     """The environment's observation space, a Box, as one of rank 1."""
-    if not isinstance(space, spaces.Box):
-        raise ValueError(
-            f"{name} has observations of the space {space}: only a Box is supported, "
-            "so flatten them (gymnasium.wrappers.FlattenObservation)."
-        )
     return spaces.Box(_flat(space.low), _flat(space.high), dtype=np.float64)
 
 

@@ -22,6 +22,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.contract import check_reset, check_step, checked, observation_row
+from metarl.envs.faults import in_words
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Floats
 
@@ -54,7 +56,7 @@ class Description(NamedTuple):
 
     observation_space: spaces.Space
     action_space: spaces.Space
-    horizon: int | None
+    horizon: Any  # None where there is none
     task_distribution: TaskDistribution | None
     position_columns: tuple[int, int] | None
 
@@ -93,6 +95,7 @@ class _Slice:
     def __init__(self) -> None:
         self.envs: list[gymnasium.Env] = []
         self._lane = 0
+        self._at_work: tuple[Any, str] = (None, "")  # whose method
 
     def answer(self, request: Start | Call) -> bytes:
         """The reply to a request, `Failed` where the environment's code raised, for any reason."""
@@ -101,44 +104,36 @@ class _Slice:
                 # By value where the environment's own class was, such as that of its tasks.
                 return cloudpickle.dumps(self._build(request), protocol=pickle.HIGHEST_PROTOCOL)
             return pickle.dumps(self._rows(request), protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            return pickle.dumps(_failed(self._lane, error))
+        except BaseException as error:  # sys.exit in an environment is a failure of it, too
+            return pickle.dumps(_failed(self._lane, error, *self._at_work))
 
     def _build(self, request: Start) -> Description:
         if not self.envs:
             _end_with(request.parent)
-        env_class, params = pickle.loads(request.builder)
+        maker, params = pickle.loads(request.builder)
+        self._at_work = (maker, "__init__") if isinstance(maker, type) else (None, "")
         while len(self.envs) < request.num_lanes:
-            self.envs.append(env_class(**params))
+            self.envs.append(checked(maker(**params), maker))
         return _describe_env(self.envs[0])
 
     def _rows(self, request: Call) -> list[np.ndarray]:
         call: Callable[..., tuple] = _reset if request.what == "reset" else _step
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
-            self._lane = lane
+            self._lane, self._at_work = lane, (self.envs[lane].unwrapped, request.what)
             rows.append(call(self.envs[lane], *own))
         return [np.array(column) for column in zip(*rows, strict=True)]
 
 
 def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[Floats]:
     env.get_wrapper_attr("set_task")(task)
-    observation, _ = env.reset(seed=seed)
-    return (_flat(env, observation),)
+    observation, _ = check_reset(env, env.reset(seed=seed))
+    return (observation_row(env, "reset", observation),)
 
 
 def _step(env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool]:
-    observation, reward, terminated, truncated, _ = env.step(action)
-    return _flat(env, observation), float(reward), bool(terminated), bool(truncated)
-
-
-def _flat(env: gymnasium.Env, observation: Any) -> Floats:
-    """The observation as one row of numbers, as many as its space has."""
-    row = np.asarray(observation, dtype=np.float64).reshape(-1)
-    size = int(np.prod(env.observation_space.shape or ()))
-    if row.size != size:
-        raise ValueError(f"an observation has {row.size} numbers where its space has {size}")
-    return row
+    observation, reward, terminated, truncated, _ = check_step(env, env.step(action))
+    return observation_row(env, "step", observation), reward, terminated, truncated
 
 
 def _describe_env(env: gymnasium.Env) -> Description:
@@ -147,9 +142,15 @@ def _describe_env(env: gymnasium.Env) -> Description:
     def attribute(name: str) -> Any:
         return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
-    horizon = attribute("horizon")
-    if horizon is None and env.spec is not None:
-        horizon = env.spec.max_episode_steps
+    limits = [attribute("horizon"), None if env.spec is None else env.spec.max_episode_steps]
+    wrapper: Any = env
+    while isinstance(wrapper, gymnasium.Wrapper):
+        if isinstance(wrapper, gymnasium.wrappers.TimeLimit):
+            limits.append(wrapper._max_episode_steps)
+        wrapper = wrapper.env
+    given = [limit for limit in limits if limit is not None]
+    whole = [limit for limit in given if isinstance(limit, int | np.integer)]
+    horizon = min(whole) if given and len(whole) == len(given) else next(iter(given), None)
     return Description(
         env.observation_space,
         env.action_space,
@@ -159,12 +160,10 @@ def _describe_env(env: gymnasium.Env) -> Description:
     )
 
 
-def _failed(lane: int, error: BaseException) -> Failed:
-    """The error in one line, with the place in the code that raised it, and its traceback."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return Failed(lane, text + where, "".join(traceback.format_exception(error)))
+def _failed(lane: int, error: BaseException, owner: object, method: str) -> Failed:
+    """The error in one line, with the place in the user's code, and its traceback."""
+    words = in_words(error, owner, method)
+    return Failed(lane, words, "".join(traceback.format_exception(error)))
 
 
 def _end_with(parent: int) -> None:

@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
+from metarl.envs.faults import SimulationFailure as SimulationFailure
 from metarl.envs.tasks import TaskDistribution, Tasks
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Lanes = NDArray[np.intp]
-
-
-class SimulationFailure(RuntimeError):
-    """A simulation diverged, or an environment's own code or process failed.
-
-    The message is one sentence that names the lane and its task.
-    """
 
 
 class TaskVectorEnv(VectorEnv):

@@ -128,7 +128,7 @@ def test_an_exception_in_the_environment_is_one_error() -> None:
     message = str(caught.value)
     assert message.startswith("Reach failed in lane 4 (task: goal_x 0.25, goal_y -0.5) at step 1: ")
     assert "RuntimeError: the arm is stuck (" in message
-    assert "user_envs.py:" in message
+    assert "user_envs.py, line " in message
     assert "\n" not in message
     assert "in step" in caught.value.__notes__[0], "the traceback goes along as a note"
     with pytest.raises(SimulationFailure, match="Reach is closed"):

@@ -1,0 +1,196 @@
+"""What an environment's methods must return, and what is said of one that returns something else.
+
+Each answer of `reset` and `step` is checked where it leaves the user's code, so that the sentence
+names the class and the line of the method that gave it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from metarl.envs.faults import BrokenContract, defined, value_in_words, written_at
+from metarl.envs.vector import Floats
+
+_NAMES = ("observation", "reward", "terminated", "truncated", "info")
+
+
+class Checked(gymnasium.Wrapper):
+    """Between an environment and its wrappers, which would fail in their own words."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        return check_reset(self.env, self.env.reset(**kwargs))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return check_step(self.env, self.env.step(action))
+
+
+def checked(env: Any, maker: Any) -> gymnasium.Env:
+    """An environment that was just made, if it has all that is asked of one.
+
+    Raises:
+        BrokenContract: it is none, or lacks `set_task`, a space, or the parameter `seed` of
+            `reset`.
+    """
+    if not isinstance(env, gymnasium.Env):
+        made = "" if isinstance(maker, type) else f": {maker.__name__}{written_at(maker)} returned"
+        raise BrokenContract(f"it is no gymnasium.Env{made} {value_in_words(env)}")
+    own = type(env.unwrapped)
+    where = f"{own.__name__}{written_at(own)}"
+    set_task = env.get_wrapper_attr("set_task") if env.has_wrapper_attr("set_task") else None
+    if not callable(set_task):
+        raise BrokenContract(f"{where} has no method set_task(task)")
+    for space in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, space, None), spaces.Space):
+            raise BrokenContract(f"{where} has no {space}, a space of gymnasium.spaces")
+    if not isinstance(env.observation_space, spaces.Box):
+        raise BrokenContract(
+            f"{where} has observations of the space {env.observation_space}: only a Box is "
+            f"supported, so {_how_to_flatten(env)}"
+        )
+    if not _takes(set_task, np.zeros(1)):
+        raise BrokenContract(
+            f"{defined(getattr(set_task, '__self__', env), 'set_task')} must take the task alone"
+        )
+    outer, inner = None, env
+    while isinstance(inner, gymnasium.Wrapper):
+        outer, inner = inner, inner.env
+    for name in ("seed",) if outer is None else ("seed", "options"):
+        if not _takes(inner.reset, **{name: None}):
+            raise BrokenContract(
+                f"{defined(inner, 'reset')} takes no {name}: define it as reset(self, *, "
+                "seed=None, options=None), and begin it with super().reset(seed=seed)"
+            )
+    if outer is not None:
+        outer.env = Checked(inner)
+    return env
+
+
+def _defined(env: gymnasium.Env, method: str) -> str:
+    """A method where it is written: of the outermost of the user's wrappers, or the environment."""
+    while isinstance(env, gymnasium.Wrapper) and type(env).__module__.startswith("gymnasium."):
+        env = env.env
+    return defined(env.unwrapped if isinstance(env, Checked) else env, method)
+
+
+def _takes(method: Any, *args: Any, **kwargs: Any) -> bool:
+    try:
+        inspect.signature(method).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def check_reset(env: gymnasium.Env, answer: Any) -> tuple[Any, dict[str, Any]]:
+    """The observation and the info of `reset`."""
+    pair = isinstance(answer, tuple | list) and len(answer) == 2
+    if pair and isinstance(answer[1], dict):
+        return answer[0], answer[1]
+    if pair and isinstance(answer, tuple):
+        raise BrokenContract(
+            f"{_defined(env, 'reset')} returned {value_in_words(answer[1])} as info: it must be a "
+            "dict"
+        )
+    raise BrokenContract(
+        f"{_defined(env, 'reset')} returned {value_in_words(answer)}: it must return two values, "
+        "the observation and a dict, return observation, {}"
+    )
+
+
+def check_step(env: gymnasium.Env, answer: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """The observation, reward, terminated, truncated and info of `step`."""
+    if not (isinstance(answer, tuple | list) and len(answer) == 5):
+        old = isinstance(answer, tuple | list) and len(answer) == 4
+        was = "4 values, as in the days of Gym" if old else value_in_words(answer)
+        raise BrokenContract(
+            f"{_defined(env, 'step')} returned {was}: it must return 5 values, {', '.join(_NAMES)}"
+        )
+    observation, reward, terminated, truncated, info = answer
+    if not isinstance(info, dict):
+        raise BrokenContract(_wrong(env, "info", info, "a dict"))
+    return (
+        observation,
+        _reward(env, reward),
+        _flag(env, "terminated", terminated),
+        _flag(env, "truncated", truncated),
+        info,
+    )
+
+
+def observation_row(env: gymnasium.Env, method: str, observation: Any) -> Floats:
+    """The observation as one row of numbers, as many as its space has."""
+    try:
+        values = np.asarray(observation)
+    except Exception:  # ragged lists, tensors that need a gradient
+        values = np.empty(0, dtype=object)
+    shape = env.observation_space.shape
+    if values.dtype.kind not in "biuf" or values.shape != shape:
+        given = value_in_words(observation)
+        if isinstance(observation, list) and values.dtype.kind in "biuf":
+            given = value_in_words(values)
+        advice = ""
+        if isinstance(observation, dict | tuple) and values.dtype.kind not in "biuf":
+            advice = f"; or declare what they are, and {_how_to_flatten(env)}"
+        raise BrokenContract(
+            f"{_defined(env, method)} returned {given} as the observation: it must be an "
+            f"array of numbers of shape {list(shape or ())}, as its observation_space is{advice}"
+        )
+    row = values.reshape(-1).astype(np.float64)
+    if not np.isfinite(row).all():
+        entry = int(np.flatnonzero(~np.isfinite(row))[0])
+        raise BrokenContract(
+            f"{_defined(env, method)} returned {row[entry]} in entry {entry} of the "
+            "observation: its numbers must be finite"
+        )
+    return row
+
+
+def _how_to_flatten(env: gymnasium.Env) -> str:
+    return (
+        "flatten them: write a function, def make(**params): return "
+        f"gymnasium.wrappers.FlattenObservation({type(env.unwrapped).__name__}(**params)), and "
+        "name that one, env.name: module:make"
+    )
+
+
+def _reward(env: gymnasium.Env, reward: Any) -> float:
+    """A finite number; an array of one is one."""
+    if type(reward) is not float:
+        values = _array(reward)
+        if values.size != 1 or values.dtype.kind not in "biuf":
+            raise BrokenContract(_wrong(env, "reward", reward, "a number"))
+        reward = float(values.reshape(-1)[0])
+    if not math.isfinite(reward):
+        raise BrokenContract(_wrong(env, "reward", reward, "a finite number"))
+    return reward
+
+
+def _flag(env: gymnasium.Env, name: str, value: Any) -> bool:
+    """True or false; 1 and 0, and an array of one, are good as well."""
+    if type(value) is bool:
+        return value
+    values = _array(value)
+    if values.size != 1 or values.dtype.kind not in "biuf" or values.reshape(-1)[0] not in (0, 1):
+        raise BrokenContract(_wrong(env, name, value, "true or false"))
+    return bool(values.reshape(-1)[0])
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except Exception:  # a ragged list, a tensor that needs a gradient
+        return np.empty(0, dtype=object)
+
+
+def _wrong(env: gymnasium.Env, name: str, value: Any, must: str) -> str:
+    order = ", ".join(_NAMES)
+    given = f"{value}" if isinstance(value, float) else value_in_words(value)
+    return (
+        f"{_defined(env, 'step')} returned {given} as {name}: it must be {must}; the values in "
+        f"order are {order}"
+    )

@@ -1,0 +1,103 @@
+"""What goes wrong in a user's own code, in words: the error, and the place in that code."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sysconfig
+import traceback
+from typing import Any
+
+import metarl
+
+_PATHS = (os.path.abspath, os.path.realpath)  # by any link
+_LIBRARIES = {
+    *map(sysconfig.get_path, ("stdlib", "platstdlib")),
+    *map(os.path.dirname, (str(metarl.__file__), __file__)),
+}
+_NOT_THEIRS = tuple(f"{find(path)}{os.sep}" for path in _LIBRARIES for find in _PATHS)
+
+
+class SimulationFailure(RuntimeError):
+    """A simulation diverged, or an environment's own code or process failed.
+
+    The message is one sentence that names the lane and its task.
+    """
+
+
+class BrokenContract(ValueError):
+    """What a user's method returned is not what it must: one sentence that names the method."""
+
+
+def in_words(error: BaseException, owner: object = None, method: str = "") -> str:
+    """An error in one line, with the last line of the user's code that led to it.
+
+    Where none of it is on the way, as when the arguments do not fit, it is the line of the method
+    that was called, of the class `owner` or of the class of that object.
+    """
+    if isinstance(error, BrokenContract):  # which says where
+        return str(error).rstrip(".")
+    words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+    if isinstance(error, SystemExit):
+        words = f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+    elif isinstance(error, SyntaxError):  # which says where
+        return words
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    if frames:
+        return f"{words} ({_shown(frames[-1].filename)}, line {frames[-1].lineno})"
+    return f"{words}, in {defined(owner, method)}" if method else words
+
+
+def defined(owner: object, method: str) -> str:
+    """A method and where it is written: ``Maze.step (maze.py, line 12)``."""
+    cls = owner if isinstance(owner, type) else type(owner)
+    function = inspect.unwrap(getattr(cls, method, None) or (lambda: None))
+    name = f"{cls.__name__}.{method}"
+    return f"{name}{written_at(function)}"
+
+
+def written_at(function: Any) -> str:
+    """Where a function or a class is written, `` (maze.py, line 12)``; "" if nobody knows."""
+    try:
+        if isinstance(function, type):
+            file, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
+        else:
+            file, line = function.__code__.co_filename, function.__code__.co_firstlineno
+    except (AttributeError, OSError, TypeError):
+        return ""
+    return f" ({_shown(str(file))}, line {line})"
+
+
+def value_in_words(value: Any) -> str:
+    """What a method returned, short enough for a sentence."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, dict):
+        return (
+            f"a dict with the keys {', '.join(map(repr, value))}"[:80] if value else "an empty dict"
+        )
+    if isinstance(value, tuple | list):
+        return f"a {kind} of {len(value)}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        of_type = "" if getattr(value.dtype, "kind", "f") in "biuf" else f" and type {value.dtype}"
+        name = "an array" if kind == "ndarray" else f"a {kind}"
+        graph = " that needs a gradient" if getattr(value, "requires_grad", False) else ""
+        return f"{name} of shape {list(value.shape)}{of_type}{graph}"
+    text = repr(value)
+    return f"the {kind} {text if len(text) <= 40 else f'{text[:37]}...'}"
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file is neither Python's, nor a library's, nor metarl's."""
+    installed = {"site-packages", "dist-packages"} & set(file.split(os.sep))
+    return not (installed or file.startswith(("<frozen", *_NOT_THEIRS)))
+
+
+def _shown(file: str) -> str:
+    """A file as seen from the working directory."""
+    try:
+        relative = os.path.relpath(file)
+    except (OSError, ValueError):  # no working directory; another drive
+        return file
+    return file if relative.startswith("..") or file.startswith("<") else relative
