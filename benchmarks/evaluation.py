@@ -31,7 +31,7 @@ from metarl.envs.half_cheetah import HalfCheetahVel
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.result import Provenance
-from metarl.evaluation.result import summarize as intervals
+from metarl.evaluation.summary import summarize as intervals
 from metarl.process import run_program
 from metarl.random import Key
 

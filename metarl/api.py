@@ -58,6 +58,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     adaptation_steps: int | None = None,
     mode: Mode = "both",
     seed: int = 0,
+    evaluation_seeds: int | None = None,
     forget: bool = False,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
@@ -74,6 +75,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
         adaptation_steps: How often the agent adapts.
         mode: How actions are chosen; of both, the one that the papers quote is the headline.
         seed: Of the evaluation's random streams.
+        evaluation_seeds: Over how many of them, from ``seed`` on, the returns are averaged.
         forget: Begin anew instead of adapting: an ablation, which should gain nothing.
         checkpoint: Of a run that is given by its folder.
         device: Of the adaptation, likewise.
@@ -87,7 +89,8 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     from metarl.report.notebook import ShownEvaluation
     from metarl.storage.run_folder import prepare_output
 
-    options = _options(split, tasks, episodes, adaptation_steps, mode, seed, forget)
+    values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
+    options = _options(*values)
     measured = _subject(subject, config, checkpoint, device)
     plan = options.plan(measured.config.evaluation)
     try:
@@ -110,6 +113,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     adaptation_steps: int | None = None,
     mode: Mode = "both",
     seed: int = 0,
+    evaluation_seeds: int | None = None,
     forget: bool = False,
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
@@ -135,7 +139,8 @@ def compare(  # noqa: PLR0913  # the options that help() shows
 
     if len(runs) < 2:
         raise UserError("A comparison needs at least two runs.")
-    options = _options(split, tasks, episodes, adaptation_steps, mode, seed, forget)
+    values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
+    options = _options(*values)
     groups = open_groups(runs, options)
     if output is not None:
         prepare_output(Path(output), chosen=True)

@@ -133,6 +133,25 @@ def test_an_evaluation_writes_nothing_unless_asked(run_dir: Path, tmp_path: Path
     assert again.to_json() == result.to_json() == (tmp_path / "out/evaluation.json").read_text()
 
 
+def test_evaluation_seeds_are_averaged(tmp_path: Path) -> None:
+    config = write_config(tmp_path, evaluation={"episodes": 2, "adaptation_steps": 1, "seeds": 2})
+    options: dict[str, Any] = {"config": config, "mode": "stochastic", "seed": 3}
+    both = metarl.evaluate(Scout, **options)  # as the config says
+    assert both.to_json() == metarl.evaluate(Scout, **options, evaluation_seeds=2).to_json()
+    assert both.evaluation_seeds == [3, 4]
+    singles = [
+        metarl.evaluate(Scout, **options | {"seed": seed}, evaluation_seeds=1) for seed in (3, 4)
+    ]
+    assert both.headline.evaluation_seed_means == [
+        [single.headline.mean[k] for single in singles] for k in range(2)
+    ]
+    for name, reference in both.references.items():
+        each = [single.references[name].returns for single in singles]
+        np.testing.assert_allclose(reference.returns, np.mean(each, axis=0), rtol=1e-12)
+    random = [single.references["random"].mean for single in singles]
+    assert random[0] != random[1]
+
+
 def test_an_agent_of_ones_own_by_class_and_by_path(tmp_path: Path) -> None:
     config = write_config(tmp_path, evaluation={"episodes": 4, "adaptation_steps": 1})
     by_class = metarl.evaluate(Scout, config=config)
@@ -150,6 +169,7 @@ def test_an_agent_of_ones_own_by_class_and_by_path(tmp_path: Path) -> None:
         ({"mode": "stochastc"}, "mode is 'stochastc', but must be one of .*nearest is stochastic"),
         ({"episodes": 0}, "episodes is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"evaluation_seeds": 0}, "evaluation_seeds is 0"),
         ({"split": "held_out", "tasks": "own.csv"}, "split and tasks both"),
         ({"tasks": "absent.csv"}, "absent.csv"),
     ],

@@ -59,6 +59,7 @@ class EvaluationConfig(Section):
     episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
     adaptation_steps: int = Field(3, ge=1, description="adaptation steps")
     split: SplitName = Field("held_out", description="which tasks")
+    seeds: int = Field(1, ge=1, description="evaluation seeds, which the returns are averaged over")
     at_end: bool = Field(True, description="evaluate when training ends")
 
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
 from metarl.evaluation.reference_kinds import PER_TASK
-from metarl.evaluation.result import EvaluationResult, ModeResult, Reference, judged
+from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict
+from metarl.evaluation.summary import judged, spread
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")
@@ -54,6 +55,9 @@ class GroupMode:
         iqm_ci95: Its 95 % interval.
         normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
         adaptation_helps: The last measurement against the first, paired; None if there is but one.
+        evaluation_seed_means: Mean over seeds and tasks by each evaluation seed alone, K+1 lists
+            of N; None where a run's are not known.
+        evaluation_seed_std: Their standard deviation; None for one evaluation seed.
     """
 
     action_mode: str
@@ -66,6 +70,8 @@ class GroupMode:
     iqm_ci95: list[Interval]
     normalised: list[float] | None
     adaptation_helps: Verdict | None
+    evaluation_seed_means: list[list[float]] | None
+    evaluation_seed_std: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ class Comparison:
 
     @property
     def first(self) -> EvaluationResult:
-        """What all runs share: environment, tasks, evaluation seed."""
+        """What all runs share: environment, tasks, evaluation seeds."""
         return self.groups[0].first
 
     def to_json(self) -> str:
@@ -173,6 +179,7 @@ class Comparison:
             "env_config": shared.env_config,
             "split": shared.split,
             "evaluation_seed": shared.evaluation_seed,
+            "evaluation_seeds": shared.evaluation_seeds,
             "task_columns": shared.task_columns,
             "task_units": shared.task_units,
             "tasks": shared.tasks,
@@ -191,11 +198,14 @@ def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
         groups: Label -> its runs, one a seed, all measured alike.
 
     Raises:
-        ValueError: Runs of different tasks, or of one group with different measurements.
+        ValueError: Runs of different tasks or evaluation seeds, or of one group with different
+            measurements.
     """
     runs = [run for group in groups.values() for run in group]
     if any(run.result.tasks != runs[0].result.tasks for run in runs):
         raise ValueError("The runs were measured on different tasks.")
+    if any(run.result.evaluation_seeds != runs[0].result.evaluation_seeds for run in runs):
+        raise ValueError("The runs were measured with different evaluation seeds.")
     references = _references(groups)
     compared = tuple(_group(label, members, references) for label, members in groups.items())
     pairs = list(itertools.combinations(compared, 2))
@@ -248,11 +258,15 @@ def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Ref
 
 def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> GroupMode:
     returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
+    by_seed = [m.evaluation_seed_means for m in modes if m.evaluation_seed_means is not None]
+    means = np.mean(by_seed, axis=0) if len(by_seed) == len(modes) else None  # [K+1, N]
     return GroupMode(
         action_mode=modes[0].action_mode,
         env_steps_used=np.mean([mode.env_steps_used for mode in modes], axis=0).tolist(),
         returns=returns.tolist(),
         seed_means=returns.mean(axis=2).tolist(),
+        evaluation_seed_means=None if means is None else means.tolist(),
+        evaluation_seed_std=None if means is None else spread(means),
         **judged(returns, references),
     )
 

@@ -1,4 +1,4 @@
-"""What an evaluation measures: which tasks, how long, in which modes, from which seed."""
+"""What an evaluation measures: which tasks, how long, in which modes, from which seeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class EvaluationPlan:
         episodes: B, of each task before and after every adaptation step.
         adaptation_steps: K.
         modes: Which action modes to measure; of both, the headline is chosen as in the papers.
-        seed: Of the resets and of the agent's own randomness.
+        seed: Of the resets and of the agent's own randomness; of several, the first.
+        num_seeds: N, how many evaluation seeds it is repeated with: seed, seed + 1, …
         task_file: A user's own tasks, in place of the split.
         forget: Let the agent begin anew where it would adapt: an ablation.
     """
@@ -40,8 +41,14 @@ class EvaluationPlan:
     adaptation_steps: int
     modes: tuple[ActionMode, ...] = BOTH_MODES
     seed: int = 0
+    num_seeds: int = 1
     task_file: Path | None = None
     forget: bool = False
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The evaluation seeds."""
+        return tuple(range(self.seed, self.seed + self.num_seeds))
 
     @property
     def folder(self) -> str:
@@ -79,6 +86,7 @@ class EvaluationPlan:
             "adaptation_steps": ["--adaptation-steps", str(self.adaptation_steps)],
             "modes": ["--mode", self.modes[0] if len(self.modes) == 1 else "both"],
             "seed": ["--seed", str(self.seed)],
+            "num_seeds": ["--evaluation-seeds", str(self.num_seeds)],
             "forget": ["--forget", "true"] if self.forget else [],
         }
         return [word for name, words in by_field.items() if name not in without for word in words]

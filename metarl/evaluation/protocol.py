@@ -31,6 +31,9 @@ class BadAction(ValueError):
 class Evaluation:
     """What one agent earned in one action mode: K+1 measurements on n tasks × B lanes.
 
+    It is of one evaluation seed, or of several, joined by
+    :func:`metarl.evaluation.evaluation_seeds.evaluate_over_seeds`.
+
     Attributes:
         tasks: Task vectors, float64 [n, d].
         task_columns: Names of the d entries of a task vector.
@@ -39,17 +42,19 @@ class Evaluation:
         action_mode: "stochastic" or "deterministic".
         adaptation_axis: What one adaptation step is, "gradient_step" or "episode".
         step_sizes: Sizes of the K adaptation steps; empty where they have none.
-        seed: The evaluation's seed.
-        returns: Undiscounted return of every episode, float64 [K+1, n, B].
+        seeds: The N evaluation seeds.
+        returns: Undiscounted return of every episode, float64 [K+1, n, N·B], seed after seed.
         env_steps_used: Env steps that one adapting agent had used before each measurement, mean
-            over agents, float64 [K+1]. Agents are tasks where the lanes of a task are pooled
-            ("gradient_step"), and lanes where each keeps its own memory ("episode").
-        rewards: Mean reward over the lanes of a task at each time step, float64 [K+1, n, T]; an
-            episode that is over counts 0, so the sum over T is the task's mean return.
-        paths: Position in the first lane of every task, float64 [K+1, n, T+1, 2], NaN after the
-            episode's end; None where the environment has no position.
-        states: What pictures of the first lane of every task are drawn from, float32
-            [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
+            over agents and seeds, float64 [K+1]. Agents are tasks where the lanes of a task are
+            pooled ("gradient_step"), and lanes where each keeps its own memory ("episode").
+        rewards: Mean reward over the lanes of a task and the seeds at each time step, float64
+            [K+1, n, T]; an episode that is over counts 0, so the sum over T is the task's mean
+            return.
+        paths: Position in the first lane of every task, of the first seed, float64
+            [K+1, n, T+1, 2], NaN after the episode's end; None where the environment has no
+            position.
+        states: What pictures of the first lane of every task are drawn from, of the first seed,
+            float32 [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
     """
 
@@ -60,7 +65,7 @@ class Evaluation:
     action_mode: ActionMode
     adaptation_axis: AdaptationAxis
     step_sizes: list[float]
-    seed: int
+    seeds: tuple[int, ...]
     returns: np.ndarray
     env_steps_used: np.ndarray
     rewards: np.ndarray
@@ -80,8 +85,8 @@ class Evaluation:
 
     @property
     def episodes(self) -> int:
-        """B, the lanes of a task: each plays one episode a measurement."""
-        return self.returns.shape[2]
+        """B, the lanes of a task: each plays one episode a measurement and seed."""
+        return self.returns.shape[2] // len(self.seeds)
 
     @property
     def episodes_used(self) -> list[int]:
@@ -95,8 +100,13 @@ class Evaluation:
 
     @property
     def task_returns(self) -> np.ndarray:
-        """Mean return of each task at each measurement, float64 [K+1, n]."""
+        """Mean return of each task at each measurement, over the seeds too, float64 [K+1, n]."""
         return self.returns.mean(axis=2)
+
+    @property
+    def seed_returns(self) -> np.ndarray:
+        """Mean return of each task by each evaluation seed alone, float64 [K+1, n, N]."""
+        return self.returns.reshape(*self.returns.shape[:2], len(self.seeds), -1).mean(axis=3)
 
 
 def measurement_key(axis: str, k: int) -> str:
@@ -120,8 +130,8 @@ def evaluate(
         agent: It is told the tasks only if it is privileged.
         env: An environment of n·B lanes; lane n = m·B + b plays task m.
         tasks: Task vectors [n, d], the plan's or some of them.
-        plan: How many rounds and episodes, and the seed of the resets; the agent's own randomness
-            comes with the agent, as does its mode.
+        plan: How many rounds and episodes, and the seed of the resets, of several the first; the
+            agent's own randomness comes with the agent, as does its mode.
         progress: Called as progress(rounds measured, rounds in all) after each round.
 
     Raises:
@@ -152,7 +162,7 @@ def evaluate(
         action_mode=action_mode,
         adaptation_axis=agent.adaptation_axis,
         step_sizes=_step_sizes(agent, adaptation_steps),
-        seed=plan.seed,
+        seeds=(plan.seed,),
         env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
         **_stacked(recorded),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,17 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from metarl.evaluation.protocol import Evaluation, measurement_key
-from metarl.evaluation.reference_kinds import FLOOR, ORACLE
-from metarl.evaluation.seed_statistics import gain_verdict, iqm_interval, mean_interval, pooled_iqm
-from metarl.evaluation.statistics import (
-    Interval,
-    Verdict,
-    bootstrap_interval,
-    normalised_scores,
-    settling_step,
-    standard_error_95,
-)
+from metarl.evaluation.protocol import measurement_key
+from metarl.evaluation.statistics import Interval, Verdict
 
 FORMAT = 1
 
@@ -38,7 +28,7 @@ class ModeResult:
     Attributes:
         action_mode: "stochastic" or "deterministic".
         env_steps_used: Env steps of experience before each measurement, mean over agents.
-        returns: Mean return of each task, K+1 rows of n.
+        returns: Mean return of each task over episodes and evaluation seeds, K+1 rows of n.
         mean: Mean over tasks.
         ci95: 95 % bootstrap interval of the mean over tasks.
         se95: 1.96 standard errors of the mean over tasks.
@@ -49,6 +39,10 @@ class ModeResult:
         settling_step: Step of the episode from which the reward stays near its final one, see
             :func:`metarl.evaluation.statistics.settling_step`; None for results of before it was
             measured.
+        evaluation_seed_means: Mean over tasks by each evaluation seed alone, K+1 rows of N; None
+            for results of before they were kept.
+        evaluation_seed_std: Their standard deviation (N − 1 in the denominator), how far a single
+            evaluation strays; None for one seed.
     """
 
     action_mode: Literal["stochastic", "deterministic"]
@@ -62,6 +56,8 @@ class ModeResult:
     normalised: list[float] | None
     adaptation_helps: Verdict | None
     settling_step: list[int | None] | None = None
+    evaluation_seed_means: list[list[float]] | None = None
+    evaluation_seed_std: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class EvaluationResult:
         env_config: Its resolved settings.
         split: Set of tasks; "training tasks" for a finite distribution.
         seeds: Training seeds of the runs.
-        evaluation_seed: Seed of the evaluation's resets.
+        evaluation_seed: Seed of the evaluation's resets; of several, the first.
         checkpoint: Meta-iteration of the checkpoint; None for an agent without one.
         x: What an adaptation step is, "gradient_step" or "episode".
         episodes_per_step: B, episodes of each task a measurement.
@@ -97,6 +93,8 @@ class EvaluationResult:
         references: By name; per-task returns on the same tasks.
         missing_references: Name of each that is not there, and the command that makes it.
         forgets: The agent began anew before every measurement: an ablation.
+        evaluation_seeds: All N of them; every return is a mean over them, see
+            :mod:`metarl.evaluation.evaluation_seeds`.
     """
 
     algorithm: str
@@ -118,6 +116,11 @@ class EvaluationResult:
     references: dict[str, Reference]
     missing_references: dict[str, str] = field(default_factory=dict)
     forgets: bool = False
+    evaluation_seeds: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.evaluation_seeds:  # a file of before there could be several
+            object.__setattr__(self, "evaluation_seeds", [self.evaluation_seed])
 
     @property
     def adaptation_steps(self) -> int:
@@ -198,100 +201,8 @@ class Provenance(NamedTuple):
     checkpoint: int | None
 
 
-def summarize(
-    headline: Evaluation,
-    other: Evaluation | None = None,
-    *,
-    provenance: Provenance,
-    env: str,
-    env_config: Mapping[str, Any],
-    references: Mapping[str, np.ndarray] | None = None,
-    missing_references: Mapping[str, str] | None = None,
-) -> EvaluationResult:
-    """Turn measurements of one agent into a result.
-
-    Args:
-        headline: The mode to quote: stochastic for gradient-based agents, else deterministic.
-        other: The other mode on the same tasks.
-        provenance: What was measured.
-        env: Name of the environment.
-        env_config: Its resolved settings.
-        references: name -> return on each of the same tasks, [n].
-        missing_references: name -> the command that makes it.
-
-    Raises:
-        ValueError: Fewer than two tasks, a reference of another length, modes of other tasks.
-    """
-    if other is not None and (
-        not np.array_equal(headline.tasks, other.tasks)
-        or headline.returns.shape != other.returns.shape
-    ):
-        raise ValueError("The two action modes were measured on different tasks or steps.")
-    known = {}
-    for name, returns in (references or {}).items():
-        returns = np.asarray(returns, dtype=np.float64)
-        if returns.shape != (len(headline.tasks),):
-            raise ValueError(
-                f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
-                f"evaluation has {len(headline.tasks)} tasks."
-            )
-        interval = bootstrap_interval(returns)
-        known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
-    return EvaluationResult(
-        algorithm=provenance.algorithm,
-        env=env,
-        env_config=dict(env_config),
-        split=headline.split,
-        seeds=provenance.seeds,
-        evaluation_seed=headline.seed,
-        checkpoint=provenance.checkpoint,
-        x=headline.adaptation_axis,
-        episodes_per_step=headline.episodes,
-        step_sizes=headline.step_sizes,
-        episodes_used=headline.episodes_used,
-        task_columns=list(headline.task_columns),
-        task_units=list(headline.task_units),
-        tasks=headline.tasks.tolist(),
-        headline=_mode_result(headline, known),
-        other=None if other is None else _mode_result(other, known),
-        references=known,
-        missing_references=dict(missing_references or {}),
-        forgets=headline.forgets,
-    )
-
-
-def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
-    returns = evaluation.task_returns  # [K+1, n]
-    return ModeResult(
-        action_mode=evaluation.action_mode,
-        env_steps_used=evaluation.env_steps_used.tolist(),
-        returns=returns.tolist(),
-        se95=[standard_error_95(row) for row in returns],
-        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
-        **judged(returns[:, None], references),
-    )
-
-
-def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str, Any]:
-    """What returns [K+1, S seeds, n tasks] say, by the fields of a result.
-
-    The interval over tasks where there is one seed, else over seeds and tasks.
-    """
-    means = [float(at_k.mean()) for at_k in returns]
-    floor, oracle = (
-        references[name].mean if name in references else None for name in (FLOOR, ORACLE)
-    )
-    return {
-        "mean": means,
-        "ci95": [mean_interval(at_k) for at_k in returns],
-        "iqm": [float(pooled_iqm(at_k)) for at_k in returns],
-        "iqm_ci95": [iqm_interval(at_k) for at_k in returns],
-        "normalised": normalised_scores(means, floor, oracle),
-        "adaptation_helps": gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None,
-    }
-
-
 _RESULT = TypeAdapter(EvaluationResult)
+_BY_STEP = ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step")
 
 
 def _complaint(error: ValidationError) -> str:
@@ -315,8 +226,10 @@ def _misfit(result: EvaluationResult) -> str | None:
         ("tasks", result.tasks, (n, len(result.task_columns)))
     ]
     for mode in filter(None, (result.headline, result.other)):
-        for key in ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step"):
+        for key in (*_BY_STEP, "evaluation_seed_std"):
             found.append((key, getattr(mode, key), (steps,)))
+        seed_means, seeds = mode.evaluation_seed_means, len(result.evaluation_seeds)
+        found.append(("evaluation_seed_means", seed_means, (steps, seeds)))
         found += [(key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95")]
         found.append(("returns", mode.returns, (steps, n)))
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]

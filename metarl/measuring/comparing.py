@@ -25,7 +25,7 @@ from metarl.storage.provenance import versions
 # What may differ between the seeds of one experiment: it changes neither what was learned nor what
 # is measured. (The number of torch threads changes the last digits of sums, as another seed would.)
 _FREE_FIELDS = {"seed", "name", "run_dir", "device", "env.preset"}
-_FREE_FIELDS |= {"evaluation.split", "evaluation.at_end"}
+_FREE_FIELDS |= {"evaluation.split", "evaluation.seeds", "evaluation.at_end"}
 _FREE_SECTIONS = ("rollout.", "checkpoint.", "tracking.", "validation.")
 
 
@@ -110,7 +110,7 @@ def measure_groups(
             runs.append(run)
         for index, (folder, run) in enumerate(zip(folders, runs, strict=True), 1):
             say(f"Evaluating {folder.path} ({index} of {len(runs)})")
-            result, _ = measure(run, folder.plan)
+            result, _ = measure(run, folder.plan, say)
             measured[folder.path] = MeasuredRun(str(folder.path), _env_steps(run), result)
             run.worker.close()
     try:
@@ -176,6 +176,11 @@ def check_comparable(folders: Sequence[RunFolder]) -> None:
             raise UserError(
                 f"evaluation.split is {first.plan.split} in {first.path} and "
                 f"{other.plan.split} in {other.path}; choose one with --split."
+            )
+        if other.plan.num_seeds != first.plan.num_seeds:
+            raise UserError(
+                f"evaluation.seeds is {first.plan.num_seeds} in {first.path} and "
+                f"{other.plan.num_seeds} in {other.path}; choose one with --evaluation-seeds."
             )
 
 

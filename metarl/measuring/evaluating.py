@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -11,9 +13,11 @@ import torch
 from metarl import envs
 from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure, UserError
+from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import BadAction, Evaluation, evaluate
-from metarl.evaluation.result import EvaluationResult, summarize
+from metarl.evaluation.protocol import BadAction, Evaluation
+from metarl.evaluation.result import EvaluationResult
+from metarl.evaluation.summary import summarize
 from metarl.measuring.user_agent import UserAgent
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
@@ -34,12 +38,15 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
 LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
-def measure(subject: Subject, plan: EvaluationPlan) -> tuple[EvaluationResult, Evaluation]:
+def measure(
+    subject: Subject, plan: EvaluationPlan, say: Callable[[str], None] = lambda line: None
+) -> tuple[EvaluationResult, Evaluation]:
     """Evaluate an agent on a fixed set of tasks in one mode or two, beside its references.
 
     Args:
         subject: The agent, and the environments to evaluate it in.
         plan: What to measure.
+        say: Takes a line of progress an evaluation seed and mode, where there are several seeds.
 
     Returns:
         The result, and the measurements of its headline mode.
@@ -53,9 +60,12 @@ def measure(subject: Subject, plan: EvaluationPlan) -> tuple[EvaluationResult, E
     tasks = plan.tasks(subject.worker.task_distribution)
     env = subject.worker.env(len(tasks) * plan.episodes)
     measured: dict[ActionMode, Evaluation] = {}
+    begins = _progress(plan, say)
     for mode in plan.modes:
         try:
-            measured[mode] = evaluate(subject.agent(mode, plan.seed), env, tasks, plan)
+            measured[mode] = evaluate_over_seeds(
+                partial(subject.agent, mode), env, tasks, plan, partial(begins, mode)
+            )
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
         except BadAction as error:
@@ -78,6 +88,19 @@ def measure(subject: Subject, plan: EvaluationPlan) -> tuple[EvaluationResult, E
         missing_references=references.missing,
     )
     return result, headline
+
+
+def _progress(
+    plan: EvaluationPlan, say: Callable[[str], None]
+) -> Callable[[ActionMode, int], None]:
+    """Says which evaluation of how many begins, over all modes and seeds; nothing of one seed."""
+    numbers, total = count(1), len(plan.modes) * plan.num_seeds
+
+    def begins(mode: ActionMode, seed: int) -> None:
+        if plan.num_seeds > 1:
+            say(f"Evaluation {next(numbers)} of {total}: evaluation seed {seed}, {mode} actions")
+
+    return begins
 
 
 def report(
@@ -115,7 +138,11 @@ def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:
     """Whether the run's own folder holds a whole report by this plan, made at this iteration."""
     folder = run_dir / "evaluation" / plan.folder
     try:
-        made_at = json.loads((folder / "evaluation.json").read_bytes())["checkpoint"]
-    except (OSError, ValueError, TypeError, KeyError):
+        result = EvaluationResult.read(folder / "evaluation.json")
+    except (OSError, ValueError):
         return False
-    return bool(made_at == iteration) and (folder / LAST_FILE).is_file()
+    modes = {mode.action_mode for mode in (result.headline, result.other) if mode is not None}
+    made = (result.checkpoint, result.episodes_per_step, result.adaptation_steps)
+    by_this_plan = made == (iteration, plan.episodes, plan.adaptation_steps)
+    by_this_plan &= (result.evaluation_seeds, modes) == (list(plan.seeds), set(plan.modes))
+    return by_this_plan and (folder / LAST_FILE).is_file()

@@ -30,6 +30,12 @@ class EvaluationOptions(Section):
         "both", description="how actions are chosen"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the evaluation's random streams")
+    evaluation_seeds: int | None = Field(
+        None,
+        ge=1,
+        description="measured with so many seeds, from --seed on, and averaged; null: as in the "
+        "run's config",
+    )
     forget: bool = Field(
         False, description="begin anew instead of adapting: an ablation, which should gain nothing"
     )
@@ -42,12 +48,14 @@ class EvaluationOptions(Section):
 
     def plan(self, own: EvaluationConfig) -> EvaluationPlan:
         """The evaluation of a run whose config has this section ``evaluation``."""
+        k = self.adaptation_steps
         return EvaluationPlan(
             split=self.split or own.split,
-            episodes=self.episodes or own.episodes,
-            adaptation_steps=self.adaptation_steps or own.adaptation_steps,
+            episodes=own.episodes if self.episodes is None else self.episodes,
+            adaptation_steps=own.adaptation_steps if k is None else k,
             modes=BOTH_MODES if self.mode == "both" else (self.mode,),
             seed=self.seed,
+            num_seeds=own.seeds if self.evaluation_seeds is None else self.evaluation_seeds,
             task_file=None if self.tasks is None else Path(self.tasks),
             forget=self.forget,
         )

@@ -48,7 +48,7 @@ def evaluate_and_report(
     """
     if output is not None:
         prepare_output(output, chosen=True)
-    result, evaluation = measure(subject, plan)
+    result, evaluation = measure(subject, plan, say)
     output = output or subject.folder / "evaluation" / plan.folder
     files = report(subject, plan, output, result, evaluation)
     with optional_output():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ import numpy as np
 
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
+from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import evaluate
-from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+from metarl.evaluation.reference_kinds import PER_TASK, TRAINED, TrainedKind
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.per_task_results import PerTaskReference
@@ -43,8 +43,9 @@ def measure_references(
 
     The oracle and the multitask policy act deterministically, whatever the mode of the agent beside
     them: they have nothing left to explore. They and random actions face the tasks and the reset
-    seeds of the agent's first round. Those that learn each task were measured before, with
-    stochastic actions, and stand here as they were after as many rounds as the agent adapted.
+    seeds of the agent's first round, by every evaluation seed. Those that learn each task were
+    measured before, with stochastic actions and the first evaluation seed alone, and stand here as
+    they were after as many rounds as the agent adapted.
 
     Args:
         env: n·B lanes.
@@ -60,18 +61,13 @@ def measure_references(
     """
     definition = Definition.of(env_config)
     folders = storage.search_path(folder)
-    key = Key(plan.seed, evaluation=True)
-    agents: dict[str, Agent] = {"random": RandomAgent(env.single_action_space, key)}  # type: ignore[arg-type]
-    missing: dict[str, str] = {}
     found = {kind: storage.find(kind, definition, folders) for kind in TRAINED}
-    for kind, stored in found.items():
-        if stored is None:
-            missing[kind] = _command([kind], config, folder)
-        else:
-            agents[kind] = _policy_agent(stored, env, sees_task=kind == "oracle")
+    absent = [kind for kind in TRAINED if found[kind] is None]
+    missing: dict[str, str] = {kind: _command([kind], config, folder) for kind in absent}
     once = replace(plan, adaptation_steps=0)
     returns = {
-        name: evaluate(agent, env, tasks, once).task_returns[0] for name, agent in agents.items()
+        name: evaluate_over_seeds(agent, env, tasks, once).task_returns[0]
+        for name, agent in _agents(env, found).items()
     }
     multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task.
@@ -82,10 +78,30 @@ def measure_references(
             returns[per_task] = kept[-1]
         else:
             needed = ["multitask"] if per_task == "fine_tuned" and multitask is None else []
-            size = ["--axis", axis, *plan.arguments(without=("modes", "forget"))]
+            size = ["--axis", axis, *plan.arguments(without=("modes", "num_seeds", "forget"))]
             missing[per_task] = _command([*needed, per_task], config, folder, size)
     order = (*TRAINED, *PER_TASK, "random")
     return References({name: returns[name] for name in order if name in returns}, missing)
+
+
+def _agents(
+    env: TaskVectorEnv, found: Mapping[TrainedKind, storage.StoredReference | None]
+) -> dict[str, Callable[[int], Agent]]:
+    """Random actions and what is stored: evaluation seed ↦ agent."""
+
+    def random(seed: int) -> Agent:
+        return RandomAgent(env.single_action_space, Key(seed, evaluation=True))  # type: ignore[arg-type]
+
+    agents: dict[str, Callable[[int], Agent]] = {"random": random}
+    for kind, stored in found.items():
+        if stored is not None:
+            agents[kind] = _always(_policy_agent(stored, env, sees_task=kind == "oracle"))
+    return agents
+
+
+def _always(agent: Agent) -> Callable[[int], Agent]:
+    """The agent, whatever the evaluation seed: it has no randomness of its own."""
+    return lambda seed: agent
 
 
 def _policy_agent(

@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from metarl.evaluation.comparison import Comparison, Group, GroupMode
-from metarl.evaluation.reference_kinds import EXPECTED
+from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import comparison_plots, training_plots
@@ -54,6 +54,7 @@ def write_comparison(
         runs_table=_runs_table,
         reference_table=reference_table,
         expected=EXPECTED,
+        per_task=PER_TASK,
         several=_several_seeds(comparison),
         single=[group.label for group in groups if len(group.runs) == 1],
         few=[group.label for group in groups if group.few_seeds],
@@ -97,6 +98,8 @@ def _pictures(comparison: Comparison, training: Mapping[str, Sequence[Lines]]) -
 def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> Markup:
     """A line with the group's name, then a row a measurement."""
     header = ["measured", "episodes used", "mean return [95 %]", "IQM [95 %]"]
+    # Of all groups or of none: they are measured with the same evaluation seeds.
+    header += ["± over evaluation seeds"] * bool(modes[0].evaluation_seed_std)
     normalised = any(mode.normalised for mode in modes)
     header += ["normalised"] * normalised
     rows = []
@@ -106,6 +109,8 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
             row = [step_name(group.first.x, k), f"{used}"]
             row.append(estimate(mode.mean[k], mode.ci95[k]))
             row.append(estimate(mode.iqm[k], mode.iqm_ci95[k]))
+            if mode.evaluation_seed_std:
+                row.append(f"± {mode.evaluation_seed_std[k]:.2f}")
             if normalised:
                 row.append(f"{mode.normalised[k]:.2f}" if mode.normalised else "–")
             rows.append(row)

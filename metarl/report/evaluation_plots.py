@@ -40,12 +40,18 @@ GOAL_COLUMNS = ("goal_x", "goal_y")
 
 @png
 def plot_adaptation_curve(result: EvaluationResult) -> Figure:
-    """Mean return against adaptation steps with its interval, both modes and the references."""
+    """Mean return against adaptation steps with its interval, both modes and the references.
+
+    Of several evaluation seeds each one's mean is a small open point.
+    """
     figure, ax = single_axes(6.0, 4.8)
     head, steps = result.headline, np.arange(result.adaptation_steps + 1)
     ax.fill_between(steps, *np.array(head.ci95).T, color=AFTER, alpha=0.2, linewidth=0)
     label = in_legend(f"{result.algorithm}, {head.action_mode}")
     ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
+    if head.evaluation_seed_std is not None:
+        means = np.array(head.evaluation_seed_means)  # [K+1, N]
+        ax.plot(steps, means, "o", color="white", mec=AFTER, markersize=4, zorder=4)
     if result.other is not None:
         label = in_legend(f"{result.algorithm}, {result.other.action_mode}")
         ax.plot(steps, result.other.mean, "s--", color=figures.SKY, label=label, markersize=5)
@@ -104,7 +110,8 @@ def plot_return_by_task(result: EvaluationResult, evaluation: Evaluation | None 
     """Return against the task parameter before and after adaptation.
 
     One-dimensional tasks: return against the parameter, with ± 1.96 standard errors over the
-    episodes of a task. Two-dimensional ones: two maps of the tasks on one colour scale.
+    episodes of a task, or over its means by several evaluation seeds. Two-dimensional ones: two
+    maps of the tasks on one colour scale.
 
     Args:
         result: Of the evaluation.
@@ -114,18 +121,23 @@ def plot_return_by_task(result: EvaluationResult, evaluation: Evaluation | None 
         ValueError: Tasks of more than two dimensions.
     """
     series = []
+    by_seed = len(result.evaluation_seeds) > 1
     for k, color, marker in ((0, BEFORE, "s"), (result.adaptation_steps, AFTER, "o")):
-        errors = None if evaluation is None else _standard_errors(evaluation.returns[k])
+        errors = None
+        if evaluation is not None:
+            drawn = evaluation.seed_returns if by_seed else evaluation.returns
+            errors = _standard_errors(drawn[k])
         name = step_name(result.x, k)
         series.append(Series(name, np.array(result.headline.returns[k]), errors, color, marker))
     series = series[: result.adaptation_steps + 1]
-    return by_task(result, series, "± 1.96 SE over episodes", result.references)
+    bars = f"± 1.96 SE over {'evaluation seeds' if by_seed else 'episodes'}"
+    return by_task(result, series, bars, result.references)
 
 
 def _standard_errors(returns: np.ndarray) -> np.ndarray | None:
-    """1.96 standard errors over the episodes of a task, [n, B] -> [n]; None for one episode."""
-    episodes = returns.shape[1]
-    return 1.96 * returns.std(axis=1, ddof=1) / np.sqrt(episodes) if episodes > 1 else None
+    """1.96 standard errors over a task's repetitions, [n, B] -> [n]; None for one."""
+    count = returns.shape[1]
+    return 1.96 * returns.std(axis=1, ddof=1) / np.sqrt(count) if count > 1 else None
 
 
 def by_task(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from metarl.evaluation.reference_kinds import EXPECTED
+from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import evaluation_plots, training_plots
@@ -54,6 +54,7 @@ def write_report(
         returns_table=returns_table,
         reference_table=reference_table,
         expected=EXPECTED,
+        per_task=PER_TASK,
         few=FEW_TASKS,
         resamples=RESAMPLES,
     )
@@ -67,9 +68,10 @@ def _pictures(
     result: EvaluationResult, evaluation: Evaluation, training: Mapping[str, Lines]
 ) -> Iterator[Picture]:
     """The plots that this evaluation has data for, in the order of the page."""
+    points = "; small open points: each evaluation seed" * (len(result.evaluation_seeds) > 1)
     yield Picture(
         "adaptation_curve",
-        "Return against adaptation steps, mean over tasks with its 95 % interval.",
+        f"Return against adaptation steps, mean over tasks with its 95 % interval{points}.",
         evaluation_plots.plot_adaptation_curve(result),
     )
     if evaluation.paths is not None:
@@ -89,7 +91,8 @@ def _pictures(
 def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     """A row a measurement; the normalised score only where there is one."""
     header = ["measured", "mean return [95 %]", "episodes used", "env steps used", "IQM [95 %]"]
-    header += ["± 1.96 SE"] + (["normalised"] if mode.normalised else [])
+    header += ["± 1.96 SE"] + ["± over evaluation seeds"] * bool(mode.evaluation_seed_std)
+    header += ["normalised"] * bool(mode.normalised)
     rows = [
         [
             step_name(result.x, k),
@@ -98,6 +101,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
             f"{mode.env_steps_used[k]:,.0f}",
             estimate(mode.iqm[k], mode.iqm_ci95[k]),
             f"± {mode.se95[k]:.2f}",
+            *([f"± {mode.evaluation_seed_std[k]:.2f}"] if mode.evaluation_seed_std else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
         ]
         for k, used in enumerate(result.episodes_used)

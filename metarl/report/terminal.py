@@ -11,6 +11,7 @@ from metarl.report.words import (
     adaptation_sentences,
     estimate,
     pair_sentence,
+    spread_meaning,
     tasks_in_words,
     verdict_meaning,
     verdict_words,
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 
 # Headings of the columns over two lines, those first that a narrow terminal loses first.
-_DROPPED = (("env steps", "used"), ("IQM", "[95 %]"), ("normal-", "ised"), ("episodes", "used"))
+_SPREAD = ("± over", "eval. seeds")
+_DROPPED = (
+    *(("env steps", "used"), ("IQM", "[95 %]"), ("normal-", "ised"), ("episodes", "used")),
+    _SPREAD,
+)
 
 
 def print_table(result: EvaluationResult, console: Console | None = None) -> None:
@@ -32,6 +37,7 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     title = f"{result.algorithm} on {result.env}: {tasks_in_words(result)}"
     page.print(f"{title}, {result.headline.action_mode}")
     page.print_returns(result, result.headline)
+    page.print_spread(result)
     page.print_references(result.references)
     page.print(verdict_words(result), style="bold")
     page.print(verdict_meaning(result))
@@ -46,6 +52,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         few = " (few seeds)" if group.few_seeds else ""
         page.print(f"{group.label}, {group.headline.action_mode}, seeds {seeds}{few}")
         page.print_returns(group.first, group.headline)
+    page.print_spread(comparison.first)
     page.print_references(comparison.references)
     for sentence in [*adaptation_sentences(comparison), *map(pair_sentence, comparison.last)]:
         page.print(sentence, style="bold")
@@ -79,6 +86,7 @@ class _Page:
         columns = {
             ("", "step" if first == 0 else "episode"): [str(k + first) for k in rounds],
             ("mean return", "[95 %]"): [estimate(mode.mean[k], mode.ci95[k]) for k in rounds],
+            **self._spread_column(mode),
             ("episodes", "used"): [str(used) for used in result.episodes_used],
             ("env steps", "used"): [f"{steps:,.0f}" for steps in mode.env_steps_used],
             ("IQM", "[95 %]"): [estimate(mode.iqm[k], mode.iqm_ci95[k]) for k in rounds],
@@ -98,6 +106,15 @@ class _Page:
             for row in across
         ]
         self.lines([*lines[:2], "─" * len(lines[0]), *lines[2:]])
+
+    def print_spread(self, result: EvaluationResult) -> None:
+        if meaning := spread_meaning(result):
+            self.print(meaning)
+
+    def _spread_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
+        if mode.evaluation_seed_std is None:
+            return {}
+        return {_SPREAD: [f"{std:.2f}" for std in mode.evaluation_seed_std]}
 
     def print_references(self, references: Mapping[str, Reference]) -> None:
         for name, reference in references.items():

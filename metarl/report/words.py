@@ -43,6 +43,24 @@ def tasks_in_words(result: EvaluationResult) -> str:
     return f"{len(result.tasks)} {name} tasks"
 
 
+def seeds_in_words(result: EvaluationResult) -> str:
+    """E.g. "evaluation seed 0", or "10 evaluation seeds (0 to 9)"."""
+    seeds = result.evaluation_seeds
+    if len(seeds) == 1:
+        return f"evaluation seed {seeds[0]}"
+    return f"{len(seeds)} evaluation seeds ({seeds[0]} to {seeds[-1]})"
+
+
+def spread_meaning(result: EvaluationResult) -> str:
+    """What stands beside a mean over several evaluation seeds; nothing for one."""
+    if len(result.evaluation_seeds) == 1:
+        return ""
+    return (
+        f"Every return is a mean over {seeds_in_words(result)}; ± over evaluation seeds: standard "
+        "deviation of their means, how far a single evaluation strays."
+    )
+
+
 def verdict_words(result: EvaluationResult) -> str:
     """The sentence that a reader in a hurry reads."""
     helps = result.headline.adaptation_helps

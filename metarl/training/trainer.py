@@ -16,6 +16,7 @@ from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.measuring.evaluating import HEADLINE_MODE
+from metarl.measuring.options import EvaluationOptions
 from metarl.random import Key
 from metarl.runs.build import make_algorithm, make_worker, restore
 from metarl.runs.trained_run import TrainedRun
@@ -67,8 +68,7 @@ class Trainer:
         self.algorithm = make_algorithm(config, self.worker)
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
-            own = config.evaluation
-            self.at_end = EvaluationPlan(own.split, own.episodes, own.adaptation_steps)
+            self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
             self.at_end.tasks(self.worker.task_distribution)  # better refused now than then
         if resume and _has_begun(run_dir):
             self._restore()

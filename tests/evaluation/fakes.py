@@ -9,7 +9,8 @@ from gymnasium import spaces
 
 from metarl.envs.tasks import TaskDistribution
 from metarl.evaluation.protocol import Evaluation
-from metarl.evaluation.result import EvaluationResult, Provenance, summarize
+from metarl.evaluation.result import EvaluationResult, Provenance
+from metarl.evaluation.summary import summarize
 from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0
@@ -193,7 +194,7 @@ def navigation_evaluation(num_tasks: int = 12, seed: int = 3, gain: float = 10.0
         action_mode="stochastic",
         adaptation_axis="gradient_step",
         step_sizes=[0.5, 0.25, 0.25],
-        seed=7,
+        seeds=(7,),
         returns=returns,
         env_steps_used=np.array([0.0, 99.5, 180.25, 250.0]),
         rewards=np.repeat(returns.mean(axis=2)[:, :, None] / 20, 20, axis=2),

@@ -22,7 +22,7 @@ PLAN = EvaluationPlan("held_out", 5, 2)
     "plan",
     [
         PLAN,
-        replace(PLAN, split="validation", modes=("deterministic",), seed=7),
+        replace(PLAN, split="validation", modes=("deterministic",), seed=7, num_seeds=3),
         replace(PLAN, task_file=Path("my goals.csv"), forget=True),
     ],
 )
@@ -33,7 +33,7 @@ def test_the_words_of_a_plan_ask_for_it_again(plan: EvaluationPlan, tmp_path: Pa
 
 
 def test_words_can_be_left_out() -> None:
-    words = ["--split", "held_out", "--mode", "both", "--seed", "0"]
+    words = ["--split", "held_out", "--mode", "both", "--seed", "0", "--evaluation-seeds", "1"]
     assert PLAN.arguments(without=("episodes", "adaptation_steps")) == words
 
 

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation.result import EvaluationResult, Provenance, summarize
+from metarl.evaluation.result import EvaluationResult, Provenance
+from metarl.evaluation.summary import summarize
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 PROVENANCE = [
     *("format", "algorithm", "env", "env_config", "split", "seeds", "evaluation_seed"),
     *("checkpoint", "x", "episodes_per_step", "step_sizes", "episodes_used", "task_columns"),
-    *("task_units", "tasks", "forgets"),
+    *("task_units", "tasks", "forgets", "evaluation_seeds"),
 ]
 MEASURED = [
     *("action_mode", "env_steps_used", "returns", "mean", "ci95", "se95", "iqm", "iqm_ci95"),
 ]
 JUDGED = ["normalised", "adaptation_helps"]
+LATER = ["settling_step", "evaluation_seed_means", "evaluation_seed_std"]
 
 
 def full_result() -> EvaluationResult:
@@ -38,12 +40,12 @@ def test_keys_are_those_of_the_contract() -> None:
     assert list(data) == [
         *PROVENANCE,
         *MEASURED,
-        "settling_step",
+        *LATER,
         *references,
         *JUDGED,
         "other_mode",
     ]
-    assert list(data["other_mode"]) == [*MEASURED, *JUDGED, "settling_step"]
+    assert list(data["other_mode"]) == [*MEASURED, *JUDGED, *LATER]
     assert sorted(data["references"]["oracle"]) == ["ci95", "mean", "returns"]
     assert sorted(data["adaptation_helps"]) == ["ci95", "delta", "verdict"]
 
@@ -126,7 +128,7 @@ def test_summarize_refuses_what_does_not_belong_together() -> None:
     evaluation = navigation_evaluation()
     with pytest.raises(ValueError, match=r"'oracle' has returns of shape \[3\]; .* 12 tasks"):
         navigation_result(evaluation, references={"oracle": np.zeros(3)})
-    with pytest.raises(ValueError, match="different tasks or steps"):
+    with pytest.raises(ValueError, match="different tasks, steps or seeds"):
         navigation_result(evaluation, other=replace(evaluation, tasks=evaluation.tasks + 1))
     with pytest.raises(ValueError, match="at least 2 tasks"):
         summarize(

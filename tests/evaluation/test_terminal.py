@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -27,10 +28,14 @@ def printed(width: int, algorithm: str = "maml", scale: float = 1.0) -> list[lis
         (print_table, result),
         (print_comparison, compare({algorithm: runs, "other": runs[:1]})),
     ):
-        text = io.StringIO()
-        show(what, Console(file=text, width=width))  # type: ignore[operator]
-        lines.append(text.getvalue().splitlines())
+        lines.append(printed_lines(show, what, width))
     return lines
+
+
+def printed_lines(show: Any, what: object, width: int) -> list[str]:
+    text = io.StringIO()
+    show(what, Console(file=text, width=width))
+    return text.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

@@ -58,7 +58,7 @@ def scenes(states: np.ndarray, tasks: np.ndarray) -> Evaluation:
         action_mode="stochastic",
         adaptation_axis="gradient_step",
         step_sizes=[0.1],
-        seed=0,
+        seeds=(0,),
         returns=np.zeros((rounds, n, 1)),
         env_steps_used=np.zeros(rounds),
         rewards=np.zeros((rounds, n, times - 1)),

@@ -1,0 +1,77 @@
+"""One evaluation repeated with several evaluation seeds: the same tasks, fresh resets and noise.
+
+What an agent earns on a task depends on the resets and on its action noise; averaged over N seeds
+that noise is N times smaller in variance. The seeds are repetitions within a task, and nothing of a
+seed is shared between tasks (every task has streams of its own). So each task's return is averaged
+over seeds first, and the statistics over tasks are those of one seed: as the noise is each task's
+own, what is left of it is part of the spread between tasks, and so of every interval over tasks.
+The standard deviation of the seeds' means says how far a single evaluation strays from the mean of
+many; divided by √N it is the evaluation's own noise in the quoted mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metarl.evaluation.protocol import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from metarl.envs.vector import TaskVectorEnv
+    from metarl.evaluation.plan import EvaluationPlan
+    from metarl.types import Agent
+
+
+def evaluate_over_seeds(
+    agent: Callable[[int], Agent],
+    env: TaskVectorEnv,
+    tasks: np.ndarray,
+    plan: EvaluationPlan,
+    begins: Callable[[int], None] = lambda seed: None,
+) -> Evaluation:
+    """Measure with each evaluation seed of a plan, and join what was measured.
+
+    Whatever the number of seeds, only the first one's paths and states are kept.
+
+    Args:
+        agent: Evaluation seed ↦ the agent, whose own randomness is of that seed.
+        env: As for :func:`metarl.evaluation.protocol.evaluate`, like what follows.
+        tasks: Task vectors [n, d].
+        plan: Names the seeds.
+        begins: Told each seed before it is measured.
+
+    Raises:
+        BadAction, ValueError, FloatingPointError: As of one seed.
+    """
+
+    def measured(seed: int) -> Evaluation:
+        begins(seed)
+        one = evaluate(agent(seed), env, tasks, replace(plan, seed=seed, num_seeds=1))
+        return one if seed == plan.seed else replace(one, paths=None, states=None)
+
+    return joined(map(measured, plan.seeds))
+
+
+def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
+    """Evaluations that differ in nothing but the seed as one: returns side by side, means.
+
+    Paths and states are the first one's. An evaluation alone stays as it is, to the bit.
+    """
+    first = next(evaluations)
+    seeds, returns = list(first.seeds), [first.returns]
+    rewards, env_steps_used = first.rewards, first.env_steps_used
+    for other in evaluations:
+        seeds += other.seeds
+        returns.append(other.returns)
+        rewards = rewards + other.rewards
+        env_steps_used = env_steps_used + other.env_steps_used
+    return replace(
+        first,
+        seeds=tuple(seeds),
+        returns=np.concatenate(returns, axis=2),
+        rewards=rewards / len(seeds),
+        env_steps_used=env_steps_used / len(seeds),
+    )

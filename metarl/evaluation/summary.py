@@ -1,0 +1,127 @@
+"""From the measurements of an agent to a result: what its returns say, beside its references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.reference_kinds import FLOOR, ORACLE
+from metarl.evaluation.result import EvaluationResult, ModeResult, Provenance, Reference
+from metarl.evaluation.seed_statistics import gain_verdict, iqm_interval, mean_interval, pooled_iqm
+from metarl.evaluation.statistics import (
+    bootstrap_interval,
+    normalised_scores,
+    settling_step,
+    standard_error_95,
+)
+
+
+def summarize(
+    headline: Evaluation,
+    other: Evaluation | None = None,
+    *,
+    provenance: Provenance,
+    env: str,
+    env_config: Mapping[str, Any],
+    references: Mapping[str, np.ndarray] | None = None,
+    missing_references: Mapping[str, str] | None = None,
+) -> EvaluationResult:
+    """Turn measurements of one agent into a result.
+
+    Args:
+        headline: The mode to quote: stochastic for gradient-based agents, else deterministic.
+        other: The other mode on the same tasks.
+        provenance: What was measured.
+        env: Name of the environment.
+        env_config: Its resolved settings.
+        references: name -> return on each of the same tasks, [n].
+        missing_references: name -> the command that makes it.
+
+    Raises:
+        ValueError: Fewer than two tasks, a reference of another length, modes of other tasks.
+    """
+    if other is not None and (
+        not np.array_equal(headline.tasks, other.tasks)
+        or (headline.returns.shape, headline.seeds) != (other.returns.shape, other.seeds)
+    ):
+        raise ValueError("The two action modes were measured on different tasks, steps or seeds.")
+    known = _references(references or {}, len(headline.tasks))
+    return EvaluationResult(
+        algorithm=provenance.algorithm,
+        env=env,
+        env_config=dict(env_config),
+        split=headline.split,
+        seeds=provenance.seeds,
+        evaluation_seed=headline.seeds[0],
+        evaluation_seeds=list(headline.seeds),
+        checkpoint=provenance.checkpoint,
+        x=headline.adaptation_axis,
+        episodes_per_step=headline.episodes,
+        step_sizes=headline.step_sizes,
+        episodes_used=headline.episodes_used,
+        task_columns=list(headline.task_columns),
+        task_units=list(headline.task_units),
+        tasks=headline.tasks.tolist(),
+        headline=_mode_result(headline, known),
+        other=None if other is None else _mode_result(other, known),
+        references=known,
+        missing_references=dict(missing_references or {}),
+        forgets=headline.forgets,
+    )
+
+
+def _references(references: Mapping[str, np.ndarray], n: int) -> dict[str, Reference]:
+    known = {}
+    for name, given in references.items():
+        returns = np.asarray(given, dtype=np.float64)
+        if returns.shape != (n,):
+            raise ValueError(
+                f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
+                f"evaluation has {n} tasks."
+            )
+        interval = bootstrap_interval(returns)
+        known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
+    return known
+
+
+def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:
+    returns = evaluation.task_returns  # [K+1, n]
+    # [K+1, n, N] -> [K+1, N], along n in memory: to the bit the mean of that seed alone
+    seed_means = np.ascontiguousarray(evaluation.seed_returns.swapaxes(1, 2)).mean(axis=2)
+    return ModeResult(
+        action_mode=evaluation.action_mode,
+        env_steps_used=evaluation.env_steps_used.tolist(),
+        returns=returns.tolist(),
+        se95=[standard_error_95(row) for row in returns],
+        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
+        evaluation_seed_means=seed_means.tolist(),
+        evaluation_seed_std=spread(seed_means),
+        **judged(returns[:, None], references),
+    )
+
+
+def spread(seed_means: np.ndarray) -> list[float] | None:
+    """Standard deviation over N evaluation seeds of their means [K+1, N]; None for one seed."""
+    return seed_means.std(axis=1, ddof=1).tolist() if seed_means.shape[1] > 1 else None
+
+
+def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str, Any]:
+    """What returns [K+1, S seeds, n tasks] say, by the fields of a result.
+
+    The interval over tasks where there is one seed, else over seeds and tasks.
+    """
+    means = [float(at_k.mean()) for at_k in returns]
+    floor, oracle = (
+        references[name].mean if name in references else None for name in (FLOOR, ORACLE)
+    )
+    return {
+        "mean": means,
+        "ci95": [mean_interval(at_k) for at_k in returns],
+        "iqm": [float(pooled_iqm(at_k)) for at_k in returns],
+        "iqm_ci95": [iqm_interval(at_k) for at_k in returns],
+        "normalised": normalised_scores(means, floor, oracle),
+        "adaptation_helps": gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None,
+    }
