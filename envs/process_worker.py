@@ -72,8 +72,9 @@ class Failed(NamedTuple):
 def main() -> None:
     """Serve requests until the input ends."""
     # The parent decides what an interrupt means: it finishes its iteration and closes the input.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what environments print is no reply
     lanes = _Slice()

@@ -10,11 +10,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from metarl.errors import EnvironmentFailure, UserError
 
+STARTED = time.monotonic()
+"""About when the program began."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGALRM")
+STOPS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""Signals that end a program: typed or sent by a scheduler, a lost terminal, a time limit."""
 _interrupts: list[int] = []
 """Signals that raised KeyboardInterrupt in the program; a library, while it is imported, may have
 swallowed what they raised."""
@@ -24,7 +30,7 @@ def run_program(program: Callable[[], int]) -> int:
     """Run a program, and return its exit code.
 
     What it returns, or 2 if the user's input was wrong, 1 if the environment failed, 130 after
-    SIGINT and SIGTERM, which both raise KeyboardInterrupt in it.
+    any of :data:`STOPS`, which all raise KeyboardInterrupt in it.
     """
     if sys.stdout is None:  # started with its output closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -69,11 +75,16 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that an iteration can end before the run does.
+def stop_requests(
+    waiting_for: Callable[[], str] = lambda: "what is under way to end",
+) -> Iterator[list[int]]:
+    """Collects the signals of :data:`STOPS`, so that an iteration can end before the run does.
 
     One that came before counts too, if the program is still there. A second signal does not wait:
     it raises KeyboardInterrupt.
+
+    Args:
+        waiting_for: What the first one waits for, told to the user when it comes.
     """
     received = list(_interrupts)
 
@@ -81,9 +92,36 @@ def stop_requests() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        name = signal.Signals(number).name
+        what = "The time limit" if name == "SIGALRM" else name
+        # Past Python's streams, in the middle of whose work a signal may come.
+        with contextlib.suppress(OSError):
+            told = f"{what}: waiting for {waiting_for()}, then saving; a second signal drops it.\n"
+            os.write(2, told.encode())
 
     with _handling(handler):
         yield received
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[float | None]:
+    """Sends this program SIGALRM so many seconds after its start.
+
+    Returns:
+        When that is, of :func:`time.monotonic`; None without a limit.
+    """
+    if seconds is None:
+        yield None
+        return
+    deadline = STARTED + seconds
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield deadline
+        return
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, deadline - time.monotonic()))
+    try:
+        yield deadline
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -93,11 +131,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Installs a handler of SIGINT and SIGTERM; only the main thread may, others go without."""
+    """Installs a handler of the stop signals; only the main thread may, others go without.
+
+    A lost terminal that is ignored stays ignored: that is what nohup is for.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    stops = list(STOPS)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        stops.remove(signal.SIGHUP)
+    before = {s: signal.signal(s, handler) for s in stops}
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 A job is a line of JSON on the standard input, its outcome a line on the standard output. A job may
 be sent a signal after a delay, which can begin when a file has so many lines; be killed at its n-th
-moment of writing to the disk; or meet a full disk there.
+moment of writing to the disk; meet a full disk there; or race another.
 """
 
 from __future__ import annotations
@@ -137,10 +137,23 @@ def serve(job: dict[str, Any]) -> dict[str, Any]:
     return outcome(status, started)
 
 
+def race(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Two forks of the same program at once, each with its own arguments and output."""
+    started = time.monotonic()
+    children = []
+    for argv, output in zip(job["argvs"], job["outputs"], strict=True):
+        child = os.fork()
+        if child == 0:
+            work(job | {"argv": argv}, output)
+        children.append(child)
+    return [outcome(os.waitpid(child, 0)[1], started) for child in children]
+
+
 def outcome(status: int, started: float) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - started}
 
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(serve(json.loads(line))), flush=True)
+        job = json.loads(line)
+        print(json.dumps(race(job) if "argvs" in job else serve(job)), flush=True)

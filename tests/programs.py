@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,25 @@ class Forks:
     def __call__(self, program: str, *argv: str | Path, **job: Any) -> Outcome:
         """Run a program to its end, or to that which the job has in store for it."""
         job |= {"program": program, "argv": list(map(str, argv)), "output": str(self._output)}
+        reply = self._ask(job)
+        return Outcome(reply["code"], reply["seconds"], self._output.read_text())
+
+    def race(self, program: str, *argvs: Sequence[str | Path]) -> list[Outcome]:
+        """Run a program several times at once, each with its own arguments."""
+        outputs = [self._output.with_name(f"output_{i}.txt") for i in range(len(argvs))]
+        job: Nested = {"program": program, "argvs": [list(map(str, argv)) for argv in argvs]}
+        replies = self._ask(job | {"outputs": list(map(str, outputs))})
+        return [
+            Outcome(reply["code"], reply["seconds"], output.read_text())
+            for reply, output in zip(replies, outputs, strict=True)
+        ]
+
+    def _ask(self, job: Nested) -> Any:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
-        reply = json.loads(self._server.stdout.readline())
-        return Outcome(reply["code"], reply["seconds"], self._output.read_text())
+        return json.loads(self._server.stdout.readline())
 
     def close(self) -> None:
         assert self._server.stdin is not None

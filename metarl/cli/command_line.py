@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field
 
+from metarl.cli.train_options import SWITCHES, TrainOptions, split_train_options
 from metarl.config.fields import Config, DeviceName, Section, SplitName
 from metarl.config.help import config_lines, field_lines
 from metarl.config.loading import adopt, differences, load_options, resolve, resolve_device
@@ -17,18 +18,22 @@ from metarl.errors import UserError
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.measuring.options import EvaluationOptions
 from metarl.storage.places import find_config
-from metarl.storage.run_folder import holds_run
+from metarl.storage.run_folder import failed_at_start, holds_run
 
 _TRAIN_USAGE = """\
 Meta-train an agent.
 
   metarl train CONFIG [--run-dir DIR] [--seed N] [--device NAME] [--FIELD VALUE ...]
   metarl train --run-dir DIR --resume [--FIELD VALUE ...]
+  metarl train CONFIG --resume auto [...]      begins, or goes on: for jobs that are requeued
 
   CONFIG          a YAML file with the fields below, or the name of one that comes with metarl
                   (see metarl list configs); what it leaves out keeps its default
   --config CONFIG the same
   --resume        go on from the run folder's last checkpoint
+  --resume auto   go on if the run folder holds a run that has finished an iteration, else begin
+  --time-limit T  end and save in time, so many seconds after the start; also 3h30m, 03:30:00
+  --break-lock    take the run folder from the process that writes to it
   --help          this text, for the environment and the algorithm chosen
 
 Every field below can stand in the file or on the command line, which wins:
@@ -125,24 +130,29 @@ class ReferenceArguments(Section):
     )
 
 
-def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:
-    """The resolved config, and whether to resume the run in its folder.
+def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, TrainOptions]:
+    """The resolved config, and how the training is to begin and to end.
 
     ``--help`` prints and exits with 0.
 
     Raises:
         UserError: Anything wrong with the words, with the config, or with the run to resume.
     """
-    options = split_options(argv, switches=("resume", "help"), positional="config")
+    options = split_options(argv, switches=SWITCHES, positional="config")
     names = [option.name for option in options]
     if names.count("config") > 1:
         given = ", ".join(str(option.text) for option in options if option.name == "config")
         raise UserError(f"There is one config to a run: {given} are several; fields have a name.")
     config_path = _config_path(options)
-    fields = [o for o in options if o.name not in ("config", "resume", "help")]
+    job, others = split_train_options(options)
+    fields = [o for o in others if o.name not in ("config", "help")]
     if "help" in names:
         _print_help([_TRAIN_USAGE, *config_lines(config_path, fields)])
-    if "resume" in names:
+    resume = bool(job.resume)
+    if job.resume == "auto" and config_path is not None:
+        there = load_options(config_path, fields).run_folder
+        resume = holds_run(there) and not failed_at_start(there)
+    if resume:
         config = _resumed_config(config_path, fields)
     elif config_path is None:
         raise UserError(
@@ -151,7 +161,7 @@ def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, bool]:
         )
     else:
         config = resolve(load_options(config_path, fields))
-    return config, "resume" in names
+    return config, job
 
 
 def _resumed_config(config_path: Path | None, fields: list[Option]) -> Config:

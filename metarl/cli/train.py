@@ -9,9 +9,9 @@ def run(argv: Sequence[str]) -> int:
     """Train as the command line says."""
     from metarl.cli.command_line import parse_train_arguments
 
-    config, resume = parse_train_arguments(argv)
+    config, job = parse_train_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     from metarl.training.train import train
 
-    train(config, resume)
+    train(config, **job._asdict())
     return 0

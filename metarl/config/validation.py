@@ -45,13 +45,15 @@ class Word(str):
 
 
 def split_options(
-    words: Sequence[str], switches: Collection[str] = (), positional: str | None = None
+    words: Sequence[str],
+    switches: Collection[str] | Mapping[str, Collection[str]] = (),
+    positional: str | None = None,
 ) -> list[Option]:
     """Splits command-line words into options.
 
     Args:
         words: As in ``sys.argv[1:]``.
-        switches: Names that take no value, such as ``resume``.
+        switches: Names that need no value, such as ``video``; with those that they may take.
         positional: The option that words without a name belong to, such as ``config``.
 
     Raises:
@@ -73,9 +75,13 @@ def split_options(
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
         if name in switches:
-            if equals:
-                raise UserError(f"--{name} is a switch and takes no value, but got {shown(text)}.")
-            options.append(Option(name, None))
+            values = switches[name] if isinstance(switches, Mapping) else ()
+            if equals and text not in values:
+                takes = f"no value but {', '.join(values)}" if values else "no value"
+                raise UserError(f"--{name} is a switch and takes {takes}, but got {shown(text)}.")
+            if rest and not equals and rest[0] in values:
+                equals, text = "=", rest.pop(0)
+            options.append(Option(name, text if equals else None))
         elif equals:
             options.append(Option(name, text))
         elif not rest or rest[0].startswith("--"):

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.storage.files import replace_file, writing
+from metarl.storage.files import delete_folder, replace_file, writing
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -16,13 +16,37 @@ def holds_run(run_dir: Path) -> bool:
     return os.path.isfile(run_dir / "config.yaml")  # False, not an error, for an impossible path
 
 
-def prepare_run_dir(run_dir: Path) -> None:
-    """Makes the folder of a new run.
+def failed_at_start(run_dir: Path) -> bool:
+    """Whether a run began here that has finished no iteration: nothing would be lost with it.
+
+    A config.yaml without the rest may be the user's own.
+    """
+    if not (holds_run(run_dir) and os.path.isfile(run_dir / "meta.json")):
+        return False
+    try:
+        lines = b"\n" in (run_dir / "metrics.jsonl").read_bytes()
+    except FileNotFoundError:
+        lines = False
+    except OSError:
+        return False
+    numbered = (run_dir / "checkpoints").glob("[0-9]*")
+    return not lines and all(checkpoint.name == "0" for checkpoint in numbered)
+
+
+def clear_failed_start(run_dir: Path) -> None:
+    """Removes what a start has left that failed before its first iteration had finished.
 
     Raises:
-        UserError: It holds a run already, or is none that could be made.
-        EnvironmentFailure: It cannot be made.
+        UserError: The folder holds a run.
+        EnvironmentFailure: Something cannot be removed.
     """
+    if failed_at_start(run_dir):
+        with writing(run_dir):
+            if (run_dir / "checkpoints").exists():
+                delete_folder(run_dir / "checkpoints")
+            # Last the two that say that it is a failed start.
+            for name in ("metrics.jsonl", "wandb.json", "config.yaml", "meta.json"):
+                (run_dir / name).unlink(missing_ok=True)
     traces = ("config.yaml", "checkpoints", "metrics.jsonl")
     holds = [name for name in traces if os.path.lexists(run_dir / name)]
     if holds:
@@ -30,6 +54,15 @@ def prepare_run_dir(run_dir: Path) -> None:
             f"{run_dir} already holds a run ({holds[0]}); go on with it by --resume, or choose "
             f"another --run-dir."
         )
+
+
+def make_run_dir(run_dir: Path) -> None:
+    """Makes the folder of a run, where it is not there yet.
+
+    Raises:
+        UserError: It is none that could be made.
+        EnvironmentFailure: It cannot be made.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

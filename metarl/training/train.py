@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from metarl.config.loading import config_to_yaml
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
-from metarl.process import stop_requests
+from metarl.process import stop_requests, time_limit
 from metarl.storage.files import write_atomically
+from metarl.storage.lock import RunLock
 from metarl.storage.provenance import metadata
-from metarl.storage.run_folder import prepare_run_dir
+from metarl.storage.run_folder import (
+    clear_failed_start,
+    failed_at_start,
+    holds_run,
+    make_run_dir,
+)
 from metarl.tracking.tracker import Tracker
+from metarl.training.pace import Pace
 from metarl.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -27,12 +34,20 @@ _FINISHED = (
 )
 
 
-def train(config: Config, resume: bool = False) -> TrainedRun:
+def train(
+    config: Config,
+    resume: bool | Literal["auto"] = False,
+    *,
+    time_limit_s: float | None = None,
+    break_lock: bool = False,
+) -> TrainedRun:
     """Train in the config's run folder, and evaluate at the end.
 
     Args:
         config: Resolved.
-        resume: Go on with the run in its folder.
+        resume: Go on with the run in its folder; "auto": if there is one.
+        time_limit_s: Seconds from the program's start after which it is to have ended.
+        break_lock: Take the folder, whichever process writes to it.
 
     Returns:
         The run as it is at its last iteration.
@@ -40,33 +55,47 @@ def train(config: Config, resume: bool = False) -> TrainedRun:
     Raises:
         UserError: the folder holds a run already, or none that can be resumed; the environment or
             the algorithm refuses the config.
-        EnvironmentFailure: training or its environment failed, or nothing can be written.
-        KeyboardInterrupt: SIGINT or SIGTERM came; at the first one the iteration under way is
-            finished and saved.
+        EnvironmentFailure: training or its environment failed, another process writes to the
+            folder, or nothing can be written.
+        KeyboardInterrupt: a stop signal came, and the iteration under way is finished and saved;
+            or a second one; or the time is over.
     """
     run_dir = config.run_folder
-    if not resume:
-        prepare_run_dir(run_dir)
+    make_run_dir(run_dir)
+    with RunLock(run_dir, break_lock) as lock, time_limit(time_limit_s) as deadline:
+        if resume == "auto":  # asked under the lock
+            resume = holds_run(run_dir) and not failed_at_start(run_dir)
+        if not resume:
+            clear_failed_start(run_dir)
+        trainer = Trainer(config, resume, Pace(deadline))
+        with closing(trainer.worker):
+            at_end = trainer.at_end
+            if trainer.finished and (
+                not at_end or is_evaluated(run_dir, at_end, trainer.iteration)
+            ):
+                print(_FINISHED.format(run=trainer.run_so_far, quoted=quote(str(run_dir))))
+                return trainer.run_so_far
+            return _trained(trainer, resume, lock)
+
+
+def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
+    """The run trained to its end and evaluated, with its files."""
+    config, run_dir, at_end = trainer.config, trainer.run_dir, trainer.at_end
+    go_on = f"go on: metarl train --run-dir {quote(str(run_dir))} --resume"
     with ExitStack() as stack:
-        trainer = Trainer(config, resume)
-        stack.callback(trainer.worker.close)
-        at_end, quoted = trainer.at_end, quote(str(run_dir))
-        go_on = f"go on: metarl train --run-dir {quoted} --resume"
-        if trainer.finished and (not at_end or is_evaluated(run_dir, at_end, trainer.iteration)):
-            print(_FINISHED.format(run=trainer.run_so_far, quoted=quoted))
-            return trainer.run_so_far
         stopping = stack.enter_context(ExitStack())
-        stop = stopping.enter_context(stop_requests())
-        write_atomically(run_dir / "config.yaml", config_to_yaml(config))
+        stop = stopping.enter_context(stop_requests(trainer.pace.under_way))
         tracker = stack.enter_context(Tracker(config, resume=resume))
         threads = config.rollout
         made_with = metadata(
             config.device, threads.torch_threads, threads.physics_threads, tracker.wandb_id
         )
         write_atomically(run_dir / "meta.json", json.dumps(made_with, indent=1) + "\n")
+        # Second: the two together tell a start from a config.yaml that is the user's own.
+        write_atomically(run_dir / "config.yaml", config_to_yaml(config))
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
         try:
-            run = trainer.run(tracker, stop)
+            run = trainer.run(tracker, stop, lock.confirm)
             stopping.close()  # an interrupt need not wait for the evaluation: it can be repeated
             if not stop:
                 tracker.print(f"Trained {run.iteration} iterations, {run.env_steps} env steps")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from metarl.storage.files import writing
 from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
+from metarl.training.pace import Pace
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config
@@ -49,14 +51,16 @@ class Trainer:
     Args:
         config: Resolved; its run folder is prepared.
         resume: Go on from the newest checkpoint in it.
+        pace: Knows how long iterations take, and the time limit.
 
     Raises:
         UserError: the environment or the algorithm refuses its config, or there is no good
             checkpoint to resume.
     """
 
-    def __init__(self, config: Config, resume: bool) -> None:
+    def __init__(self, config: Config, resume: bool, pace: Pace | None = None) -> None:
         self.config = config
+        self.pace = pace or Pace()
         self.run_dir = run_dir = config.run_folder
         self.iteration = 0
         self.env_steps = 0
@@ -85,32 +89,48 @@ class Trainer:
         """The run at the iteration that is reached."""
         return TrainedRun(self.config, self.algorithm, self.worker, self.iteration, self.env_steps)
 
-    def run(self, tracker: Tracker, stop: Sequence[int] = ()) -> TrainedRun:
+    def run(
+        self,
+        tracker: Tracker,
+        stop: list[int] | None = None,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> TrainedRun:
         """Train to the end of the budget, or until a stop is requested; either way all is saved.
+
+        Where the time limit leaves no room for another iteration, the stop is requested here.
 
         Args:
             tracker: Records everything.
             stop: Signals received, see :func:`metarl.process.stop_requests`.
+            confirm: Asked before an iteration is recorded; raises where the run folder is no
+                longer this process's.
 
         Raises:
             Diverged: A tensor of the rollout, a loss or the gradient is not finite.
             EnvironmentFailure: The run folder cannot be written, or the environment failed.
         """
+        stop = [] if stop is None else stop
         if self.iteration == 0:
             self._checkpoint(tracker)
         if not stop and self._validation_due():  # a kill came between checkpoint and validation
             self._validate(tracker)
         while not stop and not self._budget_spent():
-            self._iterate(tracker)
+            if not self.pace.fits():
+                tracker.print("The time limit leaves no room for another iteration")
+                stop.append(signal.SIGTERM)
+                break
+            self.pace.begin(self.iteration + 1)
+            self._iterate(tracker, confirm)
             if self.iteration % self.config.checkpoint.interval == 0 or self._budget_spent():
                 self._checkpoint(tracker)
             if not stop and self._validation_due():
                 self._validate(tracker)
+            self.pace.end()
         if stop:
             self._checkpoint(tracker)
         return self.run_so_far
 
-    def _iterate(self, tracker: Tracker) -> None:
+    def _iterate(self, tracker: Tracker, confirm: Callable[[], None]) -> None:
         """One meta-iteration: data, update, one line of metrics."""
         self.iteration += 1
         key = Key(self.config.seed, self.iteration)
@@ -133,6 +153,7 @@ class Trainer:
         end = time.perf_counter()
         self.env_steps += batch.env_steps
         rollout = self.worker.seconds - rollout_before
+        confirm()
         tracker.log(
             {
                 "iteration": self.iteration,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metarl.cli.command_line import parse_evaluate_arguments, parse_train_arguments
+from metarl.cli.train_options import TrainOptions, seconds
 from metarl.config.loading import (
     config_to_yaml,
     differences,
@@ -22,8 +23,8 @@ NAVIGATION = "env: {name: point_navigation}\niterations: 5\n"
 def test_train_arguments_are_resolved(write, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     path = write(NAVIGATION, "my exp.yaml")
-    config, resume = parse_train_arguments([str(path), "--seed", "3", "--device", "cpu"])
-    assert not resume
+    config, job = parse_train_arguments([str(path), "--seed", "3", "--device", "cpu"])
+    assert job == TrainOptions()
     assert config.run_folder == Path("runs/my_exp")
     assert config.seed == 3
     assert config.rollout.torch_threads >= 1
@@ -101,12 +102,12 @@ def run(write, tmp_path, monkeypatch):  # type: ignore[no-untyped-def]
 
 
 def test_resume_takes_the_runs_own_config(run) -> None:  # type: ignore[no-untyped-def]
-    resumed, resume = parse_train_arguments(["--run-dir", "runs/nav", "--resume"])
-    assert resume
+    resumed, job = parse_train_arguments(["--run-dir", "runs/nav", "--resume"])
+    assert job == TrainOptions(resume=True)
     assert resumed == run
     assert resumed.rollout.torch_threads == 3
     # With the same config file: what it leaves to the machine is taken from the run.
-    assert parse_train_arguments(["--config", "nav.yaml", "--resume"]) == (run, True)
+    assert parse_train_arguments(["--config", "nav.yaml", "--resume"]) == (run, job)
 
 
 def test_resume_after_the_folder_was_moved(run) -> None:  # type: ignore[no-untyped-def]
@@ -150,6 +151,53 @@ def test_resume_with_another_config_is_refused(run, words, parts) -> None:  # ty
     message = refused(lambda: parse_train_arguments(["--run-dir", "runs/nav", "--resume", *words]))
     for part in ["runs/nav", "cannot be resumed", *parts]:
         assert part in message, message
+
+
+def test_one_command_that_begins_or_goes_on(run) -> None:  # type: ignore[no-untyped-def]
+    folder = run.run_folder
+    for words in (["nav.yaml", "--resume", "auto"], ["--resume=auto", "nav.yaml"]):
+        config, job = parse_train_arguments([*words, "--rollout.torch_threads", "3"])
+        assert (config, job) == (run, TrainOptions(resume="auto"))
+    # A run that has finished an iteration is gone on with, under its own config alone.
+    (folder / "meta.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    config, _ = parse_train_arguments(["nav.yaml", "--resume", "auto"])
+    assert config.rollout.torch_threads == 3
+    other = ["nav.yaml", "--resume", "auto", "--seed", "9"]
+    assert "cannot be resumed with another config" in refused(lambda: parse_train_arguments(other))
+    # One that has not is begun anew, also with another.
+    (folder / "metrics.jsonl").write_text("")
+    config, _ = parse_train_arguments(other)
+    assert config.seed == 9
+    config, _ = parse_train_arguments(["--run-dir", str(folder), "--resume", "auto"])
+    assert config.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("5400", 5400),
+        ("0.5", 0.5),
+        ("3h30m", 12600),
+        ("90min", 5400),
+        ("1d2h3m4s", 93784),
+        ("03:30:00", 12600),
+        ("30:00", 1800),
+        ("1-12:00:00", 129600),
+        ("1-12:30", 131400),
+        ("2-0", 172800),
+    ],
+)
+def test_a_time_limit_as_people_and_slurm_write_it(text: str, meant: float) -> None:
+    assert seconds(text) == meant
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "3h30", "1:2:3:4", "nan", "9" * 5000])
+def test_a_time_limit_that_is_none(text: str) -> None:
+    message = refused(lambda: seconds(text))
+    assert "--time-limit is" in message
+    assert "3h30m" in message
+    assert len(message) < 300
 
 
 # --- evaluate -----------------------------------------------------------------------------------

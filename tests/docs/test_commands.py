@@ -36,6 +36,7 @@ SET_UP = ("python3 -m venv", "pip install", "pip wheel", "python -m pytest", "wa
 RECORDER = r"""
 set -eu
 record() { printf '%s\0' "$@" '' >> "$RECORD"; }
+srun() { "$@"; }
 for name in metarl python python3 pip wandb; do
   eval "$name() { record $name \"\$@\"; }"
 done
@@ -187,7 +188,7 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] != "train" or "--help" in words:
         return words
     options = {
-        "--iterations": "3" if "--resume" in words else "1",
+        "--iterations": "1",
         "--algorithm.tasks": "2",
         "--algorithm.episodes": "2",
         "--validation.enabled": "false",
@@ -197,7 +198,7 @@ def shortened(words: list[str]) -> list[str]:
     }
     if any("rl2" in w for w in words):
         options["--algorithm.minibatches"] = "1"
-    if "--resume" in words:  # what it trains is settled
+    if "--resume" in words and "auto" not in words:  # what it trains is settled
         options = {"--iterations": "3"}
     elif "--run-dir" not in words:
         options["--run-dir"] = "runs/shortened"

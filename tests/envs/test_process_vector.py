@@ -152,7 +152,7 @@ def test_signals_to_the_process_group_leave_the_workers_to_the_parent() -> None:
     """Ctrl-C and a scheduler's SIGTERM reach every process: the parent still wants its step."""
     env: Any = make(f"{USER}:Chooser", 1, num_workers=1)
     env.reset(seed=0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         os.kill(env._workers[0]._process.pid, number)
         observation, *_ = env.step(np.zeros(1, dtype=int))
         assert np.isfinite(observation).all()

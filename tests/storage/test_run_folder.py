@@ -11,17 +11,23 @@ import pytest
 
 from metarl.errors import EnvironmentFailure
 from metarl.storage.files import write_atomically
-from metarl.storage.run_folder import prepare_run_dir, truncate_metrics
+from metarl.storage.run_folder import (
+    clear_failed_start,
+    failed_at_start,
+    make_run_dir,
+    truncate_metrics,
+)
 from tests.storage.sentences import refused
 
 
-def test_prepare_run_dir(tmp_path: Path) -> None:
+def test_a_new_run_needs_a_folder_without_one(tmp_path: Path) -> None:
     run = tmp_path / "runs/a"
-    prepare_run_dir(run)
-    prepare_run_dir(run)  # still empty: killed before anything was written
+    make_run_dir(run)
+    make_run_dir(run)  # still empty: killed before anything was written
+    clear_failed_start(run)
     for name in ("config.yaml", "metrics.jsonl", "checkpoints"):
         (run / name).write_text("")
-        message = refused(lambda: prepare_run_dir(run))
+        message = refused(lambda: clear_failed_start(run))
         assert "already holds a run" in message
         assert name in message
         assert "--resume" in message
@@ -29,9 +35,38 @@ def test_prepare_run_dir(tmp_path: Path) -> None:
         (run / name).unlink()
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file/run"):
-        assert "a file is in its way" in refused(lambda: prepare_run_dir(path))  # noqa: B023
+        assert "a file is in its way" in refused(lambda: make_run_dir(path))  # noqa: B023
     too_long = tmp_path / ("x" * 300)
-    assert "too long" in refused(lambda: prepare_run_dir(too_long))
+    assert "too long" in refused(lambda: make_run_dir(too_long))
+
+
+def test_only_a_start_without_an_iteration_is_cleared(tmp_path: Path) -> None:
+    def begun(name: str, metrics: str, *checkpoints: int, meta: bool = True) -> Path:
+        run = tmp_path / name
+        run.mkdir()
+        (run / "config.yaml").write_text("seed: 1")
+        (run / "metrics.jsonl").write_text(metrics)
+        for iteration in checkpoints:
+            (run / "checkpoints" / str(iteration)).mkdir(parents=True)
+        if meta:
+            (run / "meta.json").write_text("{}")
+        return run
+
+    failed = begun("failed", '{"iterat', 0)
+    (failed / "notes.txt").write_text("mine")
+    clear_failed_start(failed)
+    assert [path.name for path in failed.iterdir()] == ["notes.txt"]
+    kept = [
+        begun("lines", line(1)),
+        begun("lines without the last checkpoint", line(1), 0),
+        begun("a checkpoint without lines", "", 0, 10),
+        begun("the user's own config", "", meta=False),
+    ]
+    for run in kept:
+        assert not failed_at_start(run)
+        before = sorted(run.rglob("*"))
+        assert "already holds a run" in refused(lambda: clear_failed_start(run))  # noqa: B023
+        assert sorted(run.rglob("*")) == before
 
 
 def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -39,7 +74,7 @@ def test_a_run_dir_that_the_system_refuses(tmp_path: Path, monkeypatch) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    message = refused(lambda: prepare_run_dir(tmp_path / "a"), EnvironmentFailure)
+    message = refused(lambda: make_run_dir(tmp_path / "a"), EnvironmentFailure)
     assert "cannot be made: Read-only" in message
 
 

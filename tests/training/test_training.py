@@ -238,7 +238,7 @@ def test_global_random_state_does_not_matter(tmp_path: Path) -> None:
 # --- signals ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_the_iteration_and_the_run_goes_on_later(
     forks: Forks, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -253,6 +253,9 @@ def test_a_signal_ends_the_iteration_and_the_run_goes_on_later(
     iteration = load_checkpoint(run).iteration
     assert 4 <= iteration == len(lines(run)) < 12  # nothing that was finished is lost
     assert f"Stopped at iteration {iteration};" in outcome.output
+    waiting = f"{number.name}: waiting for iteration {iteration} to end, "
+    assert waiting in outcome.output or f"{number.name}: waiting for what is" in outcome.output
+    assert "then saving; a second signal drops it." in outcome.output
     assert forks("train", "--run-dir", run, "--resume").code == 0
     assert_same_run(alone, run)
 
