@@ -9,12 +9,18 @@ import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
+MOST_THREADS = 1024
+"""Threads or processes: where there are far more, systems fail in ways that nobody can catch."""
 
-def integer(name: str, value: object, minimum: int) -> int:
-    """An integer of at least `minimum`; a bool is none."""
+
+def integer(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """An integer of at least `minimum` and, if given, at most `maximum`; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} is {value!r}: it must be an integer of at least {minimum}.")
-    return int(value)
+    number = int(value)
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} is {number}: it must be at most {maximum}.")
+    return number
 
 
 def number(

@@ -59,7 +59,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         num_threads: int = 0,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
-        num_threads = checks.integer("num_threads", num_threads, 0)
+        num_threads = checks.integer("num_threads", num_threads, 0, checks.MOST_THREADS)
         models = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
         with silence():
             model = mujoco.MjModel.from_xml_path(str(models / self.model_file))

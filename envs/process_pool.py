@@ -90,6 +90,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             return f"the worker process {self._process.pid} closed its output"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        if code == -signal.SIGKILL:
+            how += " (as systems do where memory runs out)"
         return f"the worker process {self._process.pid} {how}"
 
 

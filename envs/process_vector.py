@@ -58,7 +58,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         pool: Pool | None = None,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
-        num_workers = checks.integer("num_workers", num_workers, 0)
+        num_workers = checks.integer("num_workers", num_workers, 0, checks.MOST_THREADS)
         # Set before anything can fail, since an unfinished environment is closed too.
         self._pool = Pool() if pool is None else pool
         self._made_of = (cls, dict(params or {}), num_workers)

@@ -35,7 +35,8 @@ def run_program(program: Callable[[], int]) -> int:
     if sys.stdout is None:  # started with its output closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        with _handling(_interrupt):
+        advice = "take fewer tasks or episodes, or a smaller network"
+        with _handling(_interrupt), enough_memory("The program", advice):
             code = program()
         if not _interrupts:
             return code
@@ -55,6 +56,41 @@ def run_program(program: Callable[[], int]) -> int:
     with contextlib.suppress(OSError):
         print(message, file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Says in a sentence what needs more memory than there is.
+
+    Args:
+        what: The beginning of the sentence, "Iteration 3".
+        advice: Its end.
+
+    Raises:
+        EnvironmentFailure: torch, NumPy or Python had too little, on the CPU or a GPU.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError, OverflowError) as error:
+        place = _short_of_memory(error)
+        if place is None:
+            raise
+        raise EnvironmentFailure(f"{what} needs more memory than {place} has: {advice}.") from error
+
+
+def _short_of_memory(error: BaseException) -> str | None:
+    """Where memory was short, if that is what the error says."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return "the GPU"
+    short = isinstance(error, MemoryError | OverflowError) or (
+        "DefaultCPUAllocator" in text  # torch
+        or "array is too big" in text  # NumPy, of what no address reaches
+        or "Maximum allowed dimension exceeded" in text
+        or "negative dimensions are not allowed" in text  # one beyond 2⁶³
+        or "Storage size calculation overflowed" in text  # torch
+    )
+    return "this machine" if short else None
 
 
 @contextlib.contextmanager

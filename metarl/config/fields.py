@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from metarl.envs.checks import MOST_THREADS
+
 SplitName = Literal["held_out", "validation", "out_of_range"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -28,12 +30,20 @@ class Section(BaseModel):
 class RolloutConfig(Section):
     """Threads and processes."""
 
-    physics_threads: int = Field(0, ge=0, description="threads of the physics; 0: all cores")
+    physics_threads: int = Field(
+        0, ge=0, le=MOST_THREADS, description="threads of the physics; 0: all cores"
+    )
     workers: int = Field(
-        0, ge=0, description="processes for environments without batched physics; 0: all cores"
+        0,
+        ge=0,
+        le=MOST_THREADS,
+        description="processes for environments without batched physics; 0: all cores",
     )
     torch_threads: int = Field(
-        0, ge=0, description="threads of the update; 0: all cores, recorded as their number"
+        0,
+        ge=0,
+        le=MOST_THREADS,
+        description="threads of the update; 0: all cores, recorded as their number",
     )
 
 

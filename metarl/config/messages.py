@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -60,6 +61,8 @@ def names_there_are(name: str, known: Iterable[str]) -> str:
 def shown(value: object) -> str:
     """A value as the user wrote it, cut to a length that leaves the sentence readable."""
     plain = {None: "null", True: "true", False: "false"}
+    if isinstance(value, int) and abs(value) > 10**100:  # Python prints none of over 4300 digits
+        return f"an integer of {int(value.bit_length() * math.log10(2))} digits or more"
     text = plain[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -31,6 +31,7 @@ from metarl.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 _NULLS = ("null", "none")
+_MOST = 2**63 - 1  # what arrays hold
 
 
 class Option(NamedTuple):
@@ -154,9 +155,11 @@ def validated(
     read_fields(model, merged_data, origins)
     plain = _plain(merged_data, origins)
     try:
-        return model.model_validate_json(json.dumps(plain), strict=True)
+        model_of_it = model.model_validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         raise validation_error(error, plain, origins) from None
+    _plain(plain, origins, most=_MOST)  # where a field has no bound of its own
+    return model_of_it
 
 
 def read_fields(
@@ -254,23 +257,26 @@ def as_plain(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any, origins: Origins, path: Path = ()) -> Any:
+def _plain(value: Any, origins: Origins, path: Path = (), most: int = 10**300) -> Any:
     """A value as YAML has it; Python may give arrays and scalars of NumPy, and paths.
 
     Raises:
-        UserError: NaN, infinity, broken text or an object stands somewhere in it; names the field.
+        UserError: NaN, infinity, a larger integer, broken text or an object stands somewhere in it;
+            names the field.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: _plain(child, origins, (*path, key)) for key, child in value.items()}
+        return {key: _plain(child, origins, (*path, key), most) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(child, origins, (*path, index)) for index, child in enumerate(value)]
+        return [_plain(child, origins, (*path, index), most) for index, child in enumerate(value)]
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     must = ""
     if isinstance(value, float) and not math.isfinite(value):
         must = "a finite number"
+    elif isinstance(value, int) and abs(value) > most:
+        must = f"at most {_MOST} in size"
     elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
         must = "UTF-8 text"  # it holds half a character: bytes of the command line
     elif not (value is None or isinstance(value, int | float | str)):

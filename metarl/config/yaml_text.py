@@ -22,14 +22,16 @@ Lines = dict[tuple[str | int, ...], int]
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-# 300 characters: beyond 1e308 no float can hold the integer, beyond 4300 digits int() refuses it.
-_INT = re.compile(r"[-+]?[0-9](?:_?[0-9]){0,300}")
+_INT = re.compile(r"[-+]?[0-9](?:_?[0-9])*")
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9](?:_?[0-9])*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,5})?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 _MAX_NODES = 10_000  # nested aliases can name 10^9 values in ten lines
 _EXACT = 2**53
+_LONGEST = 300
+"""Characters of a number: beyond 1e308 no float can hold it, beyond 4300 digits int() refuses it,
+and with tens of thousands the patterns above take minutes."""
 
 
 def parse_scalar(text: str) -> Scalar:
@@ -42,6 +44,8 @@ def parse_scalar(text: str) -> Scalar:
         return None
     if text in _BOOLS:
         return _BOOLS[text]
+    if len(text) > _LONGEST:
+        return str(text)
     if _INT.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):

@@ -19,6 +19,7 @@ from metarl.evaluation.protocol import BadAction, Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
 from metarl.measuring.user_agent import UserAgent
+from metarl.process import enough_memory
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles
@@ -38,6 +39,7 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
 LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
+@enough_memory("The evaluation", "take fewer episodes or tasks")
 def measure(
     subject: Subject, plan: EvaluationPlan, say: Callable[[str], None] = lambda line: None
 ) -> tuple[EvaluationResult, Evaluation]:

@@ -18,6 +18,7 @@ from metarl import envs
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.reference_kinds import TrainedKind
+from metarl.process import enough_memory
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.ppo import (
@@ -91,6 +92,7 @@ class ReferenceTraining:
         return saved
 
 
+@enough_memory("The training of a reference", "free some, or let it run on another machine")
 def train_reference(
     training: ReferenceTraining, env: TaskVectorEnv, progress: Progress, stop: Sequence[int] = ()
 ) -> bool:

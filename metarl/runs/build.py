@@ -11,6 +11,7 @@ from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
 from metarl.errors import UserError
 from metarl.experience.rollout import RolloutWorker
+from metarl.process import enough_memory
 from metarl.types import Algorithm
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ def make_worker(config: Config) -> RolloutWorker:
     return RolloutWorker(make_env)
 
 
+@enough_memory("The algorithm", "take smaller networks")
 def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
     """The untrained algorithm of a config, on its device.
 
     Raises:
         UserError: it cannot serve the environment's spaces.
+        EnvironmentFailure: it does not fit into memory.
     """
     env = worker.env(1)
     cls = algorithm_class(config.algorithm.name)

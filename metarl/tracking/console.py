@@ -92,6 +92,9 @@ class Display:
             self._file = open(os.devnull, "w")  # noqa: SIM115
 
 
+_AGES_S = 3e8
+
+
 class _Pace:
     """The time left, from the mean duration of the last iterations, validations included.
 
@@ -119,7 +122,7 @@ class _Pace:
         duration = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
         since = time.monotonic() - self._times[-1]
         seconds = max(0.0, (self._total - self._iteration) * duration - since)
-        return str(timedelta(seconds=round(seconds)))
+        return str(timedelta(seconds=round(seconds))) if seconds < _AGES_S else "years"
 
 
 class _Bar(Progress):

@@ -18,6 +18,7 @@ from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.measuring.evaluating import HEADLINE_MODE
 from metarl.measuring.options import EvaluationOptions
+from metarl.process import enough_memory
 from metarl.random import Key
 from metarl.runs.build import make_algorithm, make_worker, restore
 from metarl.runs.trained_run import TrainedRun
@@ -136,16 +137,12 @@ class Trainer:
         key = Key(self.config.seed, self.iteration)
         start, rollout_before = time.perf_counter(), self.worker.seconds
         try:
-            batch = self.algorithm.collect(self.worker, key)
-            collected = time.perf_counter()
-            metrics = self.algorithm.update(batch)
+            with enough_memory(f"Iteration {self.iteration}", "take fewer tasks or episodes"):
+                batch = self.algorithm.collect(self.worker, key)
+                collected = time.perf_counter()
+                metrics = self.algorithm.update(batch)
         except FloatingPointError as error:
             raise Diverged(f"Training diverged in iteration {self.iteration}: {error}.") from error
-        except torch.OutOfMemoryError as error:
-            raise EnvironmentFailure(
-                f"Iteration {self.iteration} needs more memory than {self.config.device} has: "
-                "take fewer tasks or episodes."
-            ) from error
         except envs.SimulationFailure as error:
             raise EnvironmentFailure(
                 f"Training failed in iteration {self.iteration}. {error}"
@@ -181,8 +178,10 @@ class Trainer:
         )
         tasks = plan.tasks(self.worker.task_distribution)
         try:
-            env = self.worker.env(len(tasks) * options.episodes)
-            measured = evaluate(self.algorithm.agent(mode, key), env, tasks, plan)
+            what = f"The validation after iteration {self.iteration}"
+            with enough_memory(what, "take fewer validation.episodes"):
+                env = self.worker.env(len(tasks) * options.episodes)
+                measured = evaluate(self.algorithm.agent(mode, key), env, tasks, plan)
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"

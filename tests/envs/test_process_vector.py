@@ -142,8 +142,8 @@ def test_a_killed_worker_is_one_error() -> None:
     os.kill(env._workers[1]._process.pid, signal.SIGKILL)
     with pytest.raises(
         SimulationFailure,
-        match=r"Reach failed in lane 3 \(task: goal_x .* process \d+ was killed by SIGKILL, which "
-        "stepped the lanes 3 to 4",
+        match=r"Reach failed in lane 3 \(task: goal_x .* process \d+ was killed by SIGKILL "
+        r"\(as systems do where memory runs out\), which stepped the lanes 3 to 4",
     ):
         env.step(np.zeros((5, 2)))
 
@@ -170,6 +170,7 @@ def test_signals_to_the_process_group_leave_the_workers_to_the_parent() -> None:
         ({"name": "Reach", "noise": -1.0}, "Reach cannot be built: .*noise must not be negative"),
         ({"name": "Reach", "nois": -1.0}, r"Unknown parameter 'nois': did you mean 'noise'\?"),
         ({"name": "Reach", "num_workers": -1}, "num_workers is -1: it must be an integer of at le"),
+        ({"name": "Reach", "num_workers": 100_000}, "num_workers is 100000: .* be at most 1024"),
         ({"name": "Reach", "noise": (x for x in "")}, "cannot be sent to worker processes"),
     ],
 )

@@ -285,6 +285,13 @@ def test_plain_lines_come_once_a_second(run_dir: Path, monkeypatch: pytest.Monke
     assert numbers == [("1", "0:00:40"), ("4", "0:00:38"), ("7", "0:00:37")]
 
 
+def test_the_time_left_may_be_longer_than_a_calendar_holds(run_dir: Path) -> None:
+    output = plain_console()
+    with open_tracker(run_dir, {}, 2**62, wandb="disabled", console=output) as tracker:
+        tracker.log(row(1))
+    assert "years left" in shown(output)
+
+
 def test_the_first_and_last_return_are_shown_for_any_algorithm(run_dir: Path) -> None:
     output = plain_console()
     metrics = {"iteration": 1, "env_steps": 10}

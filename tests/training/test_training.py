@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pytest
 import torch
 
 import train
-from metarl.process import run_program, stop_requests
+from metarl.algorithms.maml import MAML
+from metarl.errors import EnvironmentFailure
+from metarl.process import enough_memory, run_program, stop_requests
 from metarl.storage.checkpoint import load_checkpoint
 from tests.programs import (
     Forks,
@@ -486,15 +489,47 @@ def test_a_validation_that_diverges(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert load_checkpoint(run).iteration == 0
 
 
-def test_running_out_of_memory_is_a_sentence(
+def out_of_cuda_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("shortage", "place"),
+    [
+        (out_of_cuda_memory, "the GPU"),
+        (lambda: torch.empty(2**60), "this machine"),
+        (lambda: torch.empty(2**40, 2**40), "this machine"),
+        (lambda: np.empty(2**58), "this machine"),
+        (lambda: np.empty(2**62), "this machine"),
+        (lambda: bytearray(2**60), "this machine"),
+    ],
+)
+def test_running_out_of_memory_is_a_sentence(shortage: Callable[[], object], place: str) -> None:
+    """Each as torch, NumPy or Python tells it; another error of the same type stays itself."""
+    with (
+        pytest.raises(EnvironmentFailure, match=f"^It needs more memory than {place} has: buy."),
+        enough_memory("It", "buy some"),
+    ):
+        shortage()
+    with pytest.raises(ValueError, match="else"), enough_memory("It", "buy some"):
+        raise ValueError("something else")
+
+
+def test_an_iteration_that_needs_too_much_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from metarl.algorithms.maml import MAML
-
-    def update(self: MAML, batch: object) -> dict[str, float]:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    monkeypatch.setattr(MAML, "update", update)
+    monkeypatch.setattr(MAML, "update", lambda self, batch: torch.empty(2**60))
     config = write_config(tmp_path)
     assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run")]) == 1
-    assert "fewer tasks or episodes" in one_sentence(capsys.readouterr().err)
+    sentence = one_sentence(capsys.readouterr().err)
+    assert "Iteration 1 needs more memory" in sentence
+    assert "fewer tasks or episodes" in sentence
+    assert load_checkpoint(tmp_path / "run").iteration == 0
+
+
+def test_a_network_that_needs_too_much_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, algorithm={"hidden_sizes": [2**40, 2**40]})
+    assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run")]) == 1
+    assert "take smaller networks" in one_sentence(capsys.readouterr().err)
