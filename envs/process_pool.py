@@ -53,7 +53,7 @@ class Worker:
         # One thread each: the workers share the cores among themselves.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP],
+            [sys.executable, "-P", "-c", _BOOTSTRAP],  # -P: not what lies in the working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | threads,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from metarl.envs.constructor import constructor_fields, takes_any
+from metarl.envs.importing import import_class, unknown
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 
@@ -56,7 +52,7 @@ def make(
     cls = env_class(name)
     presets = getattr(cls, "presets", {})
     if preset is not None and preset not in presets:
-        raise ValueError(_unknown("preset", preset, presets, f"{cls.__name__} has"))
+        raise ValueError(unknown("preset", preset, presets, f"{cls.__name__} has"))
     keywords = dict({} if preset is None else presets[preset]) | dict(params or {}) | named
     _check_params(cls, keywords)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
@@ -114,67 +110,4 @@ def _check_params(maker: type, params: Iterable[str]) -> None:
         fields = constructor_fields(maker)
         for name in params:
             if name not in fields:
-                raise ValueError(_unknown("parameter", name, fields, f"{maker.__name__} has"))
-
-
-def import_class(kind: str, path: str, names: Iterable[str]) -> type:
-    """The class at "package.module:Class"; the working directory is searched too.
-
-    Raises:
-        ValueError: there is none, naming the nearest of its module or of `names`.
-    """
-    module_name, colon, class_name = path.partition(":")
-    if not (colon and module_name and class_name):
-        wanted = 'an import path "package.module:Class"'
-        if names:
-            unknown = _unknown(kind, path, names, "there are").rstrip(".")
-            raise ValueError(f"{unknown}; or {wanted}.")
-        raise ValueError(f"The {kind} is {path!r}: it must be {wanted}.")
-    _search_working_directory()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module can fail in any way
-        reason = f"{type(error).__name__}: {error}"
-        if _was_ours(module_name, error):
-            reason = f"metarl's own environments are in metarl.envs: write 'metarl.{path}'"
-        elif isinstance(error, ImportError) and str(error.name).split(".")[0] == "envs":
-            reason += " (metarl's own environments are imported from metarl.envs)"
-        raise ValueError(f"The {kind} {path!r} cannot be imported: {reason}.") from error
-    cls = getattr(module, class_name, None)
-    if not isinstance(cls, type):
-        values = vars(module).items()
-        classes = [k for k, v in values if isinstance(v, type) and v.__module__ == module_name]
-        raise ValueError(_unknown("class", class_name, classes, f"the module {module_name} has"))
-    return cls
-
-
-def _search_working_directory() -> None:
-    """Let imports find the user's modules: after all others, but before those beside metarl.
-
-    A clone of metarl, whose program is run from elsewhere, has a directory envs/ as the user may.
-    """
-    here, clone = os.getcwd(), str(Path(__file__).resolve().parents[1])
-    if clone in sys.path and clone != here:
-        others = [entry for entry in sys.path if entry != clone]
-        sys.path[:] = dict.fromkeys([*others, here, clone])
-    elif here not in sys.path:
-        sys.path.append(here)
-
-
-def _was_ours(module_name: str, error: Exception) -> bool:
-    """Whether a module that cannot be imported is metarl's under its former name, envs."""
-    package, _, module = module_name.partition(".")
-    return (
-        package == "envs"
-        and isinstance(error, ImportError)
-        and error.name in ("envs", module_name)
-        and (not module or (Path(__file__).parent / f"{module}.py").is_file())
-    )
-
-
-def _unknown(kind: str, name: str, known: Iterable[str], owner: str) -> str:
-    """One sentence for an unknown name: the nearest, and all that there are."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"Unknown {kind} {name!r}: {guess}{owner} {', '.join(known) or 'none'}."
+                raise ValueError(unknown("parameter", name, fields, f"{maker.__name__} has"))

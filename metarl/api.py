@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from metarl.envs.importing import outside_run_folders
+
 if TYPE_CHECKING:
     from metarl.config.fields import Config, DeviceName, SplitName
     from metarl.envs.vector import TaskVectorEnv
@@ -23,11 +25,19 @@ Checkpoint = int | Literal["latest"]
 Mode = Literal["stochastic", "deterministic", "both"]
 
 
-def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) -> TrainedRun:
+@outside_run_folders()
+def train(
+    config: str | Path | Mapping[str, Any] = "quickstart",
+    *,
+    trust_code: bool = False,
+    **fields: Any,
+) -> TrainedRun:
     """Meta-train, with the run folder and the files that `metarl train` makes.
 
     Args:
         config: The name of a config that comes with metarl, a YAML file, or the fields themselves.
+        trust_code: Import what a config that lies in a run folder names besides the parts of
+            metarl; what any other config names, and the fields, you have named yourself.
         **fields: Fields that win over the config's, as sections ``env={"horizon": 50}`` or dotted
             ``**{"env.horizon": 50}``. A section with another ``name`` takes the place of the
             config's. ``env=MyEnv`` or ``env={"name": MyEnv}`` trains on a class, also one of a
@@ -45,9 +55,10 @@ def train(config: str | Path | Mapping[str, Any] = "quickstart", **fields: Any) 
     from metarl.config.loading import resolve
     from metarl.training.train import train
 
-    return train(resolve(_config(config, fields)))
+    return train(resolve(_config(config, fields, trust_code)))
 
 
+@outside_run_folders()
 def evaluate(  # noqa: PLR0913  # the options that help() shows
     subject: TrainedRun | str | Path | type,
     *,
@@ -63,6 +74,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
+    trust_code: bool = False,
 ) -> ShownEvaluation:
     """Measure how fast an agent adapts to tasks that it was not trained on.
 
@@ -80,6 +92,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
         checkpoint: Of a run that is given by its folder.
         device: Of the adaptation, likewise.
         output: A folder for `evaluation.json` and the report; without one nothing is written.
+        trust_code: See :func:`load_run`.
 
     Raises:
         UserError: there is no such run, agent or split, or an option is out of its bounds.
@@ -91,7 +104,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
 
     values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
     options = _options(*values)
-    measured = _subject(subject, config, checkpoint, device)
+    measured = _subject(subject, config, checkpoint, device, trust_code)
     plan = options.plan(measured.config.evaluation)
     try:
         if output is not None:
@@ -104,6 +117,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     return ShownEvaluation(**vars(result))
 
 
+@outside_run_folders()
 def compare(  # noqa: PLR0913  # the options that help() shows
     runs: Sequence[str | Path],
     *,
@@ -118,6 +132,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     checkpoint: Checkpoint = "latest",
     device: DeviceName = "cpu",
     output: str | Path | None = None,
+    trust_code: bool = False,
 ) -> ShownComparison:
     """Measure several runs and compare them; those that differ in the seed alone are one group.
 
@@ -127,11 +142,13 @@ def compare(  # noqa: PLR0913  # the options that help() shows
         checkpoint: Of every run.
         device: Of the adaptation.
         output: A folder for `comparison.json` and the report; without one nothing is written.
+        trust_code: See :func:`load_run`; for every run.
 
     Raises:
         UserError: the runs cannot be compared, or an option is out of its bounds.
         EnvironmentFailure: an agent or an environment diverged, or the report cannot be written.
     """
+    from metarl.config.trust import Trust
     from metarl.errors import UserError
     from metarl.measuring.comparing import measure_groups, open_groups, report_comparison
     from metarl.report.notebook import ShownComparison
@@ -141,7 +158,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
         raise UserError("A comparison needs at least two runs.")
     values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
     options = _options(*values)
-    groups = open_groups(runs, options)
+    groups = open_groups(runs, options, checkpoint, Trust(trust_code))
     if output is not None:
         prepare_output(Path(output), chosen=True)
     comparison = measure_groups(groups, checkpoint, device)
@@ -150,13 +167,18 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     return ShownComparison(**vars(comparison))
 
 
+@outside_run_folders()
 def load_run(
-    run_dir: str | Path, checkpoint: Checkpoint = "latest", device: DeviceName = "cpu"
+    run_dir: str | Path,
+    checkpoint: Checkpoint = "latest",
+    device: DeviceName = "cpu",
+    *,
+    trust_code: bool = False,
 ) -> TrainedRun:
     """A trained run from its folder, see :func:`metarl.runs.trained_run.load_run`."""
     from metarl.runs import trained_run
 
-    return trained_run.load_run(run_dir, checkpoint, device)
+    return trained_run.load_run(run_dir, checkpoint, device, trust_code=trust_code)
 
 
 def make_env(name: str | type, num_envs: int = 1, **params: Any) -> TaskVectorEnv:
@@ -184,29 +206,40 @@ def _options(*values: Any) -> EvaluationOptions:
     )
 
 
-def _config(config: str | Path | Mapping[str, Any], fields: Mapping[str, Any]) -> Config:
+def _config(
+    config: str | Path | Mapping[str, Any], fields: Mapping[str, Any], trust_code: bool
+) -> Config:
     """The validated config with the fields that win over it."""
     from metarl.config.loading import config_from, default_name
+    from metarl.config.trust import EVERYTHING, Trust, named_code
     from metarl.config.yaml_text import read_yaml
     from metarl.storage.places import find_config
 
     origins: dict[Any, str] = {}
+    path = None
     if isinstance(config, Mapping):
         data = dict(config)
     else:
         path = find_config(config)
         data, origins = read_yaml(path)
         data.setdefault("name", default_name(path))
+    own: dict[str, Any] = {}
     for name, value in fields.items():
         *sections, last = name.split(".")
         for section in reversed(sections):
             value, last = {last: value}, section
+        own = _merged(own, {last: value})
         data = _merged(data, {last: value})
-    for section in ("env", "algorithm"):
-        if isinstance(data.get(section), dict) and "name" in data[section]:
-            data[section] = data[section] | {"name": _name(data[section]["name"])}
-    given = {key: value for key, value in origins.items() if key[0] not in fields}
-    return config_from(data, origins=given)
+    for given in (own, data):
+        for section in ("env", "algorithm"):
+            if isinstance(given.get(section), dict) and "name" in given[section]:
+                given[section] = given[section] | {"name": _name(given[section]["name"])}
+    trust = Trust(trust_code, frozenset(named_code(own).values()))
+    return config_from(
+        data,
+        origins={key: value for key, value in origins.items() if key[0] not in fields},
+        trust=trust.in_file(path) if path else EVERYTHING,
+    )
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,16 +266,18 @@ def _subject(
     config: str | Path | None,
     checkpoint: Checkpoint,
     device: DeviceName,
+    trust_code: bool,
 ) -> Subject:
     """What is to be measured: a run as it is or from its folder, or an agent in a config."""
+    from metarl.config.trust import Trust
     from metarl.errors import UserError
     from metarl.measuring.user_agent import load_agent
 
     if isinstance(subject, str | type) and config is not None:
-        return load_agent(subject, config, device)
+        return load_agent(subject, config, device, Trust(trust_code))
     is_path = isinstance(subject, str) and ":" in subject and not Path(subject).exists()
     if isinstance(subject, type) or is_path:  # the import path of a class
         raise UserError("An agent needs config=, which says in what environment it acts.")
     if isinstance(subject, str | Path):
-        return load_run(subject, checkpoint, device)
+        return load_run(subject, checkpoint, device, trust_code=trust_code)
     return subject

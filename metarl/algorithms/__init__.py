@@ -29,7 +29,7 @@ def algorithm_class(name: str) -> Any:
     Raises:
         ValueError: there is none, or it is no algorithm.
     """
-    from metarl.envs.registry import import_class  # here, since it loads the environments
+    from metarl.envs.importing import import_class  # here, since it loads the environments
 
     path = f"{__name__}.{ALGORITHMS[name][0]}" if name in ALGORITHMS else name
     cls = import_class("algorithm", path, ALGORITHMS)

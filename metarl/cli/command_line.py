@@ -13,10 +13,13 @@ from metarl.config.fields import Config, DeviceName, Section, SplitName
 from metarl.config.help import config_lines, field_lines
 from metarl.config.loading import adopt, differences, load_options, resolve, resolve_device
 from metarl.config.messages import names_there_are
+from metarl.config.trust import Trust, named_code
 from metarl.config.validation import Option, split_options, validated
+from metarl.config.yaml_text import read_yaml
 from metarl.errors import UserError
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
 from metarl.measuring.options import EvaluationOptions
+from metarl.runs.run_config import load_run_config
 from metarl.storage.places import find_config
 from metarl.storage.run_folder import failed_at_start, holds_run
 
@@ -30,6 +33,7 @@ Meta-train an agent.
   CONFIG          a YAML file with the fields below, or the name of one that comes with metarl
                   (see metarl list configs); what it leaves out keeps its default
   --config CONFIG the same
+  --trust-code    import what the config of a run folder names besides the parts of metarl
   --resume        go on from the run folder's last checkpoint
   --resume auto   go on if the run folder holds a run that has finished an iteration, else begin
   --time-limit T  end and save in time, so many seconds after the start; also 3h30m, 03:30:00
@@ -55,6 +59,7 @@ Train the references of an environment that are missing: what an evaluation stan
 
   CONFIG          a run's config, by name or as a file, of which the environment, the threads and
                   the evaluation count; its fields can be given too: --env.velocity-high 2.0
+  --trust-code    import what the config of a run folder names besides the parts of metarl
   --help          this text
 """
 _KINDS = (*TRAINED, *PER_TASK)
@@ -84,6 +89,12 @@ class EvaluateArguments(EvaluationOptions, _Evaluated):
         min_length=1,
         description="folder for results; null: evaluation/<split>[_forget] in the run, for several "
         "runs comparison/<split> beside them",
+    )
+    trust_code: bool = Field(
+        False,
+        description="import what a run's config names besides the parts of metarl, such as an "
+        "environment of yours; never from inside a run folder",
+        json_schema_extra={"switch": True},
     )
     video: bool = Field(
         False,
@@ -145,38 +156,45 @@ def parse_train_arguments(argv: Sequence[str]) -> tuple[Config, TrainOptions]:
         raise UserError(f"There is one config to a run: {given} are several; fields have a name.")
     config_path = _config_path(options)
     job, others = split_train_options(options)
-    fields = [o for o in others if o.name not in ("config", "help")]
+    fields = [o for o in others if o.name not in ("config", "help", "trust_code")]
+    trust = Trust("trust_code" in names, frozenset(option.text or "" for option in fields))
     if "help" in names:
-        _print_help([_TRAIN_USAGE, *config_lines(config_path, fields)])
+        _print_help([_TRAIN_USAGE, *config_lines(config_path, fields, trust)])
     resume = bool(job.resume)
     if job.resume == "auto" and config_path is not None:
-        there = load_options(config_path, fields).run_folder
+        there = load_options(config_path, fields, trust).run_folder
         resume = holds_run(there) and not failed_at_start(there)
     if resume:
-        config = _resumed_config(config_path, fields)
+        config = _resumed_config(config_path, fields, trust)
     elif config_path is None:
         raise UserError(
             "Give a config, as in metarl train CONFIG or --config CONFIG, or --run-dir DIR "
             "--resume; metarl list shows the configs that there are, --help the fields."
         )
     else:
-        config = resolve(load_options(config_path, fields))
+        config = resolve(load_options(config_path, fields, trust))
     return config, job
 
 
-def _resumed_config(config_path: Path | None, fields: list[Option]) -> Config:
+def _resumed_config(config_path: Path | None, fields: list[Option], trust: Trust) -> Config:
     """The config of the run in the run folder, with what may change on resume changed."""
+    if config_path is not None and trust.in_file(config_path).everything:
+        named = named_code(read_yaml(config_path)[0]).values()  # by the user himself
+        trust = Trust(trust.everything, trust.paths.union(named))
     run_dir = _last_path(fields, "run_dir")
     if run_dir is None:
         if config_path is None:
             raise UserError("--resume needs --run-dir DIR, the folder of the run to go on with.")
-        run_dir = load_options(config_path, fields).run_folder
-    saved_path = run_dir / "config.yaml"
+        run_dir = load_options(config_path, fields, trust).run_folder
     if not holds_run(run_dir):
         raise UserError(f"There is no run to resume in {run_dir}: it has no config.yaml.")
-    saved = load_options(saved_path, [])
+    saved = load_run_config(run_dir, trust, checkpoint=None)
     here = Option("run_dir", str(run_dir))  # the folder may have been moved since
-    config = adopt(load_options(config_path or saved_path, [*fields, here]), saved)
+    if config_path is None:
+        config = load_run_config(run_dir, trust, [*fields, here], checkpoint=None)
+    else:
+        config = load_options(config_path, [*fields, here], trust)
+    config = adopt(config, saved)
     if clauses := differences(saved, config):
         raise UserError(
             f"The run in {run_dir} cannot be resumed with another config: {'; '.join(clauses)}."
@@ -202,7 +220,7 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     Raises:
         UserError: Anything wrong with it, or a run that is missing.
     """
-    options = split_options(argv, switches=("help", "video"), positional="run")
+    options = split_options(argv, switches=("help", "video", "trust_code"), positional="run")
     names = {option.name for option in options}
     if "help" in names:
         _print_help([_EVALUATE_USAGE, *field_lines(EvaluateArguments)])
@@ -248,13 +266,14 @@ def parse_references_arguments(argv: Sequence[str]) -> tuple[ReferenceArguments,
     Raises:
         UserError: anything wrong with them or the config.
     """
-    options = split_options(argv, switches=("again", "help"), positional="config")
+    switches = ("again", "help", "trust_code")
+    options = split_options(argv, switches, positional="config")
     if any(option.name == "help" for option in options):
         _print_help([_REFERENCES_USAGE, *field_lines(ReferenceArguments)])
     config_path = _config_path(options)
     if config_path is None:
         raise UserError("Give a config, by name or as a file; --help lists the options.")
-    own = [option for option in options if "." not in option.name]
+    own = [o for o in options if "." not in o.name and o.name != "trust_code"]
     arguments = validated(ReferenceArguments, {}, own)
     for kind in arguments.kind:
         if kind not in _KINDS:
@@ -262,7 +281,8 @@ def parse_references_arguments(argv: Sequence[str]) -> tuple[ReferenceArguments,
                 f"command line: there is no kind {kind!r}: {names_there_are(kind, _KINDS)}."
             )
     of_config = [option for option in options if "." in option.name]
-    return arguments, resolve(load_options(config_path, of_config))
+    trust = Trust(any(option.name == "trust_code" for option in options))
+    return arguments, resolve(load_options(config_path, of_config, trust))
 
 
 def _print_help(lines: Sequence[str]) -> NoReturn:

@@ -20,6 +20,7 @@ def run(argv: Sequence[str]) -> int:
 
     arguments = parse_evaluate_arguments(argv)
     # Imported here and below, so that --help and wrong input answer at once.
+    from metarl.config.trust import Trust
     from metarl.measuring.publishing import evaluate_and_report
     from metarl.measuring.user_agent import load_agent
     from metarl.runs.trained_run import load_run
@@ -27,11 +28,17 @@ def run(argv: Sequence[str]) -> int:
     if len(arguments.run) > 1:
         _compare(arguments)
         return 0
+    trust = Trust(arguments.trust_code)
     subject: Subject
     if arguments.agent is not None and arguments.config is not None:
-        subject = load_agent(arguments.agent, arguments.config, arguments.device)
+        subject = load_agent(arguments.agent, arguments.config, arguments.device, trust)
     else:
-        subject = load_run(arguments.run[0], arguments.checkpoint, arguments.device)
+        subject = load_run(
+            arguments.run[0],
+            arguments.checkpoint,
+            arguments.device,
+            trust_code=arguments.trust_code,
+        )
     try:
         plan = arguments.plan(subject.config.evaluation)
         evaluate_and_report(subject, plan, arguments.folder, video=arguments.video)
@@ -42,11 +49,13 @@ def run(argv: Sequence[str]) -> int:
 
 def _compare(arguments: EvaluateArguments) -> None:
     """Measure all runs, write the comparison, and print its table."""
+    from metarl.config.trust import Trust
     from metarl.measuring import comparing
     from metarl.report.terminal import print_comparison
     from metarl.storage.run_folder import prepare_output
 
-    groups = comparing.open_groups(arguments.run, arguments)
+    trust = Trust(arguments.trust_code)
+    groups = comparing.open_groups(arguments.run, arguments, arguments.checkpoint, trust)
     first = next(iter(groups.values()))[0]
     output = arguments.folder
     if output is None:
@@ -57,6 +66,7 @@ def _compare(arguments: EvaluateArguments) -> None:
     own = [name for name in ("episodes", "adaptation_steps") if getattr(arguments, name) is None]
     words = ["metarl", "evaluate", *arguments.run, *first.plan.arguments(without=own)]
     words += ["--checkpoint", str(arguments.checkpoint), "--output", str(output)]
+    words += ["--trust-code"] if arguments.trust_code else []
     files = comparing.report_comparison(output, comparison, groups, shlex.join(words))
     with optional_output():
         print_comparison(comparison)

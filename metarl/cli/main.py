@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from metarl import __version__
+from metarl.envs.importing import outside_run_folders
 from metarl.errors import UserError
 from metarl.process import run_program
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_program(lambda: _run(name, rest))
 
 
+@outside_run_folders()
 def _run(name: str, argv: Sequence[str]) -> int:
     """A subcommand, help or version, or the sentence about a word that is none of them."""
     if name in SUBCOMMANDS:

@@ -10,7 +10,12 @@ from metarl.config.messages import shown
 from metarl.config.validation import Option
 from metarl.errors import UserError
 
-SWITCHES: dict[str, Collection[str]] = {"resume": ("auto",), "break_lock": (), "help": ()}
+SWITCHES: dict[str, Collection[str]] = {
+    "resume": ("auto",),
+    "break_lock": (),
+    "trust_code": (),
+    "help": (),
+}
 """Options that need no value, and the values that they may take."""
 _NAMES = ("resume", "time_limit", "break_lock")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}

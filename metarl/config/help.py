@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from metarl.config.loading import concrete_model
 from metarl.config.messages import sub_model
 from metarl.config.model import known_names, variants_of
+from metarl.config.trust import EVERYTHING, NOTHING, Trust
 from metarl.config.validation import Option, merged
 from metarl.config.yaml_text import dump_yaml, read_yaml
 
@@ -27,14 +28,16 @@ _TYPES = {
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
-def config_lines(path: Path | None, options: Sequence[Option]) -> list[str]:
+def config_lines(path: Path | None, options: Sequence[Option], trust: Trust = NOTHING) -> list[str]:
     """A line for every field of the environment and the algorithm that a config chooses.
 
     Raises:
-        UserError: The config cannot be read, or names an unknown environment or algorithm.
+        UserError: The config cannot be read, or names an unknown environment or algorithm, or
+            code that nobody trusts.
     """
     data, origins = read_yaml(path) if path else ({}, {})
-    model, env = concrete_model(*merged(data, options, origins))
+    trust = trust.in_file(path) if path else EVERYTHING
+    model, env = concrete_model(*merged(data, options, origins), trust)
     notes = {
         "env": f" ({', '.join(known_names('env'))}, or package.module:Class; "
         f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'})",

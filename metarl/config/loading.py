@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from metarl.config.env_fields import env_parameters, fill_preset
 from metarl.config.fields import Config, DeviceName, EnvConfig
-from metarl.config.messages import Origins, at, names_there_are, shown
+from metarl.config.messages import Origins, at, dotted, names_there_are, shown
 from metarl.config.migration import migrate
 from metarl.config.model import chosen_class, config_model, resolve_variants
+from metarl.config.trust import EVERYTHING, NOTHING, Trust, named_code
 from metarl.config.validation import Option, merged, put, read_fields, split_options, validated
 from metarl.config.yaml_text import dump_yaml, read_yaml
 from metarl.errors import UserError
@@ -65,13 +66,17 @@ def default_name(path: Path | None) -> str:
 
 
 def concrete_model(
-    data: dict[str, Any], origins: Origins
+    data: dict[str, Any], origins: Origins, trust: Trust
 ) -> tuple[type[Config], Callable[..., Any]]:
     """The config's model for the names in ``data``, and the class of the environment.
 
     ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
     :mod:`metarl.config.model`.
+
+    Raises:
+        UserError: Either cannot be found, or is code that nobody trusts.
     """
+    trust.check(data, origins)
     env = chosen_class("env", "point_navigation", data, origins)
     settings: Any = chosen_class("algorithm", "maml", data, origins)
     migrate(settings, data["algorithm"], origins)
@@ -79,28 +84,34 @@ def concrete_model(
     return config_model(env, settings, data["algorithm"]["name"]), env
 
 
-def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
+def load_config(path: Path | None, overrides: Sequence[str], trust: Trust = NOTHING) -> Config:
     """Reads, merges and validates a config.
 
     Args:
         path: A YAML file, or None for the defaults.
         overrides: Command-line words, ``["--a.b", "value", "--c=value"]``; they win over the file.
+        trust: What a file that lies in a run folder may name; any other may name everything.
 
     Raises:
         UserError: Anything wrong with either, in one sentence.
     """
-    return load_options(path, split_options(overrides))
+    return load_options(path, split_options(overrides), trust)
 
 
-def load_options(path: Path | None, options: Sequence[Option]) -> Config:
+def load_options(path: Path | None, options: Sequence[Option], trust: Trust = NOTHING) -> Config:
     """:func:`load_config` with the overrides already split."""
-    data, origins = read_yaml(path) if path else ({}, {})
+    if path is None:
+        return config_from({"name": default_name(None)}, options)
+    data, origins = read_yaml(path)
     data.setdefault("name", default_name(path))
-    return config_from(data, options, origins)
+    return config_from(data, options, origins, trust.in_file(path))
 
 
 def config_from(
-    data: Mapping[str, Any], options: Sequence[Option] = (), origins: Origins | None = None
+    data: Mapping[str, Any],
+    options: Sequence[Option] = (),
+    origins: Origins | None = None,
+    trust: Trust = EVERYTHING,
 ) -> Config:
     """The config that plain data mean, with options of a command line, which win.
 
@@ -108,12 +119,13 @@ def config_from(
         data: Sections and fields, ``{"seed": 3, "env": {"name": "point_navigation"}}``.
         options: See :func:`metarl.config.validation.split_options`.
         origins: Where the values of ``data`` were given, for the sentence about a wrong one.
+        trust: Which code the data may name.
 
     Raises:
         UserError: Anything wrong with either, in one sentence.
     """
     plain, origins = merged(data, options, origins)
-    model, env = concrete_model(plain, origins)
+    model, env = concrete_model(plain, origins, trust)
     read_fields(model, plain, origins)
     env_section: Any = model.model_fields["env"].annotation
     _fill_preset(env, env_section, plain, origins)
@@ -232,4 +244,9 @@ def changes(made_with: Mapping[str, Any], config: Config) -> list[str]:
     data: dict[str, Any] = {}
     for name, value in made_with.items():
         put(data, name, value)
+    trusted = named_code(config_to_dict(config)).values()
+    for path, name in named_code(data).items():
+        if name not in trusted:  # a stranger's checkpoint may name any code
+            is_now = shown(flat(config).get(dotted(path)))
+            return [f"{dotted(path)} was {shown(name)} and is {is_now} now"]
     return differences(config_from(data), config)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metarl.config.fields import Config, DeviceName
-from metarl.config.loading import flat, load_config
+from metarl.config.loading import flat
+from metarl.config.trust import NOTHING, Trust
 from metarl.errors import UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
 from metarl.evaluation.plan import EvaluationPlan
@@ -19,6 +20,7 @@ from metarl.measuring.evaluating import measure
 from metarl.measuring.options import EvaluationOptions
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
+from metarl.runs.run_config import load_run_config
 from metarl.runs.trained_run import TrainedRun, load_run, training_lines
 from metarl.storage.provenance import versions
 
@@ -37,11 +39,13 @@ class RunFolder:
         path: Its folder.
         config: Its config.
         plan: How it is to be measured.
+        trust: Which code its config may name.
     """
 
     path: Path
     config: Config
     plan: EvaluationPlan
+    trust: Trust = NOTHING
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -58,21 +62,27 @@ Groups = Mapping[str, Sequence[RunFolder]]
 
 
 def open_groups(
-    paths: Iterable[Path | str], options: EvaluationOptions
+    paths: Iterable[Path | str],
+    options: EvaluationOptions,
+    checkpoint: int | Literal["latest"] = "latest",
+    trust: Trust = NOTHING,
 ) -> dict[str, list[RunFolder]]:
     """The runs in these folders, grouped.
 
     Args:
         paths: Run folders, at least two.
         options: In place of what each run's own config says.
+        checkpoint: Of every run.
+        trust: Which code their configs may name.
 
     Raises:
-        UserError: a config is wrong, or the runs cannot be compared.
+        UserError: a config is wrong or names code that is not trusted, or the runs cannot be
+            compared.
     """
     folders = []
     for path in map(Path, paths):
-        config = load_config(path / "config.yaml", [])
-        folders.append(RunFolder(path, config, options.plan(config.evaluation)))
+        config = load_run_config(path, trust, checkpoint=checkpoint)
+        folders.append(RunFolder(path, config, options.plan(config.evaluation), trust))
     check_comparable(folders)
     return group_runs(folders)
 
@@ -104,7 +114,7 @@ def measure_groups(
     with ExitStack() as stack:
         runs = []
         for folder in folders:  # all before the first is measured: a mistake costs no waiting
-            run = load_run(folder.path, checkpoint, device)
+            run = load_run(folder.path, checkpoint, device, trust_code=folder.trust.everything)
             stack.callback(run.worker.close)
             folder.plan.tasks(run.worker.task_distribution)
             runs.append(run)

@@ -12,6 +12,7 @@ import torch
 
 from metarl import envs
 from metarl.config.loading import config_to_dict
+from metarl.config.trust import trusting
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
@@ -75,17 +76,16 @@ def measure(
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)
-    env_config = config_to_dict(subject.config)["env"]
-    references = measure_references(
-        env, headline.tasks, env_config, plan, axis, subject.config.run_folder / "config.yaml"
-    )
+    config = config_to_dict(subject.config)
+    words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
+    references = measure_references(env, headline.tasks, config["env"], plan, axis, words)
     optimum = env.optimal_returns(headline.tasks)
     result = summarize(
         headline,
         other,
         provenance=subject.provenance,
         env=subject.config.env.name,
-        env_config=env_config,
+        env_config=config["env"],
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from metarl.agents.watched_agent import WatchedAgent, cause
-from metarl.config.loading import load_config, resolve
-from metarl.envs.registry import import_class
+from metarl.config.loading import config_to_dict, load_config, resolve
+from metarl.config.trust import NOTHING, Trust, trusting
+from metarl.envs.importing import import_class, run_folder_of
 from metarl.errors import UserError
 from metarl.evaluation.result import Provenance
 from metarl.runs.build import make_worker
@@ -54,7 +55,9 @@ class UserAgent:
 
     def arguments(self) -> list[str]:
         """The arguments of `metarl evaluate` that name this agent."""
-        return ["--config", self.config_path, "--agent", self.path]
+        words = ["--config", self.config_path, "--agent", self.path]
+        in_run = run_folder_of(find_config(self.config_path))
+        return words + (trusting(config_to_dict(self.config)) if in_run else [])
 
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
         """A fresh agent.
@@ -77,7 +80,10 @@ class UserAgent:
 
 
 def load_agent(
-    agent: str | type, config_path: str | Path, device: DeviceName = "auto"
+    agent: str | type,
+    config_path: str | Path,
+    device: DeviceName = "auto",
+    trust: Trust = NOTHING,
 ) -> UserAgent:
     """A user's agent in the environments of a config.
 
@@ -85,11 +91,12 @@ def load_agent(
         agent: The class, or its import path "module:Class"; the working directory is searched too.
         config_path: A config's file or name, whose environment and evaluation settings count.
         device: For the record.
+        trust: Which code the config may name if it lies in a run folder.
 
     Raises:
         UserError: the class cannot be imported or is no Agent, or the config is wrong.
     """
-    config = resolve(load_config(find_config(config_path), ["--device", device]))
+    config = resolve(load_config(find_config(config_path), ["--device", device], trust))
     try:
         cls = import_class("agent", agent, ()) if isinstance(agent, str) else agent
     except ValueError as error:

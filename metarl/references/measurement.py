@@ -36,7 +36,7 @@ def measure_references(
     env_config: Mapping[str, Any],
     plan: EvaluationPlan,
     axis: AdaptationAxis,
-    config: Path,
+    config: Sequence[str],
     folder: Path | None = None,
 ) -> References:
     """Measure the stored references, and random actions, by the protocol of the evaluation.
@@ -53,7 +53,7 @@ def measure_references(
         env_config: The section ``env`` of the resolved config.
         plan: The evaluation.
         axis: Of the agent beside.
-        config: A config file of the run, for the commands.
+        config: A config file of the run, and what else the commands need to read it.
         folder: Searched first, instead of ``references``.
 
     Raises:
@@ -122,8 +122,8 @@ def _policy_agent(
 
 
 def _command(
-    kinds: Sequence[str], config: Path, folder: Path | None, size: Sequence[str] = ()
+    kinds: Sequence[str], config: Sequence[str], folder: Path | None, size: Sequence[str] = ()
 ) -> str:
     """The command that makes references of these kinds."""
-    words = ["metarl", "references", str(config), "--kind", ",".join(kinds), *size]
+    words = ["metarl", "references", *config, "--kind", ",".join(kinds), *size]
     return shlex.join(words + (["--folder", str(folder)] if folder else []))

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metarl.config.loading import changes, load_config
+from metarl.config.loading import changes, config_to_dict
+from metarl.config.trust import Trust, trusting
+from metarl.config.validation import Option
 from metarl.errors import UserError
 from metarl.evaluation.result import Provenance
 from metarl.random import Key
 from metarl.report.notebook import training_arrays, training_html
 from metarl.report.training_plots import Lines, read_metrics
 from metarl.runs.build import make_algorithm, make_worker, restore
+from metarl.runs.run_config import load_run_config
 from metarl.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ class TrainedRun:
 
     def arguments(self) -> list[str]:
         """The arguments of `metarl evaluate` that name this agent."""
-        return [str(self.folder), "--checkpoint", str(self.iteration)]
+        words = [str(self.folder), "--checkpoint", str(self.iteration)]
+        return words + trusting(config_to_dict(self.config))
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -84,6 +88,8 @@ def load_run(
     run_dir: Path | str,
     checkpoint: int | Literal["latest"] = "latest",
     device: DeviceName = "cpu",
+    *,
+    trust_code: bool = False,
 ) -> TrainedRun:
     """Load a trained run from its folder.
 
@@ -91,16 +97,17 @@ def load_run(
         run_dir: A run folder, or one of ``results/``.
         checkpoint: An iteration, or the latest.
         device: Where adaptation steps run.
+        trust_code: Import what the run's config names besides the parts of metarl, such as an
+            environment of one's own; from anywhere but a run folder.
 
     Raises:
-        UserError: the run is missing, damaged, or of another format or config.
+        UserError: the run is missing, damaged, or of another format or config; or its config names
+            code that is not trusted.
     """
     run_dir = Path(run_dir)
-    if not (run_dir / "config.yaml").is_file():
-        raise UserError(f"{run_dir} is no run: it has no config.yaml.")
     # Where it lies now, which may not be where it was made.
-    here = ["--device", device, "--run-dir", str(run_dir)]
-    config = load_config(run_dir / "config.yaml", here)
+    here = [Option("device", device), Option("run_dir", str(run_dir))]
+    config = load_run_config(run_dir, Trust(trust_code), here, checkpoint)
     # A checkpoint may be evaluated on another device, by another number of threads.
     machine = {"device": device, "rollout.torch_threads": config.rollout.torch_threads}
     saved = load_checkpoint(run_dir, checkpoint, lambda made: changes({**made, **machine}, config))

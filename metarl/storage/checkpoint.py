@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from metarl import __version__
 from metarl.errors import EnvironmentFailure, UserError
@@ -158,6 +158,30 @@ def load_checkpoint(
         UserError: It is missing, damaged, tampered with, of another format or another config, or
             holds anything but tensors and plain values.
     """
+    return _chosen(run_dir, which, lambda path: _read(path, changes), fall_back)
+
+
+def verify_checkpoint(
+    run_dir: Path, which: int | Literal["latest"] = "latest", *, fall_back: bool = False
+) -> None:
+    """Compares a checkpoint with its hashes; nothing of it is unpickled.
+
+    Raises:
+        UserError: As :func:`load_checkpoint`, which takes the same arguments.
+    """
+    if not fall_back or newest_checkpoint(run_dir) is None:
+        _chosen(run_dir, which, _read_whole, fall_back)
+
+
+_Read = TypeVar("_Read")
+
+
+def _chosen(
+    run_dir: Path,
+    which: int | Literal["latest"],
+    read: Callable[[Path], _Read],
+    fall_back: bool,
+) -> _Read:
     folder = run_dir / "checkpoints"
     there = _iterations(folder)
     if not there:
@@ -168,7 +192,7 @@ def load_checkpoint(
         raise UserError(f"{run_dir} has no checkpoint of iteration {which}; there are: {listed}.")
     try:
         wanted = _latest(folder) if which == "latest" else which
-        return _read(folder / str(wanted), changes)
+        return read(folder / str(wanted))
     except _Damaged as error:
         good = newest_checkpoint(run_dir)
         if good is None:
@@ -176,7 +200,7 @@ def load_checkpoint(
         if which != "latest" or not fall_back:
             raise UserError(f"{error} The newest good one is that of iteration {good}.") from None
         print(f"warning: {error} Going on from iteration {good}.", file=sys.stderr)
-        return _read(folder / str(good), changes)
+        return read(folder / str(good))
 
 
 def _iterations(folder: Path) -> list[int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import ExitStack, closing
-from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
-from metarl.config.loading import config_to_yaml
+from metarl.config.loading import config_to_dict, config_to_yaml
+from metarl.config.trust import trusting
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
 from metarl.process import stop_requests, time_limit
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _FINISHED = (
     "The run in {run.folder} is finished: {run.iteration} iterations, {run.env_steps} env steps. "
-    "A larger --iterations trains on; metarl evaluate {quoted} measures again."
+    "A larger --iterations trains on; metarl evaluate {words} measures again."
 )
 
 
@@ -73,7 +74,8 @@ def train(
             if trainer.finished and (
                 not at_end or is_evaluated(run_dir, at_end, trainer.iteration)
             ):
-                print(_FINISHED.format(run=trainer.run_so_far, quoted=quote(str(run_dir))))
+                words = shlex.join([str(run_dir), *trusting(config_to_dict(config))])
+                print(_FINISHED.format(run=trainer.run_so_far, words=words))
                 return trainer.run_so_far
             return _trained(trainer, resume, lock)
 
@@ -81,7 +83,8 @@ def train(
 def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
     """The run trained to its end and evaluated, with its files."""
     config, run_dir, at_end = trainer.config, trainer.run_dir, trainer.at_end
-    go_on = f"go on: metarl train --run-dir {quote(str(run_dir))} --resume"
+    words = ["--run-dir", str(run_dir), "--resume", *trusting(config_to_dict(config))]
+    go_on = f"go on: metarl train {shlex.join(words)}"
     with ExitStack() as stack:
         stopping = stack.enter_context(ExitStack())
         stop = stopping.enter_context(stop_requests(trainer.pace.under_way))

@@ -27,7 +27,7 @@ LONG = (
     "metarl references maml_navigation --kind from_scratch,fine_tuned",
     "metarl references my_pendulum.yaml",
     "metarl evaluate runs/maml_half_cheetah_vel --video",
-    "metarl evaluate runs/my_pendulum --forget true",
+    "metarl evaluate runs/my_pendulum --forget true --trust-code",
 )
 # Run by .ci/run and the tests of the wheel, or only with an account.
 SET_UP = ("python3 -m venv", "pip install", "pip wheel", "python -m pytest", "wandb sweep")

@@ -105,7 +105,7 @@ def test_an_environment_that_cannot_be_shown_is_refused_with_a_sentence(
     config.write_text(lines.replace("point_navigation", "tests.envs.user_envs:Reach"))
     run = tmp_path / "run"
     assert train.main(["--config", str(config), "--run-dir", str(run)]) == 0
-    assert evaluate.main(["--run", str(run), "--video"]) == 2
+    assert evaluate.main(["--run", str(run), "--video", "--trust-code"]) == 2
     assert "cannot be shown: --video needs a MuJoCo environment" in capsys.readouterr().err
     assert (run / "evaluation" / "held_out" / "report.html").exists()
 
