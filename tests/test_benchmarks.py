@@ -22,6 +22,7 @@ from benchmarks import (
     rl2,
     rollout,
     setting,
+    size,
     update,
 )
 from metarl import envs
@@ -340,6 +341,26 @@ def test_memory(tmp_path: Path) -> None:
     resident = [row["resident_bytes"] for row in record["rows"]]
     assert summary["resident_bytes_last"] == resident[-1] <= summary["peak_memory_bytes"]
     assert summary["growth_bytes_per_iteration"] == memory.growth(resident)
+
+
+def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = ["--horizon", "7", "--lanes", "3", "--observations", "5", "--threads", "1"]
+    row = measured(size, tmp_path, *point, tiny=False)["rows"][0]
+    assert row["data_bytes"] == 4 * 2 * 3 * 7 * 5
+    assert row["advantages_seconds"] > 0
+    assert row["iteration_seconds"] > 0
+    assert row["peak_memory_bytes"] > row["advantages_memory_bytes"] >= 0
+    asked = []
+
+    def measure(of: str, axis: str, value: int, options: list[str]) -> dict[str, Any]:
+        asked.append((of, axis, value, options))
+        return {"rows": [row]}
+
+    monkeypatch.setattr(size, "measure", measure)
+    monkeypatch.setattr(size, "POINTS", [(2, 9, 4)])
+    assert measured(size, tmp_path, "--threads", "1", tiny=False)["rows"] == [row]
+    options = ["--threads", "1", "--lanes", "2", "--observations", "4"]
+    assert asked == [("size", "horizon", 9, options)]
 
 
 def test_growth_of_memory_is_the_slope_of_the_second_half() -> None:
