@@ -24,6 +24,7 @@ from gymnasium import spaces
 
 from metarl.envs.contract import check_reset, check_step, checked, observation_row
 from metarl.envs.faults import in_words
+from metarl.envs.global_streams import GlobalStreams, redirect_random
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Floats
 
@@ -77,6 +78,7 @@ def main() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what environments print is no reply
+    redirect_random()
     lanes = _Slice()
     try:
         while True:
@@ -95,6 +97,7 @@ class _Slice:
 
     def __init__(self) -> None:
         self.envs: list[gymnasium.Env] = []
+        self._streams: list[GlobalStreams] = []
         self._lane = 0
         self._at_work: tuple[Any, str] = (None, "")  # whose method
 
@@ -111,10 +114,14 @@ class _Slice:
     def _build(self, request: Start) -> Description:
         if not self.envs:
             _end_with(request.parent)
-        maker, params = pickle.loads(request.builder)
+        with GlobalStreams().at_work():  # what a module draws is the same in all processes
+            maker, params = pickle.loads(request.builder)
         self._at_work = (maker, "__init__") if isinstance(maker, type) else (None, "")
         while len(self.envs) < request.num_lanes:
-            self.envs.append(checked(maker(**params), maker))
+            streams = GlobalStreams()
+            with streams.at_work():
+                self.envs.append(checked(maker(**params), maker))
+            self._streams.append(streams)
         return _describe_env(self.envs[0])
 
     def _rows(self, request: Call) -> list[np.ndarray]:
@@ -122,7 +129,9 @@ class _Slice:
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
             self._lane, self._at_work = lane, (self.envs[lane].unwrapped, request.what)
-            rows.append(call(self.envs[lane], *own))
+            seed = own[1] if request.what == "reset" else None
+            with self._streams[lane].at_work(seed):
+                rows.append(call(self.envs[lane], *own))
         return [np.array(column) for column in zip(*rows, strict=True)]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tests.envs.user_envs import Reach
 
@@ -18,3 +22,21 @@ class Counted(Reach):
         super().__init__()
         with Path(log).open("a") as file:
             file.write("built\n")
+
+
+class Gambler(Reach):
+    """Reach, whose start, noise and build come from the global generators."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.0)
+        self._luck = [random.random(), np.random.rand()]  # noqa: NPY002
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._x = np.array([random.gauss(0.0, 1.0), self._luck[0]])
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._x = self._x + 0.1 * np.random.randn(2) * self._luck[1]  # noqa: NPY002
+        self._x[random.randrange(2)] += 0.01
+        return super().step(action)
