@@ -28,7 +28,8 @@ class Trajectory:
     """Episodes of M tasks × B lanes, padded at the tail to T steps.
 
     Attributes:
-        observations: The observation acted on, float32 ``[M, B, T, o]``.
+        observations: The observation acted on, float32 ``[M, B, T, o]``: as the agent was shown
+            it, which is normalised if the agent's are.
         actions: The policy's raw sample: float32 ``[M, B, T, a]``, or int64 ``[M, B, T]``.
         log_probs: log π(action) under the policy that acted, float32 ``[M, B, T]``.
         rewards: float32 ``[M, B, T]``; 0 where not valid.
@@ -80,10 +81,14 @@ class Trial(Trajectory):
         episode_start: The step is the first of an episode, bool ``[M, L, S]``.
         values: The actor's estimate of what is still to come, float32 ``[M, L, S]``; None where
             it has no critic.
+        observed: The moments of the valid steps' observations as the environment gave them, a
+            :class:`metarl.maths.running_moments.RunningMoments`; None where the actor's are not
+            normalised.
     """
 
     episode_start: Tensor
     values: Tensor | None
+    observed: Any = None
 
     def episode_returns(self) -> Tensor:
         """Undiscounted returns of the episodes of every lane in their order, ``[M, L, E]``."""
@@ -128,7 +133,16 @@ class Decision(NamedTuple):
 
 
 class Actor(Protocol):
-    """What a rollout needs of a policy. Everything is on the CPU."""
+    """What a rollout needs of a policy. Everything is on the CPU.
+
+    Attributes:
+        moments: By which the observations are normalised that it is shown, a
+            :class:`metarl.maths.running_moments.RunningMoments`; None: they are not.
+    """
+
+    @property
+    def moments(self) -> Any:
+        """See above."""
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The random numbers for actions of the given leading shape, float32 ``[*shape, ...]``."""

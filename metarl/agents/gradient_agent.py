@@ -11,6 +11,7 @@ from metarl.adaptation.inner_loop import Adaptation
 from metarl.agents.rounds import Round
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.params import Params, stack, to_device
+from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Trajectory
 
@@ -26,6 +27,7 @@ class GradientAgent:
             :attr:`mode` starts the round of episodes anew.
         key: Names the action noise.
         device: Where adaptation steps run; actions are chosen on the CPU.
+        moments: By which observations are normalised; None: they are not.
     """
 
     adaptation_axis: AdaptationAxis = "gradient_step"
@@ -39,10 +41,12 @@ class GradientAgent:
         mode: ActionMode,
         key: Key,
         device: torch.device | str = "cpu",
+        moments: RunningMoments | None = None,
     ) -> None:
         self.adaptation = adaptation
         self.advantages = advantages
         self.device = torch.device(device)
+        self.moments = moments
         self.meta_params = params
         self.params: Params = {}
         self.adaptation_step = 0
@@ -144,4 +148,4 @@ class GradientAgent:
 
     def _begin_round(self) -> None:
         self._steps = []
-        self._round = Round(self._shape, self._key.at(self.adaptation_step))
+        self._round = Round(self._shape, self._key.at(self.adaptation_step), self.moments)

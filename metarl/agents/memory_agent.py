@@ -129,7 +129,8 @@ class MemoryAgent:
         self._at_start = (memory, last)  # tensors are replaced, never written to
         self._memory, self._last = memory, last
         self._start = torch.ones(self._shape, dtype=torch.bool)
-        self._round = Round(self._shape, self._key.at(self._key.adaptation_step + self.episode))
+        key = self._key.at(self._key.adaptation_step + self.episode)
+        self._round = Round(self._shape, key, self.actor.moments)
 
     def _need_begin(self) -> None:
         if self._shape is None:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.experience.inputs import as_shown
 from metarl.maths.distributions import Distribution
+from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import ActionMode
 
@@ -21,10 +23,14 @@ class Round:
     Args:
         shape: M tasks, B lanes.
         key: Names the action noise.
+        moments: By which observations are normalised; None: they are not.
     """
 
-    def __init__(self, shape: tuple[int, int], key: Key) -> None:
+    def __init__(
+        self, shape: tuple[int, int], key: Key, moments: RunningMoments | None = None
+    ) -> None:
         self._shape = shape
+        self._moments = moments
         self._finished = np.zeros(shape, dtype=bool)
         self._active: Tensor | None = None  # between act and observe
         self._streams = [key.generator("action", m) for m in range(shape[0])]
@@ -44,7 +50,8 @@ class Round:
         if (active & self._finished).any():
             raise ValueError("a lane's episode is over: call adapt() before it starts another")
         self._active = torch.from_numpy(active)
-        return torch.from_numpy(np.asarray(observation, dtype=np.float32)), self._active
+        raw = torch.from_numpy(np.asarray(observation, dtype=np.float64))
+        return as_shown(raw, self._moments), self._active
 
     def choose(self, distribution: Distribution, mode: ActionMode, draw: DrawNoise) -> Tensor:
         """Actions ``[M, B, a]`` (or ``[M, B]``); noise is the next block of each task's stream."""

@@ -35,9 +35,11 @@ from metarl.algorithms.settings.gradient import (
 )
 from metarl.algorithms.settings.outer import AdamSettings, PPOSettings, TRPOSettings
 from metarl.experience.advantages import AdvantageEstimator
+from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.finite import check_finite
 from metarl.maths.params import MetaParams, Params, check_shapes, detach, stack, to_device
+from metarl.maths.running_moments import RunningMoments
 from metarl.maths.samples import Samples
 from metarl.maths.trpo import TRPO
 from metarl.networks.mlp import MLPPolicy, PolicyActor
@@ -58,6 +60,7 @@ class GradientBatch:
         metrics: Mean returns after 0..K steps, over episodes and then tasks, and the shares of
             clipped actions.
         returns: Every task's mean return after 0..K steps, ``[M]`` each, on the update device.
+        moments: Of the observations up to these; None where they are not normalised.
     """
 
     iteration: int
@@ -66,6 +69,7 @@ class GradientBatch:
     env_steps: int
     metrics: dict[str, float]
     returns: tuple[Tensor, ...]
+    moments: RunningMoments | None = None
 
 
 class MAML:
@@ -80,6 +84,8 @@ class MAML:
 
     Attributes:
         meta: The meta-parameters: the policy's, and the inner steps' rates where they are learned.
+        moments: Of the observations so far, which normalise them; None where they are not. They
+            hold still within an iteration, so that its rollouts and its update see the same.
     """
 
     config_class: ClassVar[type[AdaptationSettings]] = MAMLSettings
@@ -104,6 +110,8 @@ class MAML:
         self.advantages = AdvantageEstimator(
             config.discount, config.gae_lambda, config.normalize_advantages
         )
+        normalize = config.normalize_observations
+        self.moments = RunningMoments.empty(self.policy.observation_dim) if normalize else None
         params = self.policy.init(Key(seed).generator("init"))
         self.meta = self.initial_meta(to_device(params, self.device))
         self.adam = AdamState.fresh(self.meta.vector())
@@ -137,9 +145,18 @@ class MAML:
         returns: list[Tensor] = []  # [M, B] each
         clipped: dict[str, float] = {}
         env_steps = 0
+        moments = self.moments
+        if moments is not None and moments.count == 0:
+            actor = PolicyActor(self.policy, to_device(theta, "cpu"), moments)
+            unused = key.at(config.adaptation_steps + 1)
+            look = first_look(source, actor, tasks, config.episodes, unused)
+            moments, env_steps = look.observed, look.env_steps
+        so_far = moments
         for k in range(config.adaptation_steps + 1):
-            actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"))
+            actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"), moments)
             trajectory = source.collect(actor, tasks, config.episodes, key.at(k))
+            if so_far is not None and trajectory.observed is not None:
+                so_far = so_far.join(trajectory.observed)
             env_steps += trajectory.env_steps
             returns.append(trajectory.returns())
             if (share := trajectory.clipped_share()) is not None:
@@ -147,9 +164,12 @@ class MAML:
             data.append(self.advantages.samples(trajectory.to(self.device)))
             if k < config.adaptation_steps:
                 theta = adaptation.step(theta, data[k], k).adapted
+        if moments is None and key.iteration == 1:
+            warn_of_scale(trajectory, "normalize_observations")
         metrics = {f"return/step_{k}": float(x.mean()) for k, x in enumerate(returns)}
         of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
-        return GradientBatch(key.iteration, tasks, data, env_steps, metrics | clipped, of_tasks)
+        metrics |= clipped
+        return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks, so_far)
 
     # ---- the objective
 
@@ -176,7 +196,7 @@ class MAML:
     # ---- the outer loop
 
     def update(self, batch: GradientBatch) -> dict[str, float]:
-        """Move the meta-parameters by the outer optimiser.
+        """Move the meta-parameters by the outer optimiser, and after them the moments.
 
         Raises:
             FloatingPointError: a loss or the gradient is not finite.
@@ -192,6 +212,7 @@ class MAML:
             metrics |= self._trust_region_step(outer, objective, batch, losses.mean(), gradient)
         else:
             metrics |= self._adam_steps(outer, objective, batch, gradient)
+        self.moments = batch.moments or self.moments
         return metrics | self.after_update(objective)
 
     def after_update(self, objective: MetaObjective) -> dict[str, float]:
@@ -259,17 +280,20 @@ class MAML:
         """The agent as it stands."""
         adaptation = self._adaptation_with(self.config.evaluation_inner_lr or self.config.inner_lr)
         params = to_device(detach(self.params), "cpu")
-        return GradientAgent(adaptation, self.advantages, params, mode, key, self.device)
+        made_of = (adaptation, self.advantages, params, mode, key, self.device)
+        return GradientAgent(*made_of, moments=self.moments)
 
     def _adaptation_with(self, step_sizes: tuple[float, ...]) -> Adaptation:
         return Adaptation(self.policy, step_sizes, self.config.inner_estimator, self.rates())
 
     def state_dict(self) -> dict[str, Any]:
-        """The meta-parameters, and Adam's memory where it is the optimiser."""
+        """The meta-parameters, the moments, and Adam's memory where it is the optimiser."""
         meta = self.meta.map(lambda params: to_device(params, "cpu"))
         state: dict[str, Any] = {"params": meta.policy}
         if meta.rates is not None:
             state["rates"] = meta.rates
+        if self.moments is not None:
+            state["observation_moments"] = self.moments.state_dict()
         adam = isinstance(self.config.outer, AdamSettings | PPOSettings)
         return state | self.adam.state_dict() if adam else state
 
@@ -283,6 +307,8 @@ class MAML:
         check_shapes(saved.policy, self.params)
         check_shapes(saved.rates or {}, self.meta.rates or {})
         self.meta = saved.map(lambda params: to_device(params, self.device))
+        if self.moments is not None:
+            self.moments = RunningMoments.from_state(state["observation_moments"])
         if "adam" in state:
             self.adam = AdamState.from_state(state, self.device)
 

@@ -49,4 +49,5 @@ class Reptile(MAML):
         else:
             x = x + outer.lr * displacement
         self.meta = self.meta.unflatten(x)
+        self.moments = batch.moments or self.moments
         return {"gradient_norm": float(displacement.norm())} | self._policy_metrics()

@@ -22,6 +22,7 @@ from torch import Tensor
 from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.experience.inputs import shown_in
+from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
 from metarl.maths.ppo import PPO, Evaluated, PPOData
@@ -42,16 +43,15 @@ class RL2Batch:
         trial: ``[M, L, S]``, on the CPU.
         metrics: Mean return of the trial's first, second, … episode, and the share of clipped
             actions.
+        env_steps: Valid steps.
+        moments: By which the trial's inputs were normalised; None where they are not.
     """
 
     key: Key
     trial: Trial
     metrics: dict[str, float]
-
-    @property
-    def env_steps(self) -> int:
-        """Valid steps."""
-        return self.trial.env_steps
+    env_steps: int
+    moments: RunningMoments | None = None
 
 
 class RL2:
@@ -101,12 +101,19 @@ class RL2:
         """Sample tasks, and play one trial on every lane."""
         config = self.config
         tasks = source.sample_tasks(config.tasks, key)
-        trial = source.collect(self._actor(), tasks, config.lanes, key, config.episodes)
+        env_steps, moments = 0, self._moments
+        if moments is not None and moments.count == 0:
+            actor = self._actor(moments)
+            look = first_look(source, actor, tasks, config.lanes, key.at(config.episodes))
+            moments, env_steps = _moments_of_inputs(look), look.env_steps
+        trial = source.collect(self._actor(moments), tasks, config.lanes, key, config.episodes)
+        if moments is None and key.iteration == 1:
+            warn_of_scale(trial, "normalize_inputs")
         returns = trial.episode_returns().mean((0, 1)).tolist()
         metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
         if (clipped := trial.clipped_share()) is not None:
             metrics["actions/clipped"] = clipped
-        return RL2Batch(key, trial, metrics)
+        return RL2Batch(key, trial, metrics, env_steps + trial.env_steps, moments)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:
         """PPO on the trials; the statistics of the inputs move on only after it.
@@ -123,15 +130,14 @@ class RL2:
             self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
         data = self._credit(trial)
         inputs = Inputs(*map(_time_first, shown_in(trial)))
-        shown = (
-            normalized(inputs, self.input_moments.normalize) if config.normalize_inputs else inputs
-        )
+        if batch.moments is not None:
+            inputs = normalized(inputs, batch.moments.columns(slice(-1, None)))
         actions = _time_first(trial.actions)
 
         def evaluate(x: Tensor, lanes: Tensor) -> Evaluated:
             outputs = self.policy.sequence(
                 unflatten(x, self.params),
-                Inputs(*(part[:, lanes] for part in shown)),
+                Inputs(*(part[:, lanes] for part in inputs)),
                 truncate_every=config.truncate_every,
             )
             log_probs = outputs.distribution.log_prob(actions[:, lanes])
@@ -143,9 +149,8 @@ class RL2:
             flatten(self.params), self.adam, data, evaluate, lr, rng
         )
         self.params = unflatten(x, self.params)
-        if config.normalize_inputs:
-            seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
-            self.input_moments = self.input_moments.merge(seen[data.valid])
+        if batch.moments is not None:
+            self.input_moments = batch.moments.join(_moments_of_inputs(batch.trial))
         metrics |= {"explained_variance": _explained_variance(data), "lr": lr}
         if "log_std" in self.params:
             std = self.params["log_std"].exp().clamp(min=config.min_std)
@@ -175,10 +180,13 @@ class RL2:
 
     def agent(self, mode: ActionMode, key: Key) -> MemoryAgent:
         """The agent as it stands."""
-        return MemoryAgent(self._actor(), mode, key)
+        return MemoryAgent(self._actor(self._moments), mode, key)
 
-    def _actor(self) -> RecurrentActor:
-        moments = self.input_moments if self.config.normalize_inputs else None
+    @property
+    def _moments(self) -> RunningMoments | None:
+        return self.input_moments if self.config.normalize_inputs else None
+
+    def _actor(self, moments: RunningMoments | None) -> RecurrentActor:
         params: Params = to_device(self.params, "cpu")
         return RecurrentActor(self.policy, params, moments)
 
@@ -205,6 +213,13 @@ class RL2:
         if over is None:
             return self.config.lr
         return self.config.lr * max(0.0, 1.0 - (iteration - 1) / over)
+
+
+def _moments_of_inputs(trial: Trial) -> RunningMoments:
+    """Of the observations as the environment gave them, then of the previous rewards."""
+    assert trial.observed is not None
+    rewards = shown_in(trial).previous_rewards[trial.valid]
+    return trial.observed.beside(RunningMoments.of(rewards.unsqueeze(-1)))
 
 
 def _time_first(x: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Earlier the settings of all outer optimisers stood beside its name, ``outer: trpo`` and
 ``max_kl: 0.02`` and ``lr: 0.001`` in one section; now the optimiser is a mapping of its own,
-``outer: {name: trpo, max_kl: 0.02}``. And two settings, always 1, are gone.
+``outer: {name: trpo, max_kl: 0.02}``. And two settings, always 1, are gone. MAML's family did not
+normalise its observations: a run of that time goes on without.
 """
 
 from __future__ import annotations
@@ -31,6 +32,23 @@ _FLAT: dict[str, Any] = {
 """What stood beside ``outer``, with the defaults of that time."""
 _RENAMED = {"outer_steps": "steps"}
 _GONE = {"action_scale": 1.0, "std_rate": 1.0}
+_NEW = {"normalize_observations": False}
+"""What MAML's family did before there was a setting, which has another default."""
+_ALL_OLD = (
+    "tasks",
+    "episodes",
+    "adaptation_steps",
+    "inner_lr",
+    "inner_estimator",
+    "discount",
+    "gae_lambda",
+    "normalize_advantages",
+    "hidden_sizes",
+    "activation",
+    "initial_std",
+    "min_std",
+)
+"""The family's settings in every version. A run records them all, nobody writes them all out."""
 
 
 def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins) -> None:
@@ -49,6 +67,10 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
     def moved(key: str) -> bool:
         return key in section and key not in settings.model_fields
 
+    if section.keys() >= set(_ALL_OLD):
+        for key, value in _NEW.items():
+            if key in settings.model_fields:
+                section.setdefault(key, value)
     for key, only in _GONE.items():
         if moved(key):
             drop(key, only, f"that setting is gone and always {only}")

@@ -11,10 +11,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarl.maths.running_moments import RunningMoments
 from metarl.types import Inputs, Trial
 
 NO_ACTION = -1
 """Shown at the first step of a trial where actions are discrete; where they are continuous, 0."""
+
+
+def as_shown(observation: Tensor, moments: RunningMoments | None) -> Tensor:
+    """An environment's observations ``[..., o]`` as agents are shown them, float32.
+
+    They are normalised before the cast: float32 holds seven digits, so an offset of 1e7 would leave
+    nothing of a signal of 1.
+
+    Args:
+        observation: Float64.
+        moments: To normalise by; None: not at all.
+    """
+    shown = observation if moments is None else moments.normalize(observation)
+    return shown.to(torch.float32)
 
 
 class LastStep(NamedTuple):

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
-from metarl.experience.inputs import LastStep
+from metarl.experience.inputs import LastStep, as_shown
 from metarl.experience.threads import one_torch_thread
 from metarl.maths.finite import check_finite
+from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import Actor, Decision, Inputs, Trial
 
@@ -112,13 +113,15 @@ def _play(
     last = LastStep.none(shape, None if discrete else env.single_action_space.shape or ())
     carry = None
     steps: list[dict[str, Tensor]] = []
+    tally = None if actor.moments is None else _Tally()
     while not (finished := env.finished).all():
-        inputs = Inputs(
-            torch.from_numpy(observation.astype(np.float32)).view(*shape, -1),
-            *last,
-            episode_start=torch.from_numpy(t == 0).view(shape),
-        )
-        check_finite("observations of the rollout are", inputs.observations, tasks)
+        raw = torch.from_numpy(observation.astype(np.float64)).view(*shape, -1)
+        shown = as_shown(raw, actor.moments)
+        inputs = Inputs(shown, *last, episode_start=torch.from_numpy(t == 0).view(shape))
+        # What is normalised is clipped, and so finite, whatever it was.
+        check_finite("observations of the rollout are", raw if tally else shown, tasks)
+        if tally is not None:
+            tally.add(raw.flatten(0, 1), ~finished)
         rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
         drawn = torch.from_numpy(noise.take(rows, axis=0))
         decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
@@ -139,7 +142,7 @@ def _play(
                 episode[again] += 1
                 options = {"reset_mask": again}
                 observation, _ = env.reset(seed=seeds[episode, every], options=options)
-    return _trial(steps)
+    return _trial(steps, tally.moments() if tally else None)
 
 
 def _step(
@@ -165,7 +168,7 @@ def _step(
     return step if decision.value is None else step | {"values": decision.value}
 
 
-def _trial(steps: list[dict[str, Tensor]]) -> Trial:
+def _trial(steps: list[dict[str, Tensor]], observed: RunningMoments | None) -> Trial:
     """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
     rows = {
         name: torch.stack([step[name] for step in steps]).movedim(0, 2).contiguous()
@@ -173,7 +176,35 @@ def _trial(steps: list[dict[str, Tensor]]) -> Trial:
     }
     flags = ("terminated", "truncated", "episode_start")
     rows |= {name: rows[name] & rows["valid"] for name in flags}
-    return Trial(**{"values": None} | rows)  # type: ignore[arg-type]
+    return Trial(**{"values": None} | rows, observed=observed)  # type: ignore[arg-type]
+
+
+class _Tally:
+    """The moments of rows that come step by step, merged by blocks, which costs less."""
+
+    _BLOCK = 1 << 20  # numbers
+
+    def __init__(self) -> None:
+        self._moments: RunningMoments | None = None
+        self._rows: list[Tensor] = []
+        self._numbers = 0
+
+    def add(self, rows: Tensor, valid: np.ndarray) -> None:
+        """Those of the rows ``[n, d]`` that are valid."""
+        rows = rows if valid.all() else rows[torch.from_numpy(valid)]
+        self._rows.append(rows)
+        self._numbers += rows.numel()
+        if self._numbers > self._BLOCK:
+            self.moments()
+
+    def moments(self) -> RunningMoments:
+        """Of all rows so far."""
+        if self._rows:
+            block = RunningMoments.of(torch.cat(self._rows))
+            self._moments = block if self._moments is None else self._moments.join(block)
+            self._rows, self._numbers = [], 0
+        assert self._moments is not None  # an episode has a step
+        return self._moments
 
 
 def _draw_noise(

@@ -35,6 +35,15 @@ class RunningMoments:
             0.0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
         )
 
+    @classmethod
+    def of(cls, rows: Tensor) -> RunningMoments:
+        """Those of rows ``[n, d]`` of any dtype."""
+        if len(rows) == 0:
+            return cls.empty(rows.shape[-1])
+        rows = rows.to(torch.float64)
+        mean = rows.mean(0)
+        return cls(float(len(rows)), mean, (rows - mean).square().sum(0))
+
     @cached_property
     def std(self) -> Tensor:
         """What a deviation from the mean is divided by, float64 ``[d]``: the standard deviation.
@@ -50,12 +59,32 @@ class RunningMoments:
         return torch.where(std > (_FLOAT32.eps * size).clamp(min=_FLOAT32.tiny), std, unit)
 
     def merge(self, rows: Tensor) -> RunningMoments:
-        """With further rows ``[n, d]`` of any dtype and device (Chan, Golub and LeVeque 1979)."""
-        rows = rows.to(device=self.mean.device, dtype=torch.float64)
-        n, mean = len(rows), rows.mean(0)
-        delta, total = mean - self.mean, self.count + n
-        squares = (rows - mean).square().sum(0) + delta.square() * (self.count * n / total)
-        return RunningMoments(total, self.mean + delta * (n / total), self.squares + squares)
+        """With further rows ``[n, d]`` of any dtype and device."""
+        return self.join(RunningMoments.of(rows))
+
+    def join(self, other: RunningMoments) -> RunningMoments:
+        """Those of the rows of both, on this one's device (Chan, Golub and LeVeque 1979)."""
+        if other.count == 0:
+            return self
+        other = other.to(self.mean.device)
+        delta, total = other.mean - self.mean, self.count + other.count
+        squares = other.squares + delta.square() * (self.count * other.count / total)
+        mean = self.mean + delta * (other.count / total)
+        return RunningMoments(total, mean, self.squares + squares)
+
+    def beside(self, other: RunningMoments) -> RunningMoments:
+        """Those of rows with the columns of ``other``'s after one's own; as many were seen."""
+        other = other.to(self.mean.device)
+        parts = (self.mean, other.mean), (self.squares, other.squares)
+        return RunningMoments(self.count, *map(torch.cat, parts))
+
+    def columns(self, which: slice) -> RunningMoments:
+        """Those of some of the columns."""
+        return RunningMoments(self.count, self.mean[which], self.squares[which])
+
+    def to(self, device: torch.device) -> RunningMoments:
+        """The same on another device."""
+        return RunningMoments(self.count, self.mean.to(device), self.squares.to(device))
 
     def normalize(self, x: Tensor) -> Tensor:
         """(x − mean) / std, clipped to ±10, for x ``[..., d]``, in its dtype."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.params import Params
+from metarl.maths.running_moments import RunningMoments
 from metarl.networks.mlp_pass import Layers, MLPPass, activate_
 from metarl.types import Activation, Decision, Inputs
 
@@ -239,10 +240,12 @@ class PolicyActor:
     Attributes:
         policy: The function.
         params: Stacked parameters on the CPU, ``[M, ...]``.
+        moments: By which observations are normalised; None: they are not.
     """
 
     policy: MLPPolicy
     params: Params
+    moments: RunningMoments | None = None
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The policy's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -199,16 +199,10 @@ class RecurrentPolicy:
         return max(1, _BLOCK_BYTES // step_bytes)
 
 
-def normalized(inputs: Inputs, normalize: Callable[[Tensor], Tensor]) -> Inputs:
-    """Observations and previous rewards by their running mean and deviation, the reward's last.
-
-    Args:
-        inputs: ``[..., ·]``.
-        normalize: See :meth:`metarl.maths.running_moments.RunningMoments.normalize`.
-    """
-    seen = torch.cat([inputs.observations, inputs.previous_rewards.unsqueeze(-1)], dim=-1)
-    seen = normalize(seen)
-    return inputs._replace(observations=seen[..., :-1], previous_rewards=seen[..., -1])
+def normalized(inputs: Inputs, moments: RunningMoments) -> Inputs:
+    """With previous rewards normalised by their moments; the observations have been before."""
+    rewards = moments.normalize(inputs.previous_rewards.unsqueeze(-1)).squeeze(-1)
+    return inputs._replace(previous_rewards=rewards)
 
 
 class RecurrentActor:
@@ -220,7 +214,10 @@ class RecurrentActor:
     Args:
         policy: The function.
         params: On the CPU; later changes of them are not seen.
-        moments: By which inputs are normalised, see :func:`normalized`.
+        moments: By which inputs are normalised: the observation's columns, then the reward.
+
+    Attributes:
+        moments: Those of the observation.
     """
 
     def __init__(
@@ -228,7 +225,8 @@ class RecurrentActor:
     ) -> None:
         self.policy = policy
         self.params = {name: p.detach().clone() for name, p in params.items()}
-        self._normalize = None if moments is None else moments.normalizer(params["core.bias_ih"])
+        self.moments = None if moments is None else moments.columns(slice(None, -1))
+        self._reward_moments = None if moments is None else moments.columns(slice(-1, None))
         self._weight, self._bias = _joined(policy, self.params)
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -246,8 +244,8 @@ class RecurrentActor:
         """One step of all lanes: π over ``[M, B]``, V ``[M, B]``, the next memory."""
         shape = inputs.observations.shape[:2]
         rows = Inputs(*(x.flatten(0, 1) for x in inputs))
-        if self._normalize is not None:
-            rows = normalized(rows, self._normalize)
+        if self._reward_moments is not None:
+            rows = normalized(rows, self._reward_moments)
         memory = memory or self.policy.initial_memory(len(rows.observations), rows.observations)
         x = torch.cat([self.policy.features(self.params, rows), memory[0]], dim=-1)
         gates = torch.addmm(self._bias, x, self._weight)

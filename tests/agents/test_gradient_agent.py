@@ -14,6 +14,7 @@ from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.envs import TaskVectorEnv
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, detach, stack
+from metarl.maths.running_moments import RunningMoments
 from metarl.networks.mlp import PolicyActor
 from metarl.random import Key
 from metarl.types import Agent
@@ -64,12 +65,14 @@ def play(agent: Agent, env: TaskVectorEnv, key: Key) -> np.ndarray:
 def test_own_loop_reproduces_training(make: Any, options: dict[str, Any]) -> None:
     env = make(3 * LANES)
     maml = make_maml(env, **options)
+    width = env.single_observation_space.shape[0]  # type: ignore[index]
+    maml.moments = RunningMoments.of(3.0 + 2.0 * torch.randn(9, width))
     worker = RolloutWorker(make)
     theta = stack(maml.params, 3)
     agent = maml.agent("stochastic", KEY)
     agent.begin(3, LANES)
     for k in range(4):
-        actor = PolicyActor(maml.policy, detach(theta))
+        actor = PolicyActor(maml.policy, detach(theta), maml.moments)
         trajectory = worker.collect(actor, tasks_of(env), LANES, KEY.at(k))
         returns = play(agent, env, KEY.at(k))
         assert np.array_equal(trajectory.returns().numpy(), returns.astype(np.float32))

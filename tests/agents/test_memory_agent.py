@@ -16,7 +16,7 @@ from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
-from metarl.experience.inputs import shown_in
+from metarl.experience.inputs import as_shown, shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Agent, Inputs, Trial
@@ -47,7 +47,7 @@ class Recorder(MemoryAgent):
         self.rounds: list[list[tuple[Inputs, np.ndarray, np.ndarray]]] = [[]]
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
-        obs = torch.from_numpy(observation.astype(np.float32))
+        obs = as_shown(torch.from_numpy(observation), self.actor.moments)
         inputs = Inputs(obs, *self._last, episode_start=self._start)
         action = super().act(observation, active)
         self.rounds[-1].append((inputs, action.copy(), active))
@@ -59,7 +59,7 @@ class Recorder(MemoryAgent):
 
 
 def evaluated(rl2: RL2, worker: RolloutWorker, mode: Any, tasks: np.ndarray, **options: Any) -> Any:
-    agent = Recorder(rl2._actor(), mode, KEY)
+    agent = Recorder(rl2._actor(rl2.input_moments), mode, KEY)
     plan = EvaluationPlan("held_out", LANES, EPISODES - 1, seed=KEY.seed)
     return agent, evaluate(agent, worker.env(len(tasks) * LANES), tasks, replace(plan, **options))
 
@@ -83,7 +83,7 @@ def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, t
     """Driven by the evaluator, it plays the very trial that the rollout worker would collect."""
     rl2, worker = trained(make)
     agent, evaluation = evaluated(rl2, worker, "stochastic", tasks)
-    trial: Trial = worker.collect(rl2._actor(), tasks, LANES, KEY, EPISODES)
+    trial: Trial = worker.collect(rl2._actor(rl2.input_moments), tasks, LANES, KEY, EPISODES)
     np.testing.assert_allclose(
         evaluation.returns, trial.episode_returns().permute(2, 0, 1).numpy(), rtol=1e-5
     )
@@ -104,9 +104,10 @@ def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:
     agent = rl2.agent("deterministic", KEY)
     agent.begin(1, 2)
     observation, active = np.zeros((1, 2, 2)), np.ones((1, 2), dtype=bool)
-    nothing = torch.zeros(1, 2, 2)
-    inputs = Inputs(nothing, nothing, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
-    distribution = rl2._actor().step(inputs, None).distribution
+    shown = as_shown(torch.from_numpy(observation), agent.actor.moments)
+    starts = torch.ones(1, 2, dtype=torch.bool)
+    inputs = Inputs(shown, torch.zeros(1, 2, 2), torch.zeros(1, 2), starts)
+    distribution = agent.actor.step(inputs, None).distribution
     assert np.array_equal(agent.act(observation, active), distribution.mode().numpy())
 
 

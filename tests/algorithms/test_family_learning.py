@@ -35,7 +35,7 @@ LESSONS = {
         "arms", 0.25, {"inner_lr": (0.002,), "tasks": 10, "episodes": 20}
     ),
     "promp": Lesson("line", 1.6, {"outer": {"name": "ppo", "lr": 0.03}}),
-    "reptile": Lesson("line", 1.8),
+    "reptile": Lesson("line", 1.8, {"inner_lr": (0.1,)}),
     "maml": Lesson("line", 1.6, {"outer": {"name": "adam", "lr": 0.03}}),
 }
 

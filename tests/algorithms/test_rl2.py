@@ -15,6 +15,7 @@ from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs import TaskVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import flatten
 from metarl.maths.ppo import PPOData
@@ -121,13 +122,18 @@ def test_statistics_move_once_an_iteration_and_over_valid_steps_only() -> None:
     rl2, worker = make_rl2()
     batch = rl2.collect(worker, Key(1, 1))
     rl2.update(batch)
-    assert rl2.input_moments.count == rl2.return_moments.count == batch.env_steps
-    seen = batch.trial.observations[batch.trial.valid].double()
-    torch.testing.assert_close(rl2.input_moments.mean[:-1], seen.mean(0))
-    assert not batch.trial.valid.all()
+    valid = batch.trial.valid
+    assert rl2.return_moments.count == valid.sum() < valid.numel()
+    assert rl2.input_moments.count == batch.env_steps > valid.sum()  # with the first look
+    before = rl2.input_moments
     second = rl2.collect(worker, Key(1, 2))
+    assert second.moments is rl2.input_moments is before
     rl2.update(second)
     assert rl2.input_moments.count == batch.env_steps + second.env_steps
+    valid = second.trial.valid
+    rewards = shown_in(second.trial).previous_rewards[valid].double()
+    mean = (before.count * before.mean[-1] + rewards.sum()) / rl2.input_moments.count
+    torch.testing.assert_close(rl2.input_moments.mean[-1], mean)
 
 
 def test_statistics_are_part_of_the_agent() -> None:
@@ -337,7 +343,8 @@ def test_without_memory_it_cannot_learn_that(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_batches_count_valid_steps() -> None:
     rl2, worker = make_rl2()
-    batch = rl2.collect(worker, Key(1, 1))
+    train(rl2, worker, 1)
+    batch = rl2.collect(worker, Key(1, 2))
     assert isinstance(batch, RL2Batch)
     assert batch.env_steps == int(batch.trial.valid.sum()) < batch.trial.valid.numel()
 

@@ -60,7 +60,7 @@ def test_ten_kills_leave_no_trace_on_half_cheetah(
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(("lr", "warnings"), [(1.0, 1), (0.001, 0)])
+@pytest.mark.parametrize(("lr", "warnings"), [(0.3, 1), (0.001, 0)])
 def test_an_update_that_goes_very_far_is_told_once(
     lr: float, warnings: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,7 +45,8 @@ def test_a_bare_name_is_an_optimiser_with_its_defaults() -> None:
 
 def test_rates_of_an_earlier_checkpoint_stood_among_the_parameters() -> None:
     box = spaces.Box(-1, 1, (2,), dtype=np.float32)
-    meta_sgd = MetaSGD(MetaSGDSettings(hidden_sizes=(3,)), box, box, seed=0)
+    config = MetaSGDSettings(hidden_sizes=(3,), normalize_observations=False)
+    meta_sgd = MetaSGD(config, box, box, seed=0)
     earlier = {
         "params": {n: torch.rand_like(p) for n, p in meta_sgd.params.items()}
         | {f"rate.{n}": torch.rand_like(p) for n, p in meta_sgd.params.items()}

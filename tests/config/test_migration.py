@@ -51,9 +51,20 @@ class Climb:
 @pytest.mark.parametrize("path", sorted(RESULTS.rglob("config.yaml")), ids=lambda p: p.parent.name)
 def test_every_stored_run_loads(path: Path) -> None:
     config = load_config(path, [])
+    if "normalize_observations" not in path.read_text():  # as it was trained
+        assert not getattr(config.algorithm, "normalize_observations", False)
     for manifest in path.parent.glob("checkpoints/*/manifest.json"):
         made_with = json.loads(manifest.read_text())["config_fingerprint"]
         assert changes(made_with, config) == []
+
+
+def test_a_config_that_is_no_record_takes_todays_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("algorithm: {name: maml, tasks: 3, inner_lr: [0.3]}\n")
+    assert load_config(path, []).algorithm.normalize_observations  # type: ignore[attr-defined]
+    old = RESULTS / "maml_navigation" / "seed_1" / "config.yaml"
+    options = ["--algorithm.normalize_observations", "true"]
+    assert load_config(old, options).algorithm.normalize_observations  # type: ignore[attr-defined]
 
 
 def load(folder: Path, section: str, *words: str) -> Any:

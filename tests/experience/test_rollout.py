@@ -60,6 +60,8 @@ class Stairs(TaskVectorEnv):
 class Scripted:
     """An actor that plays its noise, three times as wide as the range of actions."""
 
+    moments = None
+
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.standard_normal((*shape, 2), dtype=np.float32)
 
@@ -221,7 +223,8 @@ def test_acting_shares_nothing_with_learning() -> None:
 def test_the_batch_counts_valid_steps_only() -> None:
     worker = RolloutWorker(Stairs)
     maml = agent_of(worker.env(3 * LANES))
-    batch = maml.collect(worker, Key(1, 1))
+    maml.update(maml.collect(worker, Key(1, 1)))
+    batch = maml.collect(worker, Key(1, 2))
     valid = [int((samples.weights > 0).sum()) for samples in batch.data]
     assert batch.env_steps == sum(valid) < 2 * 3 * LANES * HORIZON
 

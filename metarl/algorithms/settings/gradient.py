@@ -42,6 +42,9 @@ class AdaptationSettings(Settings):
     discount: float = Field(0.99, ge=0, le=1, description="discount γ")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="λ of the advantage estimator")
     normalize_advantages: bool = Field(True, description="per task, over its valid steps")
+    normalize_observations: bool = Field(
+        True, description="by their running mean and deviation, which hold still in an iteration"
+    )
     hidden_sizes: Widths = Field((64, 64), description="widths of the policy's layers")
     activation: Activation = Field("tanh", description="of the policy's hidden layers")
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
