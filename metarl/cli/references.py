@@ -119,6 +119,11 @@ class _Command:
         own = {"split", "episodes", "adaptation_steps", "seed"}
         options = validated(EvaluationOptions, arguments.model_dump(include=own))
         plan = options.plan(self.config.evaluation)
+        if plan.adaptation_steps == 0:
+            raise UserError(
+                f"{kind} learns each task in rounds of adaptation, and evaluation.adaptation_steps "
+                "is 0: give --adaptation-steps."
+            )
         multitask = None
         if kind == "fine_tuned":
             multitask = storage.find("multitask", self.definition, folders)

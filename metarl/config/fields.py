@@ -60,14 +60,14 @@ class ValidationConfig(Section):
     enabled: bool = Field(True, description="evaluate during training")
     interval: int = Field(20, ge=1, description="an evaluation every so many iterations")
     episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
-    adaptation_steps: int = Field(3, ge=1, description="adaptation steps")
+    adaptation_steps: int = Field(3, ge=0, description="adaptation steps")
 
 
 class EvaluationConfig(Section):
     """The final evaluation, also the default of `metarl evaluate`."""
 
     episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
-    adaptation_steps: int = Field(3, ge=1, description="adaptation steps")
+    adaptation_steps: int = Field(3, ge=0, description="adaptation steps")
     split: SplitName = Field("held_out", description="which tasks")
     seeds: int = Field(1, ge=1, description="evaluation seeds, which the returns are averaged over")
     at_end: bool = Field(True, description="evaluate when training ends")

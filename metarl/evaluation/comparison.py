@@ -50,7 +50,8 @@ class GroupMode:
         returns: Mean return of each seed on each task, K+1 lists of S lists of n.
         seed_means: Mean over tasks of each seed, K+1 lists of S.
         mean: Mean over seeds and tasks.
-        ci95: Its 95 % interval, over seeds and tasks, or over tasks where there is one seed.
+        ci95: Its 95 % interval, over seeds and tasks, or over tasks where there is one seed; None,
+            like that of the IQM, where there is one task.
         iqm: Mean of the middle half of all S·n returns.
         iqm_ci95: Its 95 % interval.
         normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
@@ -65,9 +66,9 @@ class GroupMode:
     returns: list[list[list[float]]]
     seed_means: list[list[float]]
     mean: list[float]
-    ci95: list[Interval]
+    ci95: list[Interval | None]
     iqm: list[float]
-    iqm_ci95: list[Interval]
+    iqm_ci95: list[Interval | None]
     normalised: list[float] | None
     adaptation_helps: Verdict | None
     evaluation_seed_means: list[list[float]] | None
@@ -104,6 +105,10 @@ class Group:
     def few_seeds(self) -> bool:
         return len(self.runs) < statistics.FEW_SEEDS
 
+    @property
+    def _intervals_over(self) -> str:
+        return "tasks" if len(self.runs) == 1 else "seeds and tasks"
+
     def to_dict(self) -> dict[str, Any]:
         result = self.first
         return {
@@ -122,7 +127,7 @@ class Group:
                 }
                 for run in self.runs
             ],
-            "intervals_over": "tasks" if len(self.runs) == 1 else "seeds and tasks",
+            "intervals_over": None if len(result.tasks) == 1 else self._intervals_over,
             "few_seeds": self.few_seeds,
             **asdict(self.headline),
             "other_mode": None if self.other is None else asdict(self.other),

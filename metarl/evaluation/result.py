@@ -30,13 +30,15 @@ class ModeResult:
         env_steps_used: Env steps of experience before each measurement, mean over agents.
         returns: Mean return of each task over episodes and evaluation seeds, K+1 rows of n.
         mean: Mean over tasks.
-        ci95: 95 % bootstrap interval of the mean over tasks.
+        ci95: 95 % bootstrap interval of the mean over tasks; None, like all that is said of the
+            spread between tasks, where there is one task.
         se95: 1.96 standard errors of the mean over tasks.
         iqm: Interquartile mean over tasks.
         iqm_ci95: Its 95 % bootstrap interval.
         normalised: (R − floor)/(oracle − floor) of the mean; None without both references.
         adaptation_helps: Step K against step 0, paired by task; None where K is 0.
-        settling_step: Step of the episode from which the reward stays near its final one, see
+        settling_step: Step of the episode from which the mean reward stays no further from its
+            final value than a tenth of the way there from its first, see
             :func:`metarl.evaluation.statistics.settling_step`; None for results of before it was
             measured.
         evaluation_seed_means: Mean over tasks by each evaluation seed alone, K+1 rows of N; None
@@ -49,10 +51,10 @@ class ModeResult:
     env_steps_used: list[float]
     returns: list[list[float]]
     mean: list[float]
-    ci95: list[Interval]
-    se95: list[float]
+    ci95: list[Interval | None]
+    se95: list[float | None]
     iqm: list[float]
-    iqm_ci95: list[Interval]
+    iqm_ci95: list[Interval | None]
     normalised: list[float] | None
     adaptation_helps: Verdict | None
     settling_step: list[int | None] | None = None
@@ -66,7 +68,7 @@ class Reference:
 
     returns: list[float]
     mean: float
-    ci95: Interval
+    ci95: Interval | None
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class Provenance(NamedTuple):
 
 
 _RESULT = TypeAdapter(EvaluationResult)
+_OVER_TASKS = ("ci95", "se95", "iqm_ci95")  # null for one task
 _BY_STEP = ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step")
 
 
@@ -234,7 +237,7 @@ def _misfit(result: EvaluationResult) -> str | None:
         found.append(("returns", mode.returns, (steps, n)))
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]
     for key, value, shape in found:
-        if value is None:
+        if value is None or (n == 1 and key in _OVER_TASKS and value == [None] * steps):
             continue
         try:
             array = np.array(value, dtype=np.float64)

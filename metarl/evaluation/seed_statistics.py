@@ -3,7 +3,7 @@
 Returns are arrays [S seeds, n tasks]. Seeds and tasks are crossed: every seed plays every task, so
 a difference between seeds and a difference between tasks both move the mean, and intervals resample
 both (the "pigeonhole bootstrap" of Owen 2007). Where there is one seed only, intervals are over
-tasks, and speak of that one agent.
+tasks, and speak of that one agent; of one task there are none.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ IQM_RESAMPLES = 2_000
 _NORMAL = float(stats.norm.ppf(0.975))
 
 
-def mean_interval(returns: np.ndarray, resamples: int = RESAMPLES) -> Interval:
+def mean_interval(returns: np.ndarray, resamples: int = RESAMPLES) -> Interval | None:
     """95 % interval of the mean over seeds and tasks, returns [S, n]; see :func:`_crossed`."""
     return _crossed([(1.0, _checked(returns))], resamples)
 
 
-def difference_interval(a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES) -> Interval:
+def difference_interval(
+    a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES
+) -> Interval | None:
     """95 % interval of mean(a) − mean(b), a [S_a, n] and b [S_b, n] on the same n tasks.
 
     The seeds of a and of b are resampled apart, the tasks together.
@@ -53,7 +55,7 @@ def pooled_iqm(returns: np.ndarray) -> np.ndarray:
     return iqm(returns.reshape(*returns.shape[:-2], -1))
 
 
-def iqm_interval(returns: np.ndarray, resamples: int = IQM_RESAMPLES) -> Interval:
+def iqm_interval(returns: np.ndarray, resamples: int = IQM_RESAMPLES) -> Interval | None:
     """95 % interval of :func:`pooled_iqm`, returns [S, n].
 
     Quantiles of the IQM of resampled seeds × resampled tasks, stretched about the IQM by the
@@ -62,6 +64,8 @@ def iqm_interval(returns: np.ndarray, resamples: int = IQM_RESAMPLES) -> Interva
     returns = _checked(returns)
     if len(returns) == 1:
         return bootstrap_interval(returns[0], iqm)
+    if returns.shape[1] == 1:
+        return None
     (s, n), rng = returns.shape, _generator(*returns.shape)
     seeds, tasks = rng.integers(s, size=(resamples, s)), rng.integers(n, size=(resamples, n))
     drawn = returns[seeds[:, :, None], tasks[:, None, :]]  # [resamples, S, n]
@@ -91,10 +95,10 @@ def gain_verdict(before: np.ndarray, after: np.ndarray) -> Verdict:
 
 @dataclass(frozen=True)
 class Improvement:
-    """Probability of improvement and its 95 % interval."""
+    """Probability of improvement and its 95 % interval, None for one task."""
 
     value: float
-    ci95: Interval
+    ci95: Interval | None
 
 
 def probability_of_improvement(
@@ -116,8 +120,9 @@ def probability_of_improvement(
     wins = _wins(x, y)  # [S_x, S_y, n]
     value = float(wins.mean())
     if wins.shape[:2] == (1, 1):
-        low, high = bootstrap_interval(wins[0, 0])
-        return Improvement(value, (low, high))
+        return Improvement(value, bootstrap_interval(wins[0, 0]))
+    if wins.shape[2] == 1:
+        return Improvement(value, None)
     u = _weights(resamples, wins.shape[2], 0)
     w_x, w_y = (_weights(resamples, s, i + 1) for i, s in enumerate(wins.shape[:2]))
     pairs = (w_x[:, :, None] * w_y[:, None, :]).reshape(resamples, -1)  # [resamples, S_x·S_y]
@@ -146,7 +151,7 @@ def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 _Signed = Sequence[tuple[float, np.ndarray]]
 
 
-def _crossed(samples: _Signed, resamples: int) -> Interval:
+def _crossed(samples: _Signed, resamples: int) -> Interval | None:
     """95 % interval of Σ sign·mean(Y) over samples Y [S, n] that share their tasks.
 
     Its variance is Σ A + B − Σ C (two-way random effects without repetition), where A is the
@@ -159,6 +164,8 @@ def _crossed(samples: _Signed, resamples: int) -> Interval:
     """
     if all(len(y) == 1 for _, y in samples):
         return bootstrap_interval(sum(sign * y[0] for sign, y in samples))
+    if samples[0][1].shape[1] == 1:
+        return None
     value = float(sum(sign * y.mean() for sign, y in samples))
     samples = [(sign, y - y.mean()) for sign, y in samples]  # the rest is about 0
     n = samples[0][1].shape[1]
@@ -242,10 +249,10 @@ def _generator(*numbers: int) -> np.random.Generator:
 
 def _checked(returns: np.ndarray) -> np.ndarray:
     returns = np.asarray(returns, dtype=np.float64)
-    if returns.ndim != 2 or len(returns) < 1 or returns.shape[1] < 2:
+    if returns.ndim != 2 or returns.size == 0:
         raise ValueError(
-            "An interval over seeds and tasks needs returns [seeds, tasks] of at least 2 tasks, "
-            f"not an array of shape {list(returns.shape)}."
+            "Statistics over seeds and tasks need returns [seeds, tasks], not an array of shape "
+            f"{list(returns.shape)}."
         )
     if not np.isfinite(returns).all():
         seed, task = np.argwhere(~np.isfinite(returns))[0]

@@ -41,8 +41,8 @@ def iqm(values: np.ndarray) -> np.ndarray:
 
 def bootstrap_interval(
     values: np.ndarray, statistic: Statistic = mean, resamples: int = RESAMPLES
-) -> Interval:
-    """95 % interval of a statistic of n tasks, by resampling tasks.
+) -> Interval | None:
+    """95 % interval of a statistic of n tasks, by resampling tasks; None for one task.
 
     For any statistic the expanded percentile interval: quantiles Φ(±√(n/(n−1)) · t₀.₉₇₅,ₙ₋₁) of
     the resampled statistic. The plain percentile interval is too narrow by √((n−1)/n) and by the
@@ -56,15 +56,17 @@ def bootstrap_interval(
     most tasks return the same. On normal returns this costs 3 % of width.
 
     Args:
-        values: One number a task, [n], n >= 2.
+        values: One number a task, [n]. One task alone does not tell what others would change.
         statistic: Maps [..., n] to [...].
         resamples: Number of bootstrap samples.
 
     Raises:
-        ValueError: Fewer than two tasks, or not finite.
+        ValueError: No task, or not finite.
     """
     values = _checked(values)
     n = len(values)
+    if n == 1:
+        return None
     drawn = values[_resampled_indices(n, resamples)]  # [resamples, n]
     replicates = statistic(drawn)
     tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
@@ -78,9 +80,14 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def standard_error_95(values: np.ndarray) -> float:
-    """1.96 standard errors of the mean over tasks, 1.96·s/√n: the ± of many papers' tables."""
+def standard_error_95(values: np.ndarray) -> float | None:
+    """1.96 standard errors of the mean over tasks, 1.96·s/√n: the ± of many papers' tables.
+
+    None for one task.
+    """
     values = _checked(values)
+    if len(values) == 1:
+        return None
     return float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
 
 
@@ -90,23 +97,26 @@ class Verdict:
 
     Attributes:
         delta: The mean of the paired differences, such as return after minus return before.
-        ci95: Its 95 % interval.
-        verdict: Both in words, e.g. "adaptation helps: +28.4 [25.9, 30.8]".
+        ci95: Its 95 % interval; None for one task.
+        verdict: Both in words, e.g. "adaptation helps: +28.4 [25.9, 30.8]", or, without an
+            interval, "no verdict from one task: +28.4".
     """
 
     delta: float
-    ci95: Interval
+    ci95: Interval | None
     verdict: str
 
 
-def judge(delta: float, interval: Interval, words: tuple[str, str, str]) -> Verdict:
+def judge(delta: float, interval: Interval | None, words: tuple[str, str, str]) -> Verdict:
     """The verdict on a paired difference: by which side of zero its interval lies on.
 
     Args:
         delta: The difference.
-        interval: Its 95 % interval.
+        interval: Its 95 % interval; without one there is no verdict.
         words: For an interval above zero, below zero, and one that holds it.
     """
+    if interval is None:
+        return Verdict(delta, None, f"no verdict from one task: {delta:+.{_decimals(abs(delta))}f}")
     said = words[0] if interval[0] > 0 else words[1] if interval[1] < 0 else words[2]
     return Verdict(delta, interval, f"{said}: {_with_interval(delta, interval)}")
 
@@ -154,10 +164,10 @@ def _resampled_indices(n: int, resamples: int) -> np.ndarray:
 
 def _checked(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2:
+    if values.ndim != 1 or len(values) < 1:
         raise ValueError(
-            f"An interval over tasks needs one number for each of at least 2 tasks, not an array "
-            f"of shape {list(values.shape)}."
+            f"Statistics over tasks need one number for each task, not an array of shape "
+            f"{list(values.shape)}."
         )
     if not np.isfinite(values).all():
         index = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -166,9 +176,13 @@ def _checked(values: np.ndarray) -> np.ndarray:
 
 
 def _with_interval(delta: float, interval: Interval) -> str:
-    """As many decimals as give the interval's width two digits: +28.4 [25.9, 30.8]."""
-    width = interval[1] - interval[0]
-    scale = width if width > 0 else abs(delta)
-    decimals = min(max(1 - math.floor(math.log10(scale)), 0), 6) if scale > 0 else 1
+    """E.g. "+28.4 [25.9, 30.8]"."""
     low, high = interval
+    scale = high - low if high > low else abs(delta)
+    decimals = _decimals(scale)
     return f"{delta:+.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def _decimals(scale: float) -> int:
+    """As many as give a number of this size, such as an interval's width, two digits."""
+    return min(max(1 - math.floor(math.log10(scale)), 0), 6) if scale > 0 else 1

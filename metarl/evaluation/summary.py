@@ -41,7 +41,7 @@ def summarize(
         missing_references: name -> the command that makes it.
 
     Raises:
-        ValueError: Fewer than two tasks, a reference of another length, modes of other tasks.
+        ValueError: A reference of another length, modes of other tasks.
     """
     if other is not None and (
         not np.array_equal(headline.tasks, other.tasks)

@@ -16,8 +16,8 @@ from metarl.errors import UserError
 if TYPE_CHECKING:
     from metarl.envs.tasks import TaskDistribution
 
-LEAST, MOST = 2, 10_000
-"""An interval over tasks needs two; more than so many are a mistake."""
+MOST = 10_000
+"""More tasks than so many are a mistake."""
 
 
 def read_tasks(path: Path, distribution: TaskDistribution) -> np.ndarray:
@@ -33,7 +33,7 @@ def read_tasks(path: Path, distribution: TaskDistribution) -> np.ndarray:
 
     Raises:
         UserError: The file cannot be read, its columns are others, a cell is no finite number,
-            there are fewer than two tasks, or the environment refuses one.
+            there are no tasks or too many, or the environment refuses one.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the text
@@ -56,10 +56,9 @@ def _read(text: str, kind: str, wanted: list[str]) -> np.ndarray:
             f"it has the columns {', '.join(columns) or '(none)'}; the tasks of this environment "
             f"have {', '.join(wanted)}."
         )
-    if not LEAST <= len(rows) <= MOST:
+    if not 1 <= len(rows) <= MOST:
         raise ValueError(
-            f"it has {len(rows)} tasks; an evaluation needs at least {LEAST} and takes at most "
-            f"{MOST:,}."
+            f"it has {len(rows)} tasks; an evaluation takes at least 1 and at most {MOST:,}."
         )
     tasks = np.full((len(rows), len(wanted)), np.nan)
     for number, row in enumerate(rows, 1):

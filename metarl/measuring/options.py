@@ -24,7 +24,7 @@ class EvaluationOptions(Section):
         None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
     )
     adaptation_steps: int | None = Field(
-        None, ge=1, description="adaptation steps; null: as in the run's config"
+        None, ge=0, description="adaptation steps; null: as in the run's config"
     )
     mode: Literal["stochastic", "deterministic", "both"] = Field(
         "both", description="how actions are chosen"

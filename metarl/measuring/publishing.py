@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from metarl.tracking.tracker import Tracker
     from metarl.tracking.wandb_run import Table
 
+_NONE = (None, None)  # in place of the interval that one task does not give
+
 
 def evaluate_and_report(
     subject: Subject,
@@ -122,7 +124,7 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
     used = (names, result.episodes_used, mode.env_steps_used)
     estimates = (mode.mean, mode.ci95, mode.iqm, mode.iqm_ci95)
     summary: list[list[Any]] = [
-        [*counts, mean, *ci95, iqm, *iqm_ci95]
+        [*counts, mean, *(ci95 or _NONE), iqm, *(iqm_ci95 or _NONE)]
         for *counts, mean, ci95, iqm, iqm_ci95 in zip(*used, *estimates, strict=True)
     ]
     by_task = zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
@@ -131,6 +133,6 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
         "returns": ([*result.task_columns, *names], [[*task, *row] for task, row in by_task]),
     }
     if result.references:
-        rows = [[name, ref.mean, *ref.ci95] for name, ref in result.references.items()]
+        rows = [[name, ref.mean, *(ref.ci95 or _NONE)] for name, ref in result.references.items()]
         tables["references"] = (["reference", "mean", "ci95_low", "ci95_high"], rows)
     return tables

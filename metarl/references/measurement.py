@@ -70,8 +70,9 @@ def measure_references(
         for name, agent in _agents(env, found).items()
     }
     multitask = found["multitask"]
-    # A user's own list of tasks has none of those that learn each task.
-    for per_task in PER_TASK if plan.task_file is None else ():
+    # A user's own list of tasks has none of those that learn each task, nor has an agent that does
+    # not adapt: they would have learned nothing.
+    for per_task in PER_TASK if plan.task_file is None and plan.adaptation_steps > 0 else ():
         start = multitask if per_task == "fine_tuned" else None
         kept = PerTaskReference(per_task, definition, plan, axis, tasks, start).read(folders)
         if kept is not None:

@@ -34,7 +34,7 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
     ticks = sorted({used for group in groups for used in group.episodes_used})
     for group, color, marker in zip(groups, cycle(SERIES), cycle(MARKERS), strict=False):
         mode, used = group.headline, np.array(group.episodes_used, dtype=np.float64)
-        ax.fill_between(used, *np.array(mode.ci95).T, color=color, alpha=0.18, linewidth=0)
+        figures.interval_band(ax, used, mode.ci95, color)
         seeds = "1 seed" if len(group.runs) == 1 else f"{len(group.runs)} seeds"
         label = in_legend(f"{group.label} ({mode.action_mode}, {seeds})")
         ax.plot(used, mode.mean, f"{marker}-", color=color, label=label, zorder=3)
@@ -42,7 +42,7 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
             means = np.array(mode.seed_means)  # [K+1, S]
             ax.plot(used, means, marker, color="white", mec=color, markersize=4, zorder=4)
     _experience_axis(ax, ticks, single=len({tuple(g.episodes_used) for g in groups}) == 1)
-    ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
+    ax.set_ylabel(figures.mean_label(groups[0].headline.ci95))
     figures.label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
     return figure
@@ -75,7 +75,8 @@ def plot_returns_by_group(comparison: Comparison) -> Figure:
     for k, ax in enumerate(figures.panels(figure, count, columns)):
         for place, group, color in zip(places, groups, cycle(SERIES), strict=False):
             mode = group.headline
-            ax.plot(mode.ci95[k], [place, place], color=color, linewidth=4, alpha=0.35)
+            if (interval := mode.ci95[k]) is not None:
+                ax.plot(interval, [place, place], color=color, linewidth=4, alpha=0.35)
             ax.plot(mode.mean[k], place, "o", color=color, zorder=3)
             if len(group.runs) > 1:
                 means = mode.seed_means[k]

@@ -46,7 +46,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     """
     figure, ax = single_axes(6.0, 4.8)
     head, steps = result.headline, np.arange(result.adaptation_steps + 1)
-    ax.fill_between(steps, *np.array(head.ci95).T, color=AFTER, alpha=0.2, linewidth=0)
+    figures.interval_band(ax, steps, head.ci95, AFTER)
     label = in_legend(f"{result.algorithm}, {head.action_mode}")
     ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
     if head.evaluation_seed_std is not None:
@@ -62,7 +62,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
         ax.set_xticks(steps, [f"{k + 1}" for k in steps])
         ax.set_xlabel("episode of the trial")
     ax.set_xmargin(0.04)
-    ax.set_ylabel("mean return over tasks\n(band: 95 % interval)")
+    ax.set_ylabel(figures.mean_label(head.ci95))
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
     return figure
@@ -73,15 +73,17 @@ def plot_reward_within_episode(evaluation: Evaluation) -> Figure:
     """Mean reward at each time step of an episode, before and after adaptation."""
     figure, ax = single_axes(6.0, 4.4)
     steps = np.arange(1, evaluation.rewards.shape[2] + 1)
-    for k, color in {0: BEFORE, evaluation.adaptation_steps: AFTER}.items():
+    last = evaluation.adaptation_steps
+    for k, color in ((0, BEFORE), (last, AFTER))[: last + 1]:
         rewards = evaluation.rewards[k]  # [n, T]
         mean = rewards.mean(axis=0)
-        half = 1.96 * rewards.std(axis=0, ddof=1) / np.sqrt(len(rewards))
-        ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
+        if len(rewards) > 1:
+            half = 1.96 * rewards.std(axis=0, ddof=1) / np.sqrt(len(rewards))
+            ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
         ax.plot(steps, mean, color=color, label=step_name(evaluation.adaptation_axis, k))
     ax.set_xmargin(0.02)
     ax.set_xlabel("time step of the episode (finished episodes count 0)")
-    ax.set_ylabel("mean reward ± 1.96 SE over tasks")
+    ax.set_ylabel("mean reward" + " ± 1.96 SE over tasks" * (len(evaluation.tasks) > 1))
     legend_above(figure)
     return figure
 

@@ -68,6 +68,7 @@ def _pictures(
     result: EvaluationResult, evaluation: Evaluation, training: Mapping[str, Lines]
 ) -> Iterator[Picture]:
     """The plots that this evaluation has data for, in the order of the page."""
+    adapts = result.adaptation_steps > 0
     points = "; small open points: each evaluation seed" * (len(result.evaluation_seeds) > 1)
     yield Picture(
         "adaptation_curve",
@@ -75,11 +76,12 @@ def _pictures(
         evaluation_plots.plot_adaptation_curve(result),
     )
     if evaluation.paths is not None:
-        caption = "One episode on each of a few tasks, before and after adaptation."
+        caption = f"One episode on each of a few tasks{', before and after adaptation' * adapts}."
         yield Picture("paths", caption, evaluation_plots.plot_paths(evaluation))
     if evaluation.tasks.shape[1] <= 2:
         plot = evaluation_plots.plot_return_by_task(result, evaluation)
-        yield Picture("return_by_task", "Return against the task, before and after.", plot)
+        caption = f"Return against the task{', before and after' * adapts}."
+        yield Picture("return_by_task", caption, plot)
     plot = evaluation_plots.plot_reward_within_episode(evaluation)
     yield Picture("reward_within_episode", "Mean reward at each step of an episode.", plot)
     if training:
@@ -100,7 +102,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
             used,
             f"{mode.env_steps_used[k]:,.0f}",
             estimate(mode.iqm[k], mode.iqm_ci95[k]),
-            f"± {mode.se95[k]:.2f}",
+            "–" if (error := mode.se95[k]) is None else f"± {error:.2f}",
             *([f"± {mode.evaluation_seed_std[k]:.2f}"] if mode.evaluation_seed_std else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
         ]

@@ -13,11 +13,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from metarl.evaluation.statistics import Interval
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY, BLACK = "#CC79A7", "#56B4E9", "#666666", "#000000"
@@ -84,6 +87,24 @@ def panels(figure: Figure, count: int, columns: int, sharex: bool = False) -> li
     for ax in axes[count:]:
         ax.set_visible(False)
     return list(axes[:count])
+
+
+def interval_band(
+    ax: Axes, x: Sequence[float] | np.ndarray, intervals: Sequence[Interval | None], color: str
+) -> None:
+    """Intervals as a band, that of one measurement as a bar; nothing where one task gives none."""
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) > 1:
+        ax.fill_between(x, *np.array(known).T, color=color, alpha=0.2, linewidth=0)
+    elif known:
+        ax.plot([x[0], x[0]], known[0], color=color, alpha=0.35, linewidth=4)
+
+
+def mean_label(intervals: Sequence[Interval | None]) -> str:
+    """Of the axis of mean returns with their intervals."""
+    if intervals[0] is None:
+        return "return on the one task"
+    return f"mean return over tasks\n({'band' if len(intervals) > 1 else 'bar'}: 95 % interval)"
 
 
 def in_legend(name: str) -> str:

@@ -25,11 +25,12 @@ class ShownEvaluation(EvaluationResult):
         """The headline's numbers: K+1 measurements of n tasks with d entries.
 
         Returns:
-            ``returns`` [K+1, n], ``mean`` [K+1], ``ci95`` [K+1, 2], ``episodes_used`` [K+1],
-            ``tasks`` [n, d].
+            ``returns`` [K+1, n], ``mean`` [K+1], ``ci95`` [K+1, 2], NaN where there is one task,
+            ``episodes_used`` [K+1], ``tasks`` [n, d].
         """
         mode = self.headline
-        named = {"returns": mode.returns, "mean": mode.mean, "ci95": mode.ci95}
+        ci95 = [interval or (np.nan, np.nan) for interval in mode.ci95]
+        named = {"returns": mode.returns, "mean": mode.mean, "ci95": ci95}
         named |= {"episodes_used": self.episodes_used, "tasks": self.tasks}
         return {name: np.array(values) for name, values in named.items()}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from metarl.report.words import (
     adaptation_sentences,
     estimate,
+    notes,
     pair_sentence,
-    spread_meaning,
     tasks_in_words,
     verdict_meaning,
     verdict_words,
@@ -37,7 +37,7 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     title = f"{result.algorithm} on {result.env}: {tasks_in_words(result)}"
     page.print(f"{title}, {result.headline.action_mode}")
     page.print_returns(result, result.headline)
-    page.print_spread(result)
+    page.print_notes(result)
     page.print_references(result.references)
     page.print(verdict_words(result), style="bold")
     page.print(verdict_meaning(result))
@@ -52,7 +52,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         few = " (few seeds)" if group.few_seeds else ""
         page.print(f"{group.label}, {group.headline.action_mode}, seeds {seeds}{few}")
         page.print_returns(group.first, group.headline)
-    page.print_spread(comparison.first)
+    page.print_notes(comparison.first)
     page.print_references(comparison.references)
     for sentence in [*adaptation_sentences(comparison), *map(pair_sentence, comparison.last)]:
         page.print(sentence, style="bold")
@@ -107,9 +107,9 @@ class _Page:
         ]
         self.lines([*lines[:2], "─" * len(lines[0]), *lines[2:]])
 
-    def print_spread(self, result: EvaluationResult) -> None:
-        if meaning := spread_meaning(result):
-            self.print(meaning)
+    def print_notes(self, result: EvaluationResult) -> None:
+        for note in notes(result):
+            self.print(note)
 
     def _spread_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
         if mode.evaluation_seed_std is None:

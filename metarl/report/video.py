@@ -48,7 +48,7 @@ _X264: dict[str, Any] = {
 }
 
 Panels = Callable[[int], list[list[Image.Image]]]
-"""Time step -> rows of two pictures, before and after."""
+"""Time step -> rows of two pictures, before and after, or of one where nothing is adapted."""
 
 
 class NoPictures(ValueError):
@@ -112,7 +112,7 @@ def _write_scenes(
 
     def panels(t: int) -> list[list[Image.Image]]:
         return [
-            [panel(states[k, task], task, t) for k in (0, evaluation.adaptation_steps)]
+            [panel(states[k, task], task, t) for k in _shown_steps(evaluation)]
             for task in shown_tasks(evaluation.tasks)
         ]
 
@@ -141,7 +141,7 @@ def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> lis
     shown = shown_tasks(evaluation.tasks, len(SERIES))
     goals = goals_of(evaluation)
     goals = None if goals is None else goals[shown]
-    steps = sorted({0, evaluation.adaptation_steps})
+    steps = _shown_steps(evaluation)
     middle, half = square_window(paths[np.ix_(steps, shown)], goals)
     scale = 2  # drawn larger and reduced, which smooths the lines
 
@@ -163,7 +163,7 @@ def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> lis
         return picture.reduce(scale)
 
     def panels(t: int) -> list[list[Image.Image]]:
-        return [[panel(k, t) for k in (0, evaluation.adaptation_steps)]]
+        return [[panel(k, t) for k in steps]]
 
     def footer(t: int) -> str:
         return f"step {t}" + ("" if goals is None else "; stars: the goals, never observed")
@@ -186,11 +186,12 @@ def _frames(
     evaluation: Evaluation, panels: Panels, footer: Callable[[int], str], steps: range
 ) -> Iterator[np.ndarray]:
     """Whole frames uint8 [H, W, RGB], H and W even: headings, rows of panels, a line below."""
-    headings = [step_name(evaluation.adaptation_axis, k) for k in (0, evaluation.adaptation_steps)]
+    headings = [step_name(evaluation.adaptation_axis, k) for k in _shown_steps(evaluation)]
     for t in steps:
         rows = panels(t)
         width, height = rows[0][0].size
-        total = (2 * width + 3 * _GAP, _HEADER + len(rows) * (height + _GAP) + _FOOTER)
+        across = len(headings) * (width + _GAP) + _GAP
+        total = (across, _HEADER + len(rows) * (height + _GAP) + _FOOTER)
         frame = Image.new("RGB", (total[0] + total[0] % 2, total[1] + total[1] % 2), _PAPER)
         draw = ImageDraw.Draw(frame)
         for column, heading in enumerate(headings):
@@ -200,6 +201,11 @@ def _frames(
                 frame.paste(pictures[column], (left, _HEADER + row * (height + _GAP)))
         draw.text((_GAP, total[1] - _FOOTER / 2 - 2), footer(t), _INK, _font(13), anchor="lm")
         yield np.asarray(frame)
+
+
+def _shown_steps(evaluation: Evaluation) -> list[int]:
+    """Before and after adaptation; the only measurement where nothing is adapted."""
+    return sorted({0, evaluation.adaptation_steps})
 
 
 def _last_step(episode: np.ndarray) -> int:

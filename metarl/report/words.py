@@ -29,18 +29,21 @@ def step_name(adaptation_axis: str, k: int) -> str:
     return f"after {k} gradient step{'s' if k > 1 else ''}"
 
 
-def estimate(value: float, interval: tuple[float, float]) -> str:
-    """E.g. "-3.11 [-3.53, -2.70]"."""
+def estimate(value: float, interval: tuple[float, float] | None) -> str:
+    """E.g. "-3.11 [-3.53, -2.70]", or "-3.11 [–]" where one task gives no interval."""
     decimals = 2 if abs(value) < 100 else 1
+    if interval is None:
+        return f"{value:.{decimals}f} [–]"
     return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
 
 
 def tasks_in_words(result: EvaluationResult) -> str:
     """E.g. "40 held-out tasks", or "12 tasks of velocities.csv"."""
     if result.split.startswith("tasks of "):
-        return f"{len(result.tasks)} {result.split}"
+        one = len(result.tasks) == 1
+        return f"1 task{result.split[5:]}" if one else f"{len(result.tasks)} {result.split}"
     name = result.split.replace("_", "-").removesuffix(" tasks")
-    return f"{len(result.tasks)} {name} tasks"
+    return f"{len(result.tasks)} {name} task{'s' * (len(result.tasks) > 1)}"
 
 
 def seeds_in_words(result: EvaluationResult) -> str:
@@ -51,14 +54,17 @@ def seeds_in_words(result: EvaluationResult) -> str:
     return f"{len(seeds)} evaluation seeds ({seeds[0]} to {seeds[-1]})"
 
 
-def spread_meaning(result: EvaluationResult) -> str:
-    """What stands beside a mean over several evaluation seeds; nothing for one."""
-    if len(result.evaluation_seeds) == 1:
-        return ""
-    return (
-        f"Every return is a mean over {seeds_in_words(result)}; ± over evaluation seeds: standard "
-        "deviation of their means, how far a single evaluation strays."
-    )
+def notes(result: EvaluationResult) -> list[str]:
+    """What else a table's numbers are: means over several evaluation seeds; of one task alone."""
+    said = []
+    if len(result.evaluation_seeds) > 1:
+        said.append(
+            f"Every return is a mean over {seeds_in_words(result)}; ± over evaluation seeds: "
+            "standard deviation of their means, how far a single evaluation strays."
+        )
+    if len(result.tasks) == 1:
+        said.append("There is one task, so there are no intervals, which are over tasks.")
+    return said
 
 
 def verdict_words(result: EvaluationResult) -> str:
@@ -74,6 +80,8 @@ def verdict_meaning(result: EvaluationResult) -> str:
     if result.headline.adaptation_helps is None:
         return "The agent was measured as it was trained."
     names = [step_name(result.x, k) for k in (result.adaptation_steps, 0)]
+    if result.headline.adaptation_helps.ci95 is None:
+        return f"Return {names[0]} minus {names[1]}, on one task."
     return f"Return {names[0]} minus {names[1]}: mean over tasks, paired by task, [95 % interval]."
 
 

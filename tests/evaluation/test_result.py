@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation.result import EvaluationResult, Provenance
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.result import EvaluationResult
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 PROVENANCE = [
@@ -130,13 +129,6 @@ def test_summarize_refuses_what_does_not_belong_together() -> None:
         navigation_result(evaluation, references={"oracle": np.zeros(3)})
     with pytest.raises(ValueError, match="different tasks, steps or seeds"):
         navigation_result(evaluation, other=replace(evaluation, tasks=evaluation.tasks + 1))
-    with pytest.raises(ValueError, match="at least 2 tasks"):
-        summarize(
-            navigation_evaluation(num_tasks=1),
-            provenance=Provenance("maml", [1], 1),
-            env="navigation",
-            env_config={},
-        )
 
 
 def test_numbers_that_json_lacks_are_not_written() -> None:

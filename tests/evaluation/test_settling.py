@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.statistics import settling_step
 
 
@@ -41,3 +44,16 @@ def test_a_fall_settles_too() -> None:
 
 def test_an_episode_of_one_step() -> None:
     assert settling_step(curve(2.0)) == 1
+
+
+def test_the_quoted_step_is_called_what_is_measured() -> None:
+    root = Path(__file__).parents[2]
+    measured = "no further from its final value than a tenth of the way there from its first"
+    file = root / "results/rl2_half_cheetah_vel/seed_1/evaluation/held_out/evaluation.json"
+    steps = EvaluationResult.read(file).headline.settling_step
+    assert steps is not None
+    page = (root / "docs/results/rl2.md").read_text(encoding="utf-8")
+    assert f"from step {steps[0]} of its first episode on, the mean reward is {measured}" in page
+    for contract in ("docs/run-folder.md", "metarl/evaluation/result.py"):
+        words = " ".join((root / contract).read_text(encoding="utf-8").split())
+        assert measured in words

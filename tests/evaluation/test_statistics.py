@@ -155,8 +155,8 @@ def test_normalised_scores() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="at least 2 tasks"):
-        bootstrap_interval(np.array([1.0]))
+    with pytest.raises(ValueError, match="one number for each task"):
+        bootstrap_interval(np.zeros(0))
     with pytest.raises(ValueError, match="return of task 1 is nan"):
         bootstrap_interval(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="same tasks: 3 of one, 2 of"):
