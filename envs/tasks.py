@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
+from metarl.envs.faults import BrokenContract, SimulationFailure
+from metarl.envs.task_contract import drawn, fixed_set
 
 Tasks = NDArray[np.float64]
 SPLITS = ("validation", "held_out", "out_of_range")
@@ -71,11 +73,22 @@ class TaskDistribution(ABC):
         """The evaluation set of that name: validation, held_out or out_of_range, [n, d].
 
         Raises:
-            ValueError: an unknown name, or a set that the distribution lacks.
+            ValueError: an unknown name, a set that the distribution lacks, or one that is no set
+                of tasks.
         """
         checks.choice("split", name, SPLITS)
-        tasks: Tasks = getattr(self, name)()
-        return tasks
+        return fixed_set(self, name)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Tasks:
+        """n training tasks [n, d], by `sample`.
+
+        Raises:
+            SimulationFailure: `sample` failed, or returned something else.
+        """
+        try:
+            return drawn(self, rng, n)
+        except BrokenContract as error:
+            raise SimulationFailure(str(error)) from error
 
     def check(self, tasks: ArrayLike) -> Tasks:
         """`tasks` as a fresh float64 array [n, d].
@@ -217,7 +230,7 @@ class FiniteTasks(TaskDistribution):
         units: Their units.
 
     Raises:
-        ValueError: no task, or rows that do not fit the columns.
+        ValueError: fewer than two tasks, one of them twice, or rows that do not fit the columns.
     """
 
     finite = True
@@ -226,8 +239,10 @@ class FiniteTasks(TaskDistribution):
         self.columns = columns
         self.units = units
         self._tasks = super().check(tasks)
-        if len(self._tasks) == 0:
-            raise ValueError("A finite task distribution needs at least one task.")
+        if len(self._tasks) < 2:
+            raise ValueError("A finite task distribution needs at least two tasks.")
+        if len(np.unique(self._tasks, axis=0)) < len(self._tasks):
+            raise ValueError("A finite task distribution has each of its tasks once.")
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return self._tasks[rng.integers(len(self._tasks), size=n)]

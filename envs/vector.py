@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
+from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class TaskVectorEnv(VectorEnv):
 
     @task_distribution.setter
     def task_distribution(self, distribution: TaskDistribution) -> None:
+        check_distribution(distribution)
         self._task_distribution = distribution
-        tasks = distribution.validation()
+        tasks = distribution.split("validation")
         self._tasks = distribution.check(tasks[np.arange(self.num_envs) % len(tasks)])
         self._next_tasks = self._tasks.copy()
 

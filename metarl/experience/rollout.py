@@ -54,7 +54,7 @@ class RolloutWorker:
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]`` from the key's own stream."""
-        return self.task_distribution.sample(key.generator("tasks"), n)
+        return self.task_distribution.draw(key.generator("tasks"), n)
 
     def close(self) -> None:
         """End every environment, and the threads or processes behind it."""

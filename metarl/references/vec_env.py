@@ -103,6 +103,6 @@ def _episodes(
     """The task [d] and reset seed of one lane's successive episodes, drawn in keyed blocks."""
     for block in itertools.count():
         own = Key(key.seed, block, key.adaptation_step, key.evaluation)
-        tasks = distribution.sample(own.generator("tasks", lane), _BLOCK)  # [64, d]
+        tasks = distribution.draw(own.generator("tasks", lane), _BLOCK)  # [64, d]
         seeds = own.generator("reset", lane).integers(2**31, size=_BLOCK)
         yield from zip(tasks, seeds.tolist(), strict=True)
