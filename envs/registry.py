@@ -9,7 +9,9 @@ from typing import Any
 import gymnasium
 
 from metarl.envs.constructor import constructor_fields, takes_any
+from metarl.envs.faults import in_words
 from metarl.envs.importing import import_class, unknown
+from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 
@@ -56,6 +58,8 @@ def make(
     keywords = dict({} if preset is None else presets[preset]) | dict(params or {}) | named
     _check_params(cls, keywords)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
+    if distribution is not None:
+        check_distribution(distribution)
     if not issubclass(cls, TaskVectorEnv):
         from metarl.envs.process_vector import ProcessVectorEnv  # native ones do without
 
@@ -100,8 +104,9 @@ def _task_distribution(path: str) -> TaskDistribution:
         raise ValueError(f"The task distribution {path!r} is not a subclass of TaskDistribution.")
     try:
         return cls()
-    except TypeError as error:
-        raise ValueError(f"The task distribution {path!r} cannot be built: {error}.") from error
+    except (Exception, SystemExit) as error:  # a user's class can fail in any way
+        reason = in_words(error, cls, "__init__")
+        raise ValueError(f"The task distribution {path!r} cannot be built: {reason}.") from error
 
 
 def _check_params(maker: type, params: Iterable[str]) -> None:

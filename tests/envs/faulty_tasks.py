@@ -122,3 +122,13 @@ class LateNan(Masses):
 
     def sample(self, rng, n):
         return np.full((n, 1), np.nan if n > 2 else 1.0)
+
+
+class BuildExits(Masses):
+    def __init__(self):
+        sys.exit()
+
+
+class BuildNeeds(Masses):
+    def __init__(self, low):
+        pass

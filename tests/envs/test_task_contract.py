@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.envs import SimulationFailure
+from metarl.envs import SimulationFailure, make
 from metarl.envs.faults import BrokenContract
 from metarl.envs.task_contract import check_distribution
 from metarl.experience.rollout import RolloutWorker
@@ -84,6 +84,20 @@ def test_what_breaks_while_training_is_a_failure_of_the_environment() -> None:
         "LateNan.sample (HERE) returned the task [nan] in row 0: its entries (mass) must be finite."
     )
     np.testing.assert_array_equal(worker.sample_tasks(2, Key(0)), [[1.0], [1.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("NoColumns", "NoColumns (HERE) has no columns"),
+        ("BuildExits", "cannot be built: it called sys.exit() (HERE)."),
+        ("BuildNeeds", "positional argument: 'low', in BuildNeeds.__init__ (HERE)."),
+    ],
+)
+def test_one_that_a_config_names_is_told_of_too(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make("point_navigation", 1, tasks=f"tests.envs.faulty_tasks:{name}")
+    assert sentence in located(str(caught.value))
 
 
 def test_the_program_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
