@@ -6,6 +6,7 @@ import inspect
 import os
 import sysconfig
 import traceback
+from bdb import BdbQuit
 from typing import Any
 
 import metarl
@@ -42,6 +43,8 @@ def in_words(error: BaseException, owner: object = None, method: str = "") -> st
         words = f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     elif isinstance(error, SyntaxError):  # which says where
         return words
+    elif isinstance(error, BdbQuit) or words == "EOFError: EOF when reading a line":
+        words = "it reads the standard input (input(), breakpoint()), where there is none"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
     if frames:
         return f"{words} ({_shown(frames[-1].filename)}, line {frames[-1].lineno})"

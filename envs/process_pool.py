@@ -11,10 +11,14 @@ import sys
 import weakref
 from typing import IO, Any
 
+from metarl.envs.watch import Place
+
+# Requests leave the standard input at once: what reads it in the environment is to find it empty.
 # sys.path comes first, so that the worker finds what the parent finds.
 _BOOTSTRAP = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from metarl.envs.process_worker import main; main()"
+    "import os, pickle, sys; requests = os.fdopen(os.dup(0), 'rb'); "
+    "os.dup2(os.open(os.devnull, os.O_RDONLY), 0); sys.path[:] = pickle.load(requests); "
+    "from metarl.envs.process_worker import main; main(requests, *map(int, sys.argv[1:]))"
 )
 _PATIENCE_S = 5.0
 
@@ -52,12 +56,23 @@ class Worker:
     def __init__(self) -> None:
         # One thread each: the workers share the cores among themselves.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self.place = Place()
+        own = [] if self.place.descriptor is None else [self.place.descriptor]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOTSTRAP],  # -P: not what lies in the working folder
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                _BOOTSTRAP,
+                *map(str, own),
+            ],  # -P: not the working folder's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | threads,
+            pass_fds=own,
         )
+        self.place.hand_over()
+        self._overdue_s: float | None = None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
@@ -83,8 +98,20 @@ class Worker:
         except (EOFError, OSError, pickle.UnpicklingError):
             return None
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def give_up(self, seconds: float) -> None:
+        """Kill the worker, which has been at one call for so long."""
+        self._overdue_s = seconds
+        self._process.kill()
+
     def death(self) -> str:
         """How the worker ended, in words."""
+        if self._overdue_s is not None:
+            return f"it has not returned within {self._overdue_s:g} s, which is step_timeout"
         try:
             code = self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
 import cloudpickle
@@ -26,6 +26,7 @@ from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
+from metarl.envs.watch import Watch
 
 
 class ProcessVectorEnv(TaskVectorEnv):
@@ -41,6 +42,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         num_workers: Number of processes W, 0 for all cores.
         task_distribution: By default the environment's attribute of that name.
         pool: Workers that another one has started, see `with_lanes`.
+        step_timeout: Seconds after which a call that has not returned has failed; None for never.
 
     Raises:
         ValueError: the class cannot be imported or built, has spaces of another kind, no horizon
@@ -56,12 +58,18 @@ class ProcessVectorEnv(TaskVectorEnv):
         num_workers: int = 0,
         task_distribution: TaskDistribution | None = None,
         pool: Pool | None = None,
+        step_timeout: float | None = None,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_workers = checks.integer("num_workers", num_workers, 0, checks.MOST_THREADS)
         # Set before anything can fail, since an unfinished environment is closed too.
         self._pool = Pool() if pool is None else pool
-        self._made_of = (cls, dict(params or {}), num_workers)
+        if step_timeout is not None:
+            step_timeout = checks.number("step_timeout", step_timeout, above=0.0)
+        self._made_of = (cls, dict(params or {}), num_workers, step_timeout)
+        self._name = getattr(cls, "__name__", str(cls))
+        self._awaited: tuple[Worker, Lanes] | None = None
+        self._watch = Watch(self, step_timeout)
         count = min(num_workers or num_cores(), num_envs)
         self._slices = np.array_split(np.arange(num_envs), count)
         try:
@@ -75,6 +83,7 @@ class ProcessVectorEnv(TaskVectorEnv):
             self.close()
             raise
         self._name = cls.__name__
+        self._watch = Watch(self, step_timeout)
         self.position_columns = description.position_columns
         self._observation = np.zeros((num_envs, observation_space.low.size))
         low, high = observation_space.low, observation_space.high
@@ -87,7 +96,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         They build only what is missing, so there are as many instances as the largest one has
         lanes. One of them plays at a time, from a reset of all its lanes; to close one closes all.
         """
-        cls, params, num_workers = self._made_of
+        cls, params, num_workers, step_timeout = self._made_of
         return ProcessVectorEnv(
             cls,
             num_envs,
@@ -95,6 +104,7 @@ class ProcessVectorEnv(TaskVectorEnv):
             num_workers=num_workers,
             task_distribution=self.task_distribution,
             pool=self._pool if self._pool.workers else None,
+            step_timeout=step_timeout,
         )
 
     def close_extras(self) -> None:
@@ -117,7 +127,12 @@ class ProcessVectorEnv(TaskVectorEnv):
             ) from error
         for worker, lanes in zip(self._workers, self._slices, strict=True):
             worker.send(Start(builder, len(lanes), os.getpid()))
-        replies = [worker.receive() for worker in self._workers]
+        self._watch.begin("__init__", limited=False)  # the imports are not the environment's fault
+        try:
+            pairs = zip(self._workers, self._slices, strict=True)
+            replies = [self._receive(worker, own) for worker, own in pairs]
+        finally:
+            self._watch.end()
         for worker, reply in zip(self._workers, replies, strict=True):
             if not isinstance(reply, Description):
                 reason = reply.message if isinstance(reply, Failed) else worker.death()
@@ -225,15 +240,39 @@ class ProcessVectorEnv(TaskVectorEnv):
 
     def _reply(self, worker: Worker, own: Lanes, lanes: Lanes) -> Any:
         """The worker's reply for the lanes [k], of its own, that it was asked about."""
-        reply = worker.receive()
+        reply = self._receive(worker, own)
         if isinstance(reply, Failed):
             failure = self.failure(int(own[reply.lane]), reply.message)
             failure.add_note(reply.traceback)
             raise failure
         if reply is None:
+            lane = worker.place.lane
+            if lane is not None:
+                raise self.failure(int(own[lane]), worker.death())
             span = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
             raise self.failure(int(lanes[0]), f"{worker.death()}, which stepped the lanes {span}")
         return reply
+
+    def _receive(self, worker: Worker, own: Lanes) -> Any:
+        """What this worker, with lanes of its own [k], replies."""
+        self._awaited = (worker, own)
+        return worker.receive()
+
+    def under_way(self, what: str) -> tuple[Hashable, str]:
+        """The lane at which the worker is whose reply is awaited."""
+        if self._awaited is None:
+            return None, f"{self._name}.{what}"
+        worker, own = self._awaited
+        lane, where = worker.place.lane, f"{self._name}.{what} in the worker process {worker.pid}"
+        if lane is None or lane >= len(own):
+            return worker.pid, f"{where}, of the lanes {own[0]} to {own[-1]},"
+        task = "" if what == "__init__" else f" (task: {self._task_in_words(own[lane])})"
+        return (worker.pid, worker.place.calls), f"{where}, lane {own[lane]}{task},"
+
+    def give_up(self, seconds: float) -> None:
+        """Kill the worker whose reply is awaited."""
+        if self._awaited is not None:
+            self._awaited[0].give_up(seconds)
 
 
 def _required(

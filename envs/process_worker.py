@@ -1,7 +1,8 @@
 """A worker process of ProcessVectorEnv: it steps its slice of the lanes, one request at a time.
 
-Requests and replies are pickles on the standard input and output. The process ends when its input
-does, hence with its parent.
+Requests and replies are pickles on the pipes that it was started with as standard input and output,
+in whose places it has an empty input and its standard error. The process ends when its requests do,
+hence with its parent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import cloudpickle
 import gymnasium
@@ -27,6 +28,7 @@ from metarl.envs.faults import in_words
 from metarl.envs.global_streams import GlobalStreams, redirect_random
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Floats
+from metarl.envs.watch import Place
 
 
 class Start(NamedTuple):
@@ -70,8 +72,8 @@ class Failed(NamedTuple):
     traceback: str
 
 
-def main() -> None:
-    """Serve requests until the input ends."""
+def main(requests: IO[bytes], place: int | None = None) -> None:
+    """Serve requests until they end; `place` is memory shared with the parent."""
     # The parent decides what an interrupt means: it finishes its iteration and closes the input.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
@@ -79,10 +81,10 @@ def main() -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what environments print is no reply
     redirect_random()
-    lanes = _Slice()
+    lanes = _Slice(None if place is None else Place(place))
     try:
         while True:
-            replies.write(lanes.answer(pickle.load(sys.stdin.buffer)))
+            replies.write(lanes.answer(pickle.load(requests)))
             replies.flush()
     except EOFError:
         pass
@@ -95,9 +97,10 @@ def main() -> None:
 class _Slice:
     """The worker's environments, and which of them is at work: what fails is its lane's failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place | None = None) -> None:
         self.envs: list[gymnasium.Env] = []
         self._streams: list[GlobalStreams] = []
+        self._place = place
         self._lane = 0
         self._at_work: tuple[Any, str] = (None, "")  # whose method
 
@@ -110,6 +113,9 @@ class _Slice:
             return pickle.dumps(self._rows(request), protocol=pickle.HIGHEST_PROTOCOL)
         except BaseException as error:  # sys.exit in an environment is a failure of it, too
             return pickle.dumps(_failed(self._lane, error, *self._at_work))
+        finally:
+            if self._place is not None:
+                self._place.at(-1)
 
     def _build(self, request: Start) -> Description:
         if not self.envs:
@@ -118,6 +124,7 @@ class _Slice:
             maker, params = pickle.loads(request.builder)
         self._at_work = (maker, "__init__") if isinstance(maker, type) else (None, "")
         while len(self.envs) < request.num_lanes:
+            self._turn_to(len(self.envs))
             streams = GlobalStreams()
             with streams.at_work():
                 self.envs.append(checked(maker(**params), maker))
@@ -128,11 +135,17 @@ class _Slice:
         call: Callable[..., tuple] = _reset if request.what == "reset" else _step
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
-            self._lane, self._at_work = lane, (self.envs[lane].unwrapped, request.what)
+            self._turn_to(lane)
+            self._at_work = (self.envs[lane].unwrapped, request.what)
             seed = own[1] if request.what == "reset" else None
             with self._streams[lane].at_work(seed):
                 rows.append(call(self.envs[lane], *own))
         return [np.array(column) for column in zip(*rows, strict=True)]
+
+    def _turn_to(self, lane: int) -> None:
+        self._lane = lane
+        if self._place is not None:
+            self._place.at(lane)
 
 
 def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[Floats]:

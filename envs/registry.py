@@ -22,13 +22,14 @@ NAMES: dict[str, str] = {
 }
 
 
-def make(
+def make(  # noqa: PLR0913  # what a config says of it
     name: str,
     num_envs: int,
     *,
     preset: str | None = None,
     num_threads: int = 0,
     num_workers: int = 0,
+    step_timeout: float | None = None,
     tasks: str | TaskDistribution | None = None,
     params: Mapping[str, Any] | None = None,
     **named: Any,
@@ -43,6 +44,7 @@ def make(
         preset: One of the class's presets; parameters given override its values.
         num_threads: Physics threads where the class has such, 0 for all cores.
         num_workers: Worker processes of a gymnasium.Env, 0 for all cores.
+        step_timeout: Seconds after which its reset or step has failed; None for never.
         tasks: A task distribution, or the import path of its class, in place of the class's own.
         params: Parameters of the class's constructor, whatever their names.
         **named: The same, for names that are none of the above.
@@ -64,20 +66,30 @@ def make(
         from metarl.envs.process_vector import ProcessVectorEnv  # native ones do without
 
         return ProcessVectorEnv(
-            cls, num_envs, keywords, num_workers=num_workers, task_distribution=distribution
+            cls,
+            num_envs,
+            keywords,
+            num_workers=num_workers,
+            task_distribution=distribution,
+            step_timeout=step_timeout,
         )
     if "num_threads" in inspect.signature(cls).parameters:
         keywords["num_threads"] = num_threads
     env = cls(num_envs, **keywords)
     if distribution is not None:
-        if distribution.dim != env.task_distribution.dim:
-            raise ValueError(
-                f"The tasks of {type(distribution).__name__} have {distribution.dim} numbers: "
-                f"{cls.__name__} needs {env.task_distribution.dim} "
-                f"({', '.join(env.task_distribution.columns)})."
-            )
-        env.task_distribution = distribution
+        _give_tasks(env, distribution)
     return env
+
+
+def _give_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> None:
+    """Put a distribution in place of the environment's own."""
+    if distribution.dim != env.task_distribution.dim:
+        raise ValueError(
+            f"The tasks of {type(distribution).__name__} have {distribution.dim} numbers: "
+            f"{type(env).__name__} needs {env.task_distribution.dim} "
+            f"({', '.join(env.task_distribution.columns)})."
+        )
+    env.task_distribution = distribution
 
 
 def env_class(name: str) -> type[TaskVectorEnv] | type[gymnasium.Env]:

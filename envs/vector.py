@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
+from metarl.envs.watch import Watch
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer
@@ -72,6 +73,7 @@ class TaskVectorEnv(VectorEnv):
         self.task_distribution = task_distribution
 
         self._name = type(self).__name__  # in messages
+        self._watch = Watch(self)
 
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
@@ -172,7 +174,11 @@ class TaskVectorEnv(VectorEnv):
         self._truncated[lanes] = False
         self._was_reset = True
         if len(lanes):
-            self._reset_lanes(lanes)
+            self._watch.begin("reset")
+            try:
+                self._reset_lanes(lanes)
+            finally:
+                self._watch.end()
         return self._observe(), {}
 
     def step(self, actions: ArrayLike) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
@@ -200,7 +206,11 @@ class TaskVectorEnv(VectorEnv):
             )
         finished = self.finished
         live = ~finished if finished.any() else None
-        reward, terminated = self._advance(actions, live)
+        self._watch.begin("step")
+        try:
+            reward, terminated = self._advance(actions, live)
+        finally:
+            self._watch.end()
         if live is None:
             self._steps += 1
         else:
@@ -216,15 +226,22 @@ class TaskVectorEnv(VectorEnv):
 
     def failure(self, lane: int, what: str) -> SimulationFailure:
         """The error for a lane that failed, with its task and its step."""
-        columns = self._task_distribution.columns
-        task = ", ".join(
-            f"{column} {value:.6g}"
-            for column, value in zip(columns, self._tasks[lane], strict=True)
-        )
         return SimulationFailure(
-            f"{self._name} failed in lane {lane} (task: {task}) "
+            f"{self._name} failed in lane {lane} (task: {self._task_in_words(lane)}) "
             f"at step {self._steps[lane]}: {what}."
         )
+
+    def _task_in_words(self, lane: int) -> str:
+        columns = self._task_distribution.columns
+        entries = zip(columns, self._tasks[lane], strict=True)
+        return ", ".join(f"{column} {value:.6g}" for column, value in entries)
+
+    def under_way(self, what: str) -> tuple[Hashable, str]:
+        """What changes while a call of `what` gets on; where it is, in words."""
+        return None, f"{self._name}.{what}, of {self.num_envs} lanes at once,"
+
+    def give_up(self, seconds: float) -> None:
+        """Let the call that is under way fail; here nothing can."""
 
     # Pictures
 

@@ -39,6 +39,11 @@ class RolloutConfig(Section):
         le=MOST_THREADS,
         description="processes for environments without batched physics; 0: all cores",
     )
+    step_timeout: float | None = Field(
+        None,
+        gt=0,
+        description="s after which a step or reset on such a process has failed; null: never",
+    )
     torch_threads: int = Field(
         0,
         ge=0,

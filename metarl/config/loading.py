@@ -30,6 +30,7 @@ _FREE_ON_RESUME = (
     "max_env_steps",
     "rollout.physics_threads",
     "rollout.workers",
+    "rollout.step_timeout",
     "checkpoint.",
     "tracking.",
     "validation.",

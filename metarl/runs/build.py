@@ -32,6 +32,7 @@ def make_worker(config: Config) -> RolloutWorker:
                 num_lanes,
                 num_threads=config.rollout.physics_threads,
                 num_workers=config.rollout.workers,
+                step_timeout=config.rollout.step_timeout,
                 tasks=config.env.tasks,
                 params=env_parameters(config),
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from metarl.envs.process_pool import Pool
 from metarl.envs.process_worker import Start, _Slice
+from metarl.envs.watch import Place
 
 
 class LocalPool(Pool):
@@ -18,6 +19,8 @@ class LocalPool(Pool):
 class LocalWorker:
     def __init__(self) -> None:
         self.slice = _Slice()
+        self.place, self.pid = Place(), os.getpid()
+        self.place.hand_over()
 
     def send(self, message: Any) -> None:
         if isinstance(message, Start):  # which ends the worker's process with its parent

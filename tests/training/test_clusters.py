@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,7 +187,7 @@ def test_a_lost_terminal_that_is_ignored_stays_ignored() -> None:
 
 def test_the_pace_of_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now))
     it = Pace(deadline=100.0)
     assert it.fits()  # of the first nobody knows
     assert it.under_way() == "what is under way to end"
@@ -231,15 +232,16 @@ def test_what_outlasts_the_time_limit_is_ended_by_it(
     collect = MAML.collect
 
     def collect_for_long(self: MAML, *args: object) -> object:
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 1000
+        signal.setitimer(signal.ITIMER_REAL, 0.001)  # until the limit, so long a step is this
         while signal.getitimer(signal.ITIMER_REAL)[0]:
             time.sleep(0.001)
         return collect(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("metarl.process.STARTED", time.monotonic())
     monkeypatch.setattr(MAML, "collect", collect_for_long)
     config = write_config(tmp_path)
     words = ["--config", str(config), "--run-dir", str(tmp_path / "run")]
-    assert train.main([*words, "--time-limit", "0.3"]) == 130
+    assert train.main([*words, "--time-limit", "30h"]) == 130
     captured = capfd.readouterr()
     assert "The time limit: waiting for iteration 1 to end" in captured.err
     assert "Stopped at iteration 1;" in captured.out
