@@ -13,9 +13,11 @@ import torch
 
 from metarl import envs
 from metarl.config.loading import changes, fingerprint
+from metarl.envs.registry import NAMES
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.probe import probe
 from metarl.measuring.evaluating import HEADLINE_MODE
 from metarl.measuring.options import EvaluationOptions
 from metarl.process import enough_memory
@@ -130,6 +132,15 @@ class Trainer:
         if stop:
             self._checkpoint(tracker)
         return self.run_so_far
+
+    def probe(self) -> list[str]:
+        """What is to be warned of in an environment of the user's, before it is trained on."""
+        if self.config.env.name in NAMES:
+            return []
+        try:
+            return probe(self.worker.env(1), self.config.env.name)
+        except envs.SimulationFailure:
+            return []  # which training will meet as well, if it is not the probe's fault
 
     def _iterate(self, tracker: Tracker, confirm: Callable[[], None]) -> None:
         """One meta-iteration: data, update, one line of metrics."""
