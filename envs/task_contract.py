@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     Tasks = NDArray[np.float64]
 
-_MINIMUM = 2  # tasks of an evaluation: intervals are taken over tasks
+_MINIMUM = 2
+"""Tasks of an evaluation, whose intervals are taken over tasks. A finite distribution may be of one
+task on purpose; its results are then without intervals."""
 
 
 def check_distribution(distribution: TaskDistribution) -> None:
@@ -54,7 +56,7 @@ def fixed_set(distribution: TaskDistribution, name: str) -> Tasks:
     """The evaluation set of that name, [n, d]."""
     tasks = _rows(distribution, name, getattr(distribution, name))
     where = f"{defined(distribution, name)} returned"
-    if len(tasks) < _MINIMUM:
+    if len(tasks) < (1 if distribution.finite else _MINIMUM):
         raise BrokenContract(
             f"{where} {_count(len(tasks))}: an evaluation needs at least {_MINIMUM}, since its "
             "intervals are taken over tasks."

@@ -230,7 +230,7 @@ class FiniteTasks(TaskDistribution):
         units: Their units.
 
     Raises:
-        ValueError: fewer than two tasks, one of them twice, or rows that do not fit the columns.
+        ValueError: no task, one of them twice, or rows that do not fit the columns.
     """
 
     finite = True
@@ -239,8 +239,8 @@ class FiniteTasks(TaskDistribution):
         self.columns = columns
         self.units = units
         self._tasks = super().check(tasks)
-        if len(self._tasks) < 2:
-            raise ValueError("A finite task distribution needs at least two tasks.")
+        if len(self._tasks) == 0:
+            raise ValueError("A finite task distribution needs at least one task.")
         if len(np.unique(self._tasks, axis=0)) < len(self._tasks):
             raise ValueError("A finite task distribution has each of its tasks once.")
 

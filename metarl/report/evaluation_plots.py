@@ -275,7 +275,8 @@ def _path_panels(evaluation: Evaluation, steps: Sequence[int], panel_width: floa
         raise ValueError("This environment has no position, so there are no paths to draw.")
     shown, goals = spread_tasks(evaluation.tasks, len(SERIES)), goals_of(evaluation)
     paths = evaluation.paths[:, shown]  # [K+1, p, T+1, 2]
-    figure = new_figure(panel_width * len(steps), panel_width + 1.3, compress=True)
+    width = max(panel_width * len(steps), 4.8)  # of one panel, what the legend needs
+    figure = new_figure(width, panel_width + 1.3, compress=True)
     axes = figures.panels(figure, len(steps), len(steps), sharex=True)
     means = evaluation.task_returns.mean(axis=1)
     for ax, k in zip(axes, steps, strict=True):

@@ -142,8 +142,8 @@ def test_wrong_tasks_get_one_sentence() -> None:
         goals.check([["left", "right"]])
     with pytest.raises(ValueError, match="split is 'test': it must be one of validation, held_out"):
         goals.split("test")
-    for few in ([], [[1.0]]):
-        with pytest.raises(ValueError, match="at least two tasks"):
-            FiniteTasks(np.reshape(few, (-1, 1)), ("direction",), ("",))
+    with pytest.raises(ValueError, match="at least one task"):
+        FiniteTasks(np.zeros((0, 1)), ("direction",), ("",))
+    assert len(FiniteTasks([[1.0]], ("direction",), ("",)).split("held_out")) == 1
     with pytest.raises(ValueError, match="has each of its tasks once"):
         FiniteTasks([[1.0], [2.0], [1.0]], ("direction",), ("",))

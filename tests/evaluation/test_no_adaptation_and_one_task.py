@@ -177,7 +177,7 @@ def test_a_run_is_trained_evaluated_and_compared_so(
         iterations=1,
         env={"tasks": f"{HERE}:OneGoal"},
         validation=none | {"enabled": True},
-        evaluation=none | {"at_end": True},
+        evaluation=none | {"at_end": True, "seeds": 2},
     )
     runs = [tmp_path / f"run_{seed}" for seed in (1, 2)]
     for seed, run in enumerate(runs, 1):
@@ -185,6 +185,12 @@ def test_a_run_is_trained_evaluated_and_compared_so(
         assert train.main(words) == 0
     at_end = EvaluationResult.read(runs[0] / "evaluation/held_out/evaluation.json")
     assert (at_end.adaptation_steps, len(at_end.tasks)) == (0, 1)
+    assert at_end.evaluation_seeds == [0, 1]
+    said = capsys.readouterr().out
+    for number in (1, 2, 3, 4):  # two seeds in two modes
+        assert f"Evaluation {number} of 4: evaluation seed {(number - 1) % 2}, " in said
+    assert train.main(["--run-dir", str(runs[0]), "--resume", "--trust-code"]) == 0
+    assert "is finished" in capsys.readouterr().out
     assert at_end.headline.adaptation_helps is None
     assert "from_scratch" not in at_end.missing_references
     validation = json.loads((runs[0] / "validation.jsonl").read_text())

@@ -12,7 +12,7 @@ import evaluate
 import train
 from metarl.config.loading import load_config
 from metarl.errors import UserError
-from metarl.measuring.comparing import RunFolder, default_output, group_runs
+from metarl.measuring.comparing import RunFolder, check_comparable, default_output, group_runs
 from metarl.measuring.options import EvaluationOptions
 from tests.programs import files, write_config
 
@@ -180,6 +180,21 @@ def test_grouping(runs: Path) -> None:
     twin = RunFolder(runs / "twin", first.config, first.plan)
     with pytest.raises(UserError, match="same config and the same seed 1"):
         group_runs([first, twin])
+
+
+def test_all_runs_are_measured_with_as_many_evaluation_seeds(runs: Path) -> None:
+    first, other = named(runs, "seed_1", "seed_2")
+    evaluation = other.config.evaluation.model_copy(update={"seeds": 3})
+    config = other.config.model_copy(update={"evaluation": evaluation})
+
+    def own(count: int | None) -> RunFolder:
+        options = EvaluationOptions.model_validate({"evaluation_seeds": count})
+        return RunFolder(other.path, config, options.plan(config.evaluation))
+
+    with pytest.raises(UserError, match=r"evaluation\.seeds is 1 in .* 3 in .*--evaluation-seeds"):
+        check_comparable([first, own(None)])
+    check_comparable([first, own(1)])
+    assert len(group_runs([first, own(1)])) == 1
 
 
 @pytest.mark.parametrize(
