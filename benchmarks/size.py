@@ -36,8 +36,10 @@ POINTS = [  # lanes a task, horizon, numbers of an observation
     *((2, horizon, 20) for horizon in (1000, 5000, 20_000)),
     *((10, 200, numbers) for numbers in (20, 300, 3000, 12_288)),
 ]
-_HEADER = ("lanes", "T", "o", "data, MiB")
-_HEADER += ("advantages, s", "their memory, MiB", "iteration, s", "peak, GiB")
+_HEADER = (
+    *("lanes", "T", "o", "data, MiB"),
+    *("advantages, s", "their memory, MiB", "iteration, s", "peak, GiB"),
+)
 
 
 class Noise(TaskVectorEnv):
