@@ -41,6 +41,8 @@ class MetaIteration:
         self.setting = setting
         self.worker: Recorder = setting.worker()
         self.algorithm = setting.meta_learner(self.worker)
+        # With moments: the first look at the observations' scale belongs to no other iteration.
+        self.algorithm.moments = self.algorithm.collect(self.worker, Key(0)).moments
         self._initial = self.algorithm.state_dict()
 
     def parts(self) -> Seconds:

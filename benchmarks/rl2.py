@@ -51,6 +51,10 @@ class Iteration:
         spaces = self.env.single_observation_space, self.env.single_action_space
         self.rl2 = RL2(self.config, *spaces, 0, options.device)
         self.env_steps = self.config.tasks * self.config.episodes * options.horizon
+        # With moments: the first look at the observations' scale belongs to no other iteration.
+        moments = self.rl2.collect(self.worker, Key(0, 1)).moments
+        assert moments is not None  # the default
+        self.rl2.input_moments = moments
         self._initial = self.rl2.state_dict()
 
     def parts(self) -> Seconds:
