@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import cloudpickle
@@ -22,11 +22,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.envs import checks
+from metarl.envs.memory import costs_in_words
 from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from metarl.envs.watch import Watch
+
+_MEASURED = 5  # instances a process, to tell what the others will take
 
 
 class ProcessVectorEnv(TaskVectorEnv):
@@ -74,7 +77,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._slices = np.array_split(np.arange(num_envs), count)
         try:
             self._pool.employ(count)
-            description = self._start(cls, dict(params or {}))
+            description = self._start(self._slices)[0]
             horizon, distribution = _required(cls.__name__, description, task_distribution)
             observation_space = _flat_space(description.observation_space)
             action_space = self._scaled_action_space(cls.__name__, description.action_space)
@@ -116,8 +119,17 @@ class ProcessVectorEnv(TaskVectorEnv):
         """Those that have lanes of this one."""
         return self._pool.workers[: len(self._slices)]
 
-    def _start(self, cls: type[gymnasium.Env], params: dict[str, Any]) -> Description:
-        """Have every worker build its lanes; the first one's description of the environment."""
+    def costs(self, num_envs: int) -> str:
+        cls, _, num_workers, _ = self._made_of
+        workers = min(num_workers or num_cores(), num_envs)
+        few = np.array_split(np.arange(min(num_envs, _MEASURED * workers)), workers)
+        self._pool.employ(workers)
+        return costs_in_words(cls.__name__, num_envs, [d.memory for d in self._start(few)])
+
+    def _start(self, slices: Sequence[Lanes]) -> list[Description]:
+        """Have every worker build its lanes; their descriptions of the environment."""
+        cls, params, *_ = self._made_of
+        workers = self._pool.workers[: len(slices)]
         try:
             builder = cloudpickle.dumps((cls, params))
         except Exception as error:
@@ -125,19 +137,19 @@ class ProcessVectorEnv(TaskVectorEnv):
                 f"{cls.__name__} cannot be sent to worker processes, with the parameters {params}: "
                 f"{error}."
             ) from error
-        for worker, lanes in zip(self._workers, self._slices, strict=True):
+        for worker, lanes in zip(workers, slices, strict=True):
             worker.send(Start(builder, len(lanes), os.getpid()))
         self._watch.begin("__init__", limited=False)  # the imports are not the environment's fault
         try:
-            pairs = zip(self._workers, self._slices, strict=True)
+            pairs = zip(workers, slices, strict=True)
             replies = [self._receive(worker, own) for worker, own in pairs]
         finally:
             self._watch.end()
-        for worker, reply in zip(self._workers, replies, strict=True):
+        for worker, reply in zip(workers, replies, strict=True):
             if not isinstance(reply, Description):
                 reason = reply.message if isinstance(reply, Failed) else worker.death()
                 raise ValueError(f"{cls.__name__} cannot be built: {reason}.")
-        return replies[0]
+        return replies
 
     def _scaled_action_space(self, name: str, space: spaces.Space) -> spaces.Box | spaces.Discrete:
         """The lanes' action space, and the scaling from it to the environment's own."""

@@ -26,6 +26,7 @@ from gymnasium import spaces
 from metarl.envs.contract import check_reset, check_step, checked, observation_row
 from metarl.envs.faults import in_words
 from metarl.envs.global_streams import GlobalStreams, redirect_random
+from metarl.envs.memory import Memory, resident_bytes
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Floats
 from metarl.envs.watch import Place
@@ -62,6 +63,7 @@ class Description(NamedTuple):
     horizon: Any  # None where there is none
     task_distribution: TaskDistribution | None
     position_columns: tuple[int, int] | None
+    memory: Memory
 
 
 class Failed(NamedTuple):
@@ -100,6 +102,7 @@ class _Slice:
     def __init__(self, place: Place | None = None) -> None:
         self.envs: list[gymnasium.Env] = []
         self._streams: list[GlobalStreams] = []
+        self._growth: float | None = None
         self._place = place
         self._lane = 0
         self._at_work: tuple[Any, str] = (None, "")  # whose method
@@ -123,13 +126,19 @@ class _Slice:
         with GlobalStreams().at_work():  # what a module draws is the same in all processes
             maker, params = pickle.loads(request.builder)
         self._at_work = (maker, "__init__") if isinstance(maker, type) else (None, "")
+        before: tuple[int, int] | None = None
         while len(self.envs) < request.num_lanes:
+            if self.envs and before is None and (resident := resident_bytes()) is not None:
+                before = len(self.envs), resident
             self._turn_to(len(self.envs))
             streams = GlobalStreams()
             with streams.at_work():
                 self.envs.append(checked(maker(**params), maker))
             self._streams.append(streams)
-        return _describe_env(self.envs[0])
+        count, resident = len(self.envs), resident_bytes()
+        if before is not None and resident is not None:
+            self._growth = (resident - before[1]) / (count - before[0])
+        return _describe_env(self.envs[0], Memory(count, resident, self._growth))
 
     def _rows(self, request: Call) -> list[np.ndarray]:
         call: Callable[..., tuple] = _reset if request.what == "reset" else _step
@@ -159,7 +168,7 @@ def _step(env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool]:
     return observation_row(env, "step", observation), reward, terminated, truncated
 
 
-def _describe_env(env: gymnasium.Env) -> Description:
+def _describe_env(env: gymnasium.Env, memory: Memory) -> Description:
     """Spaces, horizon and tasks, from attributes of the environment or of one that it wraps."""
 
     def attribute(name: str) -> Any:
@@ -180,6 +189,7 @@ def _describe_env(env: gymnasium.Env) -> Description:
         horizon,
         attribute("task_distribution"),
         attribute("position_columns"),
+        memory,
     )
 
 

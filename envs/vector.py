@@ -90,6 +90,10 @@ class TaskVectorEnv(VectorEnv):
         """
         return None
 
+    def costs(self, num_envs: int) -> str | None:
+        """What so many lanes will take, in a sentence, if that is worth telling beforehand."""
+        return None
+
     # Tasks
 
     @property

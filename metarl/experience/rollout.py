@@ -31,10 +31,15 @@ class RolloutWorker:
 
     Attributes:
         seconds: Spent in :meth:`collect` so far.
+        say: Takes the line about the instances that will be built, before they are.
+        expected_lanes: As many as will be asked for, so far as that is known beforehand.
     """
 
     def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
         self.seconds = 0.0
+        self.say: Callable[[str], None] = lambda line: None
+        self.expected_lanes = 1
+        self._said_lanes = 1
         self._make_env = make_env
         self._envs: dict[int, TaskVectorEnv] = {}
 
@@ -48,9 +53,17 @@ class RolloutWorker:
         """The environment of that many lanes."""
         if num_lanes not in self._envs:
             first = next(iter(self._envs.values()), None)
+            if first is not None:
+                self._say_costs(first, max(num_lanes, self.expected_lanes))
             shared = None if first is None else first.with_lanes(num_lanes)
             self._envs[num_lanes] = shared or self._make_env(num_lanes)
         return self._envs[num_lanes]
+
+    def _say_costs(self, env: TaskVectorEnv, num_lanes: int) -> None:
+        """What is to be built, unless as much was announced before."""
+        if num_lanes > self._said_lanes and (line := env.costs(num_lanes)):
+            self.say(line)
+        self._said_lanes = max(num_lanes, self._said_lanes)
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]`` from the key's own stream."""

@@ -11,7 +11,7 @@ from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
 from metarl.errors import UserError
 from metarl.experience.rollout import RolloutWorker
-from metarl.process import enough_memory
+from metarl.process import enough_memory, say
 from metarl.types import Algorithm
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def make_worker(config: Config) -> RolloutWorker:
         except (ValueError, TypeError) as error:
             raise UserError(f"env: {' '.join(str(error).split())}") from error
 
-    return RolloutWorker(make_env)
+    worker = RolloutWorker(make_env)
+    worker.say = say
+    return worker
 
 
 @enough_memory("The algorithm", "take smaller networks")

@@ -97,6 +97,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
         # Second: the two together tell a start from a config.yaml that is the user's own.
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
+        trainer.worker.say = tracker.print
         for warning in trainer.probe():
             tracker.warn(warning)
         try:

@@ -76,7 +76,12 @@ class Trainer:
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
             self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
-            self.at_end.tasks(self.worker.task_distribution)  # better refused now than then
+        plans = [self._validation_plan] if config.validation.enabled else []
+        plans += [self.at_end] if self.at_end is not None else []
+        distribution = self.worker.task_distribution
+        # Better refused now than then.
+        lanes = [len(plan.tasks(distribution)) * plan.episodes for plan in plans]
+        self.worker.expected_lanes = max(lanes, default=1)
         if resume and _has_begun(run_dir):
             self._restore()
         truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
@@ -184,9 +189,7 @@ class Trainer:
         options = self.config.validation
         key = Key(self.config.seed, self.iteration, evaluation=True)
         mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
-        plan = EvaluationPlan(
-            "validation", options.episodes, options.adaptation_steps, seed=self.config.seed
-        )
+        plan = self._validation_plan
         tasks = plan.tasks(self.worker.task_distribution)
         try:
             what = f"The validation after iteration {self.iteration}"
@@ -205,6 +208,13 @@ class Trainer:
         rows = [[float(x) for x in row] for row in rows]
         tracker.log_validation(record, Media(tables={"returns": (columns, rows)}))
         self._validated = self.iteration
+
+    @property
+    def _validation_plan(self) -> EvaluationPlan:
+        options = self.config.validation
+        return EvaluationPlan(
+            "validation", options.episodes, options.adaptation_steps, seed=self.config.seed
+        )
 
     def _validation_due(self) -> bool:
         """Whether this iteration is one to validate after, and that has not happened yet."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +51,25 @@ def test_one_plays_at_a_time(tmp_path: Path) -> None:
     first.close()
     with pytest.raises(SimulationFailure, match="Counted is closed"):
         second.reset(seed=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_line_says_how_many_instances_there_will_be_before_they_are_built(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    said: list[tuple[str, int]] = []
+    worker = RolloutWorker(lambda n: make(COUNTED, n, num_workers=1, log=str(log), size=3e6))
+    worker.say = lambda line: said.append((line, log.read_text().count("built")))
+    worker.expected_lanes = 12
+    for lanes in (1, 8, 12, 3, 13):
+        worker.env(lanes)
+    worker.close()
+    assert [built for _, built in said] == [5, 12]
+    sentence = r"Counted: one instance a lane, (\d+) in 1 worker process, about (.*) MB: (.*) MB "
+    (planned, total, each), (more, *_) = [re.match(sentence, line).groups() for line, _ in said]  # type: ignore[union-attr]
+    assert (planned, more) == ("12", "13")
+    assert 2.5 < float(each) < 6.0
+    assert float(total) > 12 * float(each)
+    assert said[0][0].endswith("each, beside what a process takes (resident memory, measured on 5)")
+    assert log.read_text().count("built") == 13

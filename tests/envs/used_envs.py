@@ -16,10 +16,12 @@ class Counted(Reach):
 
     Args:
         log: The file.
+        size: Bytes that an instance takes.
     """
 
-    def __init__(self, log: str) -> None:
+    def __init__(self, log: str, size: float = 0) -> None:
         super().__init__()
+        self._ballast = bytearray(b"x" * int(size))
         with Path(log).open("a") as file:
             file.write("built\n")
 
