@@ -125,7 +125,7 @@ def measured(folder: Path, **changes: Any) -> Any:
         "env_config": LINE.fields | {"preset": None},
         "plan": PLAN,
         "axis": "gradient_step",
-        "config": Path("configs/line.yaml"),
+        "config": ["configs/line.yaml"],
         "folder": folder,
     }
     return measure_references(env, TASKS, **(options | changes))
@@ -194,6 +194,11 @@ def test_a_reference_that_observes_something_else_is_refused(folder: Path) -> No
             box = type(self.single_observation_space)(-1.0, 1.0, (3,), np.float64)
             self.single_observation_space = box
 
-    options = {"config": Path("x.yaml"), "folder": folder}
+    options = {"config": ["x.yaml"], "folder": folder}
     with pytest.raises(UserError, match="observes 3 numbers, and the environment has 4"):
         measure_references(Wider(6), TASKS, LINE.fields, PLAN, "gradient_step", **options)  # type: ignore[arg-type]
+
+
+def test_an_agent_that_does_not_adapt_has_none_beside_it(folder: Path) -> None:
+    found = measured(folder, plan=replace(PLAN, adaptation_steps=0))
+    assert not {"from_scratch", "fine_tuned"} & {*found.returns, *found.missing}
