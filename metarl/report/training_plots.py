@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,12 +68,6 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
 def has_returns(groups: Mapping[str, Sequence[Lines]]) -> bool:
     """Whether there is a curve to draw."""
     return any(_ends(line) for group in groups.values() for lines in group for line in lines)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a `metrics.jsonl`; a last line that is half-written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
 
 
 def _draw(ax: Axes, lines: Lines, x: str, scale: float, color: str | None, label: str) -> int:

@@ -13,10 +13,11 @@ from metarl.errors import UserError
 from metarl.evaluation.result import Provenance
 from metarl.random import Key
 from metarl.report.notebook import training_arrays, training_html
-from metarl.report.training_plots import Lines, read_metrics
+from metarl.report.training_plots import Lines
 from metarl.runs.build import make_algorithm, make_worker, restore
 from metarl.runs.run_config import load_run_config
 from metarl.storage.checkpoint import load_checkpoint
+from metarl.storage.json_lines import read_json_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +126,6 @@ def training_lines(run_dir: Path) -> Lines:
     """
     metrics = run_dir / "metrics.jsonl"
     try:
-        return read_metrics(metrics) if metrics.is_file() else []
+        return read_json_lines(metrics) if metrics.is_file() else []
     except (OSError, ValueError) as error:
         raise UserError(f"{metrics} cannot be read: {error}.") from error

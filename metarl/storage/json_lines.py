@@ -31,6 +31,12 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of such a file; a last one that is half-written is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+
 class JsonLines:
     """A file to which each `write` adds one line, handed to the system before it returns.
 

@@ -18,6 +18,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT_S = 5.0
+MODES = {name: name for name in ("online", "offline", "disabled")}
+MODES |= {"run": "online", "dryrun": "offline"}  # their earlier names
 
 T = TypeVar("T")
 
@@ -50,12 +52,15 @@ def bounded(call: Callable[[], T], limit_s: float) -> T:
         raise TimeoutError(str(error) or f"no answer within {limit_s:g} s") from error
 
 
-def requested_mode(mode: str) -> str:
-    """The configured mode; the variable that W&B users know decides where it is left open."""
-    variable = os.environ.get("WANDB_MODE", "")
-    if mode == "auto" and variable in ("online", "offline", "disabled"):
-        return variable
-    return mode
+def requested_mode(mode: str, warn: Callable[[str], None]) -> str:
+    """The configured mode; variables that W&B users know decide where it is left open."""
+    given = os.environ.get("WANDB_MODE", "")
+    meant = MODES.get(given.strip().lower())
+    if given.strip() and meant is None:
+        warn(f"WANDB_MODE is {given!r}, but must be online, offline or disabled; it has no effect")
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "yes", "on"):
+        meant = "disabled"
+    return meant if mode == "auto" and meant is not None else mode
 
 
 def has_key(base_url: str, settings_key: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from metarl.config.fields import Config
-from metarl.storage.json_lines import JsonLines, plain
+from metarl.storage.json_lines import JsonLines, plain, read_json_lines
 from metarl.tracking.console import Display
 from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun
 
@@ -45,6 +45,8 @@ class Tracker:
             self.print(f"W&B: {self._wandb.url}")
         elif self._wandb.active:
             self.print(f"W&B is offline; upload with: wandb sync {quote(str(self._wandb.folder))}")
+        if resume:
+            self._tell_wandb_again()
         self._display.start()
 
     @property
@@ -63,7 +65,7 @@ class Tracker:
         row = _row(metrics)
         self._metrics.write(row)
         self._display.update(row)
-        self._wandb.log(row["env_steps"], _numbers(row))
+        self._tell_wandb(row)
 
     def log_validation(self, record: Mapping[str, Any], media: Media = NO_MEDIA) -> None:
         """Record a periodic validation: a line of `validation.jsonl`, and W&B with its media.
@@ -75,7 +77,7 @@ class Tracker:
         """
         row = _row(record)
         self._validation.write(row)
-        _log_under(self._wandb, "validation", row["env_steps"], row, media)
+        self._tell_wandb_of_validation(row, media)
 
     def log_evaluation(
         self, split: str, record: Mapping[str, Any], media: Media, env_steps: int
@@ -97,6 +99,29 @@ class Tracker:
         often a run writes checkpoints.
         """
         self._wandb.log_checkpoint(Path(path), iteration)
+
+    def _tell_wandb(self, row: Mapping[str, Any]) -> None:
+        """Log an iteration, unless the run that was gone on with has it from before."""
+        if row["iteration"] > self._wandb.known["iteration"]:
+            self._wandb.log(row["env_steps"], _numbers(row))
+
+    def _tell_wandb_of_validation(self, row: Mapping[str, Any], media: Media = NO_MEDIA) -> None:
+        if row["iteration"] > self._wandb.known["validation/last_iteration"]:
+            # Its number under a name of its own says on a resume how far W&B has come.
+            told = {**row, "last_iteration": row["iteration"]}
+            _log_under(self._wandb, "validation", row["env_steps"], told, media)
+
+    def _tell_wandb_again(self) -> None:
+        """Log what the files hold and W&B does not: all of it in a new offline segment."""
+        if not self._wandb.active:
+            return
+        paths = (self._metrics.path, self._validation.path)
+        metrics, validation_lines = (read_json_lines(p) if p.is_file() else [] for p in paths)
+        validations = {row["iteration"]: row for row in validation_lines}
+        for row in metrics:
+            self._tell_wandb(row)
+            if validation := validations.get(row["iteration"]):
+                self._tell_wandb_of_validation(validation)
 
     def print(self, text: str) -> None:
         """Show a note, above the live display where there is one."""

@@ -28,6 +28,7 @@ from metarl.tracking.connection import (
     has_key,
     requested_mode,
 )
+from metarl.tracking.wandb_folders import Variables, check_folder, set_aside
 
 Mode = Literal["online", "offline", "disabled"]
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # column names, rows
@@ -67,8 +68,12 @@ class WandbRun:
     to write its own files, so these are looked for here.
 
     `wandb.json` in the run folder keeps what a resume needs: an online run keeps its id
-    (`online_id`), an offline one starts a new segment, with an id of its own, in the same `group`.
+    (`online_id`), an offline one too (`offline_id`): it begins a new segment, which is to be told
+    everything again and takes the place of those before. `group` holds both together.
     With `files_dir` the run folder is only read: W&B's files go there, and `wandb.json` stays.
+
+    Attributes:
+        known: What the run holds already, the newest iteration and the newest validation.
     """
 
     def __init__(
@@ -88,11 +93,12 @@ class WandbRun:
         self._root = (files_dir or run_dir) / "wandb"
         self._run: Any = None
         self._started = False
-        self._set_variables: list[str] = []
+        self._variables = Variables(self._root, warn)
+        self.known = {"iteration": 0, "validation/last_iteration": 0}
         self._env_steps = 0
         self._checkpoint: tuple[Path, int] | None = None
         self._uploaded_at = float("-inf")
-        wanted = requested_mode(tracking.wandb)
+        wanted = requested_mode(tracking.wandb, warn)
         if wanted == "disabled":
             return
 
@@ -109,10 +115,14 @@ class WandbRun:
             "name": None if in_sweep else name,
             "config": config_to_dict(config),
         }
-        self._open(wanted, options, state.get("online_id"))
+        ids = {"online": state.get("online_id"), "offline": state.get("offline_id")}
+        if state.get("mode") == "offline":
+            ids["offline"] = ids["offline"] or state.get("id")
+        self._open(wanted, options, ids | ({} if files_dir is None else {"offline": None}))
         if self._run is not None and files_dir is None:
-            online_id = self.id if self.mode == "online" else state.get("online_id")
-            state = {"id": self.id, "mode": self.mode, "group": group, "online_id": online_id}
+            ids[self.mode] = self.id
+            state = {"id": self.id, "mode": self.mode, "group": group}
+            state |= {f"{mode}_id": there for mode, there in ids.items()}
             try:
                 write_atomically(run_dir / STATE_FILE, json.dumps(state, indent=2) + "\n")
             except EnvironmentFailure:
@@ -133,7 +143,7 @@ class WandbRun:
         def call() -> None:
             import wandb
 
-            _check_folder(self._root)
+            check_folder(self._root)
             payload = dict(values)
             for key, path in media.figures.items():
                 payload[key] = wandb.Image(str(path))
@@ -167,23 +177,25 @@ class WandbRun:
                 )
         self._teardown()
 
-    def _open(self, wanted: str, options: dict[str, Any], online_id: str | None) -> None:
-        """Start a run in the wanted mode, or offline, or none."""
+    def _open(self, wanted: str, options: dict[str, Any], ids: Mapping[str, str | None]) -> None:
+        """Start a run in the wanted mode, or offline, or none; with its id of that mode, if any."""
         problem: Exception | None = None
         try:
-            _check_folder(self._root)
+            check_folder(self._root)
             mode: Mode = "offline"
             try:
                 mode = self._reachable_mode(wanted)
                 if mode == "online":
-                    self._init(mode, options, online_id)
+                    self._init(mode, options, ids["online"])
             except Exception as error:
                 # A failed online start can leave W&B's process busy: end it, go on with a new one.
                 self._teardown()
                 problem, mode = error, "offline"
             if mode == "offline":
                 self._setup()
-                self._init(mode, options, None)
+                if ids["offline"] is not None:
+                    set_aside(self._root, ids["offline"])
+                self._init(mode, options, ids["offline"])
         except Exception as error:
             self._switch_off(error)
             return
@@ -199,11 +211,7 @@ class WandbRun:
         if not self._started:
             # Where a process of W&B's serves already, it is another's to end.
             self._started = "WANDB_SERVICE" not in os.environ
-            for variable, folder in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
-                # Artifacts would be staged in the home folder.
-                if variable not in os.environ:
-                    os.environ[variable] = str((self._root / folder).absolute())
-                    self._set_variables.append(variable)
+            self._variables.settle()
         return bounded(lambda: wandb.setup(wandb.Settings(**_QUIET)), INIT_TIMEOUT_S).settings
 
     def _reachable_mode(self, wanted: str) -> Mode:
@@ -225,15 +233,15 @@ class WandbRun:
             raise NoConnection(f"no connection to {settings.base_url}") from error
         return "online"
 
-    def _init(self, mode: Mode, options: dict[str, Any], online_id: str | None) -> None:
+    def _init(self, mode: Mode, options: dict[str, Any], own_id: str | None) -> None:
         import wandb
 
         def call() -> Any:
             run = wandb.init(
                 **options,
                 mode=mode,
-                id=online_id or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
-                resume="allow" if online_id else None,
+                id=own_id or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
+                resume="allow" if own_id and mode == "online" else None,
                 dir=str(self._root.parent),
                 reinit="create_new",  # a run of the caller's own stays untouched
                 settings=wandb.Settings(
@@ -252,6 +260,9 @@ class WandbRun:
         run = bounded(call, INIT_TIMEOUT_S + 10)
         self._run, self.id, self.mode = run, run.id, mode
         self.url = run.url
+        if mode == "online" and run.resumed:
+            there = {key: run.summary.get(key) for key in self.known}
+            self.known = {key: value or 0 for key, value in there.items()}
         self.folder = Path(run.dir).parent
         for handler in logging.getLogger("wandb").handlers:
             # The handler of W&B's log file would print a traceback each time the disk is full.
@@ -267,7 +278,7 @@ class WandbRun:
         def call() -> None:
             import wandb
 
-            _check_folder(self._root)
+            check_folder(self._root)
             artifact = wandb.Artifact(
                 f"checkpoint-{self._run.id}",
                 type="model",
@@ -303,9 +314,7 @@ class WandbRun:
             # It may be dead or stuck already, and that was reported where it mattered.
             with contextlib.suppress(Exception):
                 bounded(wandb.teardown, TEARDOWN_TIMEOUT_S)
-        for variable in self._set_variables:
-            os.environ.pop(variable, None)
-        self._set_variables.clear()
+        self._variables.restore()
 
 
 _QUIET: dict[str, Any] = {"silent": True, "quiet": True, "console": "off"}
@@ -314,16 +323,6 @@ _QUIET: dict[str, Any] = {"silent": True, "quiet": True, "console": "off"}
 def is_tracked(run_dir: Path) -> bool:
     """Whether this run was ever tracked by W&B, online or offline."""
     return bool(_read_state(run_dir).get("id"))
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise the OSError that W&B's process would swallow: unwritable, or no space left."""
-    folder.mkdir(exist_ok=True)
-    probe = folder / ".writable"
-    try:
-        probe.write_bytes(bytes(32768))  # the size of the blocks that W&B writes
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ from metarl.evaluation.protocol import Evaluation
 from metarl.report import evaluation_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
+from metarl.storage.json_lines import read_json_lines
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 
@@ -165,11 +166,11 @@ def test_training_curves_without_returns() -> None:
             training_plots.plot_training_curves(runs)
 
 
-def test_read_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
+def test_reading_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
     lines = metrics(2, ("return/pre", "return/post"))
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"iteration": 2, "env')
-    assert training_plots.read_metrics(path) == lines
+    assert read_json_lines(path) == lines
 
 
 def test_step_names() -> None:

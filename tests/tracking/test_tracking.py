@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from rich.console import Console
 from metarl.config.loading import config_from
 from metarl.errors import EnvironmentFailure
 from metarl.storage.provenance import _git_state, metadata
+from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking import connection, console, wandb_run
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
@@ -448,23 +449,32 @@ def test_auto_without_a_key_is_offline_without_a_question(
     assert json.loads((run_dir / "wandb.json").read_text())["mode"] == "offline"
 
 
-def test_a_resumed_offline_run_is_a_new_segment_of_the_same_group(run_dir: Path) -> None:
-    ids = []
-    for resume in (False, True):
+def test_the_last_segment_of_an_offline_run_holds_all_of_it(run_dir: Path) -> None:
+    """After a crash, and a resume from an earlier iteration: each once, in one run to upload."""
+    ids = set()
+    for first, last in ((1, 4), (3, 5), (6, 6)):  # iterations 3 and 4 are computed again
+        resume = first > 1
+        for name in ("metrics.jsonl", "validation.jsonl"):
+            truncate_metrics(run_dir / name, first - 1)
         with open_tracker(
-            run_dir, {}, 2, wandb="offline", resume=resume, console=plain_console()
+            run_dir, {}, 6, wandb="offline", resume=resume, console=plain_console()
         ) as tracker:
-            tracker.log(row(1 + resume))
-            ids.append(tracker.wandb_id)
-    assert ids[0] != ids[1]
-    runs = [
-        record.run
-        for path in wandb_files(run_dir)
-        for record in read_wandb(path)
-        if record.WhichOneof("record_type") == "run"
-    ]
-    assert sorted(run.run_id for run in runs) == sorted(str(i) for i in ids)
-    assert [run.run_group for run in runs] == [NAME, NAME]
+            ids.add(tracker.wandb_id)
+            for i in range(first, last + 1):
+                tracker.log(row(i))
+                if i % 2 == 0:
+                    means = {"iteration": i, "env_steps": 1000 * i, "return/post": -3.0 - i}
+                    tracker.log_validation(means)
+    assert len(ids) == 1
+    (path,) = wandb_files(run_dir)  # the only one that `wandb sync` finds
+    assert len(list(run_dir.glob("wandb/superseded/offline-run-*/*.wandb"))) == 2
+    logged = history(read_wandb(path))
+    own = ("_step", "_timestamp", "_runtime")
+    iterations = [{k: v for k, v in x.items() if k not in own} for x in logged if "iteration" in x]
+    assert iterations == [row(i) for i in range(1, 7)]
+    validated = [x["env_steps"] for x in logged if "validation/return_post" in x]
+    assert validated == [2000, 4000, 6000]
+    assert [x["_step"] for x in logged] == list(range(9))
 
 
 # ----------------------------------------------------------------------------------------- online
@@ -511,7 +521,11 @@ def test_a_server_that_never_answers_is_waited_for_with_a_limit(
 
 
 class FakeRun:
+    resumed = False
+    summary: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, folder: Path, **options: Any) -> None:
+        self.logged: list[dict[str, Any]] = []
         self.options = options
         self.id = options["id"]
         self.url = f"https://example.org/{self.id}"
@@ -521,7 +535,8 @@ class FakeRun:
 
     def define_metric(self, name: str, step_metric: str | None = None) -> None: ...
 
-    def log(self, payload: dict[str, Any]) -> None: ...
+    def log(self, payload: dict[str, Any]) -> None:
+        self.logged.append(payload)
 
     def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
         self.artifacts.append(artifact.metadata["iteration"])
@@ -556,9 +571,31 @@ def test_a_resumed_online_run_keeps_its_id(run_dir: Path, online: list[FakeRun])
     assert [run.options["mode"] for run in online] == ["online", "offline", "online", "online"]
     assert (resumed.id, resumed.options["resume"]) == (first.id, "allow")
     assert first.options["resume"] is None
-    assert segment.id != first.id
+    assert segment.id != first.id  # whole in itself, beside the one online
     assert new.id != first.id  # another run in the folder starts afresh
     assert {run.options["group"] for run in online} == {NAME}
+
+
+def test_a_resumed_online_run_is_told_what_it_lacks(
+    run_dir: Path, online: list[FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what it has already, from beyond the checkpoint, nor less: a crash loses the last."""
+
+    def segment(iterations: range, resume: bool) -> list[Any]:
+        with open_tracker(run_dir, {}, 9, resume=resume, console=plain_console()) as tracker:
+            for i in iterations:
+                tracker.log(row(i))
+                tracker.log_validation({"iteration": i, "env_steps": 1000 * i, "return/post": -3.0})
+        return [x.get("iteration", x.get("validation/last_iteration")) for x in online[-1].logged]
+
+    assert segment(range(1, 6), resume=False) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    monkeypatch.setattr(FakeRun, "resumed", True)
+    for known, last_validation, told in ((4, 3, [4, 5, 5]), (2, 2, [3, 3, 4, 4, 5, 5])):
+        there = {"iteration": known, "validation/last_iteration": last_validation}
+        monkeypatch.setattr(FakeRun, "summary", there)
+        for name in ("metrics.jsonl", "validation.jsonl"):
+            truncate_metrics(run_dir / name, 3)
+        assert segment(range(4, 6), resume=True) == told
 
 
 def test_a_sweep_names_and_numbers_its_runs_itself(
@@ -610,14 +647,59 @@ def test_keys_are_found_where_wandb_looks(monkeypatch: pytest.MonkeyPatch) -> No
     assert connection.has_key(url, None)
 
 
+@pytest.mark.parametrize(
+    ("mode", "disabled", "meant", "warned"),
+    [
+        ("disabled", "", "disabled", []),
+        (" OFFLINE ", "", "offline", []),
+        ("Online", "false", "online", []),
+        ("dryrun", "", "offline", []),
+        ("", "true", "disabled", []),
+        ("online", "1", "disabled", []),
+        ("", "", "auto", []),
+        ("nonsense", "", "auto", ["WANDB_MODE is 'nonsense', but must be online, offline or"]),
+    ],
+)
 def test_wandb_mode_decides_where_the_config_leaves_it_open(
-    monkeypatch: pytest.MonkeyPatch,
+    mode: str, disabled: str, meant: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert connection.requested_mode("auto") == "disabled"
-    assert connection.requested_mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "nonsense")
-    assert connection.requested_mode("auto") == "auto"
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("WANDB_DISABLED", disabled)
+    said: list[str] = []
+    assert connection.requested_mode("auto", said.append) == meant
+    assert [line[: len(part)] for line, part in zip(said, warned, strict=True)] == warned
+    assert connection.requested_mode("offline", said.append) == "offline"
+
+
+def test_variables_that_wandb_would_stumble_over(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence each, and W&B goes on; afterwards they are as they were."""
+    given = {"WANDB_MODE": "OFFLINE!", "WANDB_DIR": "/proc/none", "WANDB_DATA_DIR": "/proc/none"}
+    given |= {"WANDB_CACHE_DIR": str(run_dir / "file")}
+    (run_dir / "file").touch()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    output = plain_console()
+    with open_tracker(run_dir, {}, 1, wandb="offline", console=output) as tracker:
+        tracker.log(row(1))
+        tracker.log_checkpoint(run_dir / "file", 1)
+    said = warnings(output)
+    for line, part in zip(
+        said,
+        (
+            "WANDB_MODE is 'OFFLINE!', but must be online, offline or disabled",
+            "WANDB_DATA_DIR is /proc/none, which cannot be written (No such file or directory)",
+            f"WANDB_CACHE_DIR is {run_dir / 'file'}, which cannot be written (File exists); W&B",
+        ),
+        strict=True,
+    ):
+        assert part in line
+    (path,) = wandb_files(run_dir)
+    records = read_wandb(path)
+    assert history(records)[0]["return/post"] == -9.0
+    assert [r.WhichOneof("record_type") for r in records].count("artifact") == 1
+    assert {name: os.environ[name] for name in given} == given
 
 
 # --------------------------------------------------------------------------------------- failures
