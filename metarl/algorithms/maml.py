@@ -38,7 +38,7 @@ from metarl.experience.advantages import AdvantageEstimator
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.finite import check_finite
-from metarl.maths.params import MetaParams, Params, check_shapes, detach, stack, to_device
+from metarl.maths.params import MetaParams, Params, check_state, detach, stack, to_device
 from metarl.maths.running_moments import RunningMoments
 from metarl.maths.samples import Samples
 from metarl.maths.trpo import TRPO
@@ -301,11 +301,10 @@ class MAML:
         """Restore what :meth:`state_dict` returned, to the bit.
 
         Raises:
-            ValueError: if the parameters are not those of this policy.
+            ValueError: it is no state of this algorithm and this policy.
         """
+        check_state(state, MAML.state_dict(self))
         saved = MetaParams(state["params"], state.get("rates"))
-        check_shapes(saved.policy, self.params)
-        check_shapes(saved.rates or {}, self.meta.rates or {})
         self.meta = saved.map(lambda params: to_device(params, self.device))
         if self.moments is not None:
             self.moments = RunningMoments.from_state(state["observation_moments"])

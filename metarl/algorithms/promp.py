@@ -17,6 +17,7 @@ from typing import Any
 from metarl.adaptation.meta_objective import MetaObjective, Term, kl_penalty
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.gradient import ProMPSettings
+from metarl.maths.params import check_state
 
 
 class ProMP(MAML):
@@ -58,5 +59,6 @@ class ProMP(MAML):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As :meth:`MAML.load_state_dict`."""
+        check_state(state, ProMP.state_dict(self))
         super().load_state_dict(state)
         self.kl_coefficients = [float(x) for x in state["kl_coefficients"]]

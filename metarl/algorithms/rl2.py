@@ -24,7 +24,7 @@ from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.experience.inputs import shown_in
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import AdamState
-from metarl.maths.params import Params, check_shapes, flatten, to_device, unflatten
+from metarl.maths.params import Params, check_state, flatten, to_device, unflatten
 from metarl.maths.ppo import PPO, Evaluated, PPOData
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.running_moments import RunningMoments
@@ -170,9 +170,9 @@ class RL2:
         """Restore what :meth:`state_dict` returned, to the bit.
 
         Raises:
-            ValueError: if the parameters are not those of this policy.
+            ValueError: it is no state of this algorithm and this policy.
         """
-        check_shapes(state["params"], self.params)
+        check_state(state, RL2.state_dict(self))
         self.params = to_device(state["params"], self.device)
         self.adam = AdamState.from_state(state, self.device)
         self.input_moments = RunningMoments.from_state(state["input_moments"])

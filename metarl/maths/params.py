@@ -5,8 +5,9 @@ Stacked parameters carry one leading task axis: every tensor is ``[M, ...]``, on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,15 +58,55 @@ def to_device(params: Mapping[str, Tensor], device: torch.device | str) -> Param
     return {name: p.to(device) for name, p in params.items()}
 
 
-def check_shapes(saved: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
-    """Refuse saved parameters that are not a policy's own.
+def check_state(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse a saved state that is not like an algorithm's own, whatever its values are.
+
+    Args:
+        saved: Named tensors, numbers, lists and mappings of such; may have names besides.
+        own: What it must be like: in names, lengths, dtypes and shapes.
 
     Raises:
-        ValueError: other names or shapes.
+        ValueError: names the first place that differs, and how.
     """
-    found, expected = ({n: tuple(p.shape) for n, p in x.items()} for x in (saved, params))
+    if not isinstance(saved, Mapping):
+        raise ValueError(f"the state is {_kind(saved)}, where {_kind(own)} belongs")
+    for key, child in own.items():
+        if key not in saved:
+            raise ValueError(f"{key!r} is missing")
+        _check_part(saved[key], child, key)
+
+
+def _check_part(saved: Any, own: Any, name: str) -> None:
+    found, expected = map(_kind, (saved, own))
     if found != expected:
-        raise ValueError(f"the saved parameters {found} are not this policy's {expected}")
+        raise ValueError(f"{name} is {found}, where {expected} belongs")
+    if isinstance(own, Mapping):
+        if saved.keys() != own.keys():
+            raise ValueError(f"{name} has {_names(saved)}, where {_names(own)} belong")
+        for key, child in own.items():
+            _check_part(saved[key], child, f"{name}[{key!r}]")
+    elif isinstance(own, list | tuple):
+        for index, (theirs, child) in enumerate(zip(saved, own, strict=True)):
+            _check_part(theirs, child, f"{name}[{index}]")
+
+
+def _names(part: Mapping[Any, Any]) -> str:
+    text = ", ".join(map(repr, part)) or "nothing"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _kind(value: Any) -> str:
+    """What a part of a state is, in words."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and math.isfinite(value):
+        return "a number" if value >= 0 else "a negative number"
+    return "no finite number" if is_number else type(value).__name__
 
 
 class MetaParams(NamedTuple):

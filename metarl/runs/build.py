@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
 from metarl.errors import UserError
 from metarl.experience.rollout import RolloutWorker
+from metarl.maths.params import check_state
 from metarl.process import enough_memory, say
 from metarl.types import Algorithm
 
@@ -66,13 +68,16 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
         raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
 
 
-def restore(algorithm: Algorithm, state: dict[str, Any], run_dir: Path) -> None:
-    """Load an algorithm's saved state.
+def restore(algorithm: Algorithm, state: Mapping[str, Any], run_dir: Path) -> None:
+    """Load an algorithm's saved state, and see that the rest of a checkpoint's is there.
 
     Raises:
         UserError: it is not a state of this algorithm.
     """
     try:
-        algorithm.load_state_dict(state)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"The checkpoint in {run_dir} does not fit its config: {error}.") from error
+        check_state(state, {"algorithm": state.get("algorithm"), "wall_time_s": 0.0})
+        algorithm.load_state_dict(state["algorithm"])
+    except Exception as error:  # a user's algorithm can fail in any way
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        said = " ".join(reason.split())[:400] or type(error).__name__
+        raise UserError(f"The checkpoint in {run_dir} does not fit its config: {said}.") from error

@@ -2,10 +2,11 @@
 
 A checkpoint is the folder ``checkpoints/<iteration>/`` with ``state.pt`` (tensors and builtins) and
 ``manifest.json`` (format, version, iteration, env steps, the config's fingerprint, the SHA-256 of
-``state.pt``). It is written beside its place, flushed to the disk and renamed; ``latest`` names the
-newest. That of iteration ``i`` holds the state after the iteration whose ``metrics.jsonl`` line
-says ``i``. What is too big to be built in memory may lie beside ``state.pt`` as a file of its own:
-the manifest's ``files`` names each, with its ``bytes`` and ``sha256``.
+``state.pt`` and that of all these entries). It is written beside its place, flushed to the disk and
+renamed; ``latest`` names the newest. That of iteration ``i`` holds the state after the iteration
+whose ``metrics.jsonl`` line says ``i``. What is too big to be built in memory may lie beside
+``state.pt`` as a file of its own: the manifest's ``files`` names each, with its ``bytes`` and
+``sha256``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +92,7 @@ def save_checkpoint(
         "config_fingerprint": dict(fingerprint),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
+    manifest["manifest_sha256"] = _digest(manifest)
     folder = run_dir / "checkpoints"
     target = folder / str(iteration)
     described = json.dumps(manifest, indent=1).encode()
@@ -220,12 +223,14 @@ def _iterations(folder: Path) -> list[int]:
 
 def _latest(folder: Path) -> int:
     try:
-        text = (folder / "latest").read_text()
-        iteration = int(text)
+        text = _bytes_of(folder / "latest").decode().strip()
     except FileNotFoundError:
         raise _Damaged(f"{folder / 'latest'} is missing.") from None
     except (OSError, ValueError):
-        raise _Damaged(f"{folder / 'latest'} names no iteration.") from None
+        text = ""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise _Damaged(f"{folder / 'latest'} names no iteration.")
+    iteration = int(text)
     if not (folder / str(iteration)).is_dir():
         raise _Damaged(f"{folder / 'latest'} names iteration {iteration}, which is not there.")
     return iteration
@@ -238,12 +243,14 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
         return _Damaged(f"The checkpoint {path} {how}.")
 
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-        data = (path / "state.pt").read_bytes()
+        manifest = json.loads(_bytes_of(path / "manifest.json"))
+        data = _bytes_of(path / "state.pt")
     except FileNotFoundError as error:
         raise damaged(f"is incomplete: no {Path(error.filename).name}") from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its manifest is not JSON"
+        reason = (
+            error.strerror or error if isinstance(error, OSError) else "its manifest is not JSON"
+        )
         raise damaged(f"cannot be read: {reason}") from None
     if not isinstance(manifest, dict):
         raise damaged("has a manifest that is no JSON object")
@@ -252,23 +259,43 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
             f"The checkpoint {path} has format {str(manifest['format'])[:40]}; this metarl "
             f"{__version__} reads format {FORMAT}."
         )
-    manifest.setdefault("files", {})
     for key, kind in _MANIFEST_TYPES.items():
-        if type(manifest.get(key)) is not kind:
+        if type(manifest.get(key, {} if key == "files" else None)) is not kind:
             raise damaged(f"has a manifest without a valid {key!r}")
     if str(manifest["iteration"]) != path.name:
         raise damaged(f"says it is of iteration {manifest['iteration']}")
+    if not 0 <= manifest["env_steps"] < 2**63:
+        raise damaged("has a manifest without a valid 'env_steps'")
+    # The first checkpoints had no such hash.
+    if manifest.pop("manifest_sha256", None) not in (None, _digest(manifest)):
+        wrong = "manifest.json does not match its own SHA-256"
+        raise damaged(f"is damaged or tampered with: {wrong}")
+    manifest.setdefault("files", {})
     if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
         wrong = "state.pt does not match the SHA-256 in its manifest"
         raise damaged(f"is damaged or tampered with: {wrong}")
     for name, told in manifest["files"].items():
-        if not _is_as_told(path / name, told):
+        if Path(name).name != name or not _is_as_told(path / name, told):
             wrong = f"{name} does not match the length and SHA-256 in its manifest"
             raise damaged(f"is damaged or tampered with: {wrong}")
     return manifest, data
 
 
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of a manifest's entries, however they are laid out in its file."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The bytes of a file; a pipe or a device would have no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError("it is no regular file")
+    return path.read_bytes()
+
+
 def _is_as_told(path: Path, told: Any) -> bool:
+    if not path.is_file():
+        return False
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -287,6 +314,10 @@ def _is_whole(path: Path) -> bool:
 
 def _read(path: Path, changes: Changes | None) -> Checkpoint:
     manifest, data = _read_whole(path)
-    if changes is not None and (clauses := changes(manifest["config_fingerprint"])):
+    try:
+        clauses = changes(manifest["config_fingerprint"]) if changes else []
+    except RecursionError:
+        raise _Damaged(f"The checkpoint {path} has an endless config in its manifest.") from None
+    if clauses:
         raise UserError(f"The checkpoint {path} belongs to another config: {'; '.join(clauses)}.")
     return Checkpoint(manifest["iteration"], read_plain(data, f"checkpoint {path}"), manifest)

@@ -242,7 +242,7 @@ class Trainer:
         saved = load_checkpoint(
             self.run_dir, changes=lambda made: changes(made, self.config), fall_back=True
         )
-        restore(self.algorithm, saved.state["algorithm"], self.run_dir)
+        restore(self.algorithm, saved.state, self.run_dir)
         self.iteration = saved.iteration
         self.env_steps = saved.manifest["env_steps"]
         self._seconds_before = saved.state["wall_time_s"]

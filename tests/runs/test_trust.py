@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import json
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import metarl
@@ -22,6 +24,7 @@ from metarl.envs import importing
 from metarl.envs.importing import import_class, run_folder_of
 from metarl.errors import UserError
 from metarl.runs import trained_run
+from metarl.storage.tensors import write_plain
 from tests.programs import write_config
 
 TRAP = """
@@ -165,13 +168,72 @@ def test_a_damaged_checkpoint_is_refused_before_anything_is_imported(
     assert not marker.exists()
 
 
+def reseal(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the state of the last checkpoint as one who knows its hashes."""
+    path = run / "checkpoints/1"
+    state = torch.load(path / "state.pt", weights_only=True)
+    changed = change(state)
+    data = write_plain(state if changed is None else changed)
+    (path / "state.pt").write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["manifest_sha256"]
+    manifest["sha256"] = hashlib.sha256(data).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _parameters(make: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        params = state["algorithm"]["params"]
+        params |= {name: make(value) for name, value in params.items()}
+
+    return change
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda state: {key: value for key, value in state.items() if key != name}
+
+
+STATES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no algorithm": (_without("algorithm"), "'algorithm'"),
+    "an algorithm of text": (lambda s: s | {"algorithm": "x"}, "state is str"),
+    "no time": (_without("wall_time_s"), "'wall_time_s' is missing"),
+    "a time of text": (lambda s: s | {"wall_time_s": "1"}, "wall_time_s is str"),
+    "an endless time": (lambda s: s | {"wall_time_s": float("inf")}, "no finite number"),
+    "nothing": (lambda s: {}, "is missing"),
+    "no parameters": (lambda s: s | {"algorithm": {}}, "'params' is missing"),
+    "a list of parameters": (lambda s: s["algorithm"].update(params=[1]), "params is a list of 1"),
+    "parameters of text": (_parameters(lambda x: "x"), "is str, where float32"),
+    "whole parameters": (_parameters(torch.Tensor.int), "is int32"),
+    "complex parameters": (_parameters(lambda x: x + 1j), "is complex64"),
+    "long parameters": (_parameters(torch.Tensor.double), "is float64"),
+    "wide parameters": (_parameters(lambda x: x.repeat(2, *[1] * (x.ndim - 1))), "float32 ["),
+    "more parameters": (lambda s: s["algorithm"]["params"].update(x=1), "params has"),
+}
+
+
+@pytest.mark.parametrize("wrong", STATES)
+def test_a_state_of_another_kind_is_a_sentence(
+    wrong: str, honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stranger(honest, tmp_path / "run")
+    change, words = STATES[wrong]
+    reseal(run, change)
+    for argv in (["evaluate", str(run)], ["train", "--run-dir", str(run), "--resume"]):
+        capsys.readouterr()
+        assert main(argv) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: The checkpoint in {run} does not fit its config: ")
+        assert words in said
+        assert said.count("\n") == 1
+
+
 def test_a_checkpoint_that_names_code_is_another_configs(
     honest: Path, marker: Path, tmp_path: Path
 ) -> None:
     run = stranger(honest, tmp_path / "run")
     path = run / "checkpoints/1/manifest.json"
     manifest = json.loads(path.read_text())
-    manifest.pop("manifest_sha256", None)
+    del manifest["manifest_sha256"]
     manifest["config_fingerprint"]["env.name"] = "trap:Env"
     path.write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"env\.name was 'trap:Env' and is 'point_nav"):

@@ -25,6 +25,7 @@ import torch
 from metarl.errors import EnvironmentFailure
 from metarl.storage.checkpoint import (
     FORMAT,
+    _digest,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -177,7 +178,15 @@ def _grow(path: Path, **changes: Any) -> None:
 def _edit(path: Path, **changes: Any) -> None:
     manifest = json.loads((path / "manifest.json").read_text()) | changes
     kept = {key: value for key, value in manifest.items() if value is not None}
+    if kept.pop("manifest_sha256", None):  # as one would who is up to no good
+        kept["manifest_sha256"] = _digest(kept)
     (path / "manifest.json").write_text(json.dumps(kept))
+
+
+def _replace(path: Path, text: str, by: str) -> None:
+    manifest = (path / "manifest.json").read_text()
+    assert text in manifest
+    (path / "manifest.json").write_text(manifest.replace(text, by))
 
 
 DAMAGE = {
@@ -199,6 +208,15 @@ DAMAGE = {
     "files as a list": (lambda p: _edit(p, files=[]), "'files'"),
     "no format": (lambda p: _edit(p, format=None), "'format'"),
     "another iteration": (lambda p: _edit(p, iteration=7), "iteration 7"),
+    "more env steps": (
+        lambda p: _replace(p, '"env_steps": ', '"env_steps": 1'),
+        "its own SHA-256",
+    ),
+    "another seed": (lambda p: _replace(p, '"seed": 1', '"seed": 2'), "its own SHA-256"),
+    "endless env steps": (lambda p: _edit(p, env_steps=10**300), "'env_steps'"),
+    "negative env steps": (lambda p: _edit(p, env_steps=-1), "'env_steps'"),
+    "a file elsewhere": (lambda p: _edit(p, files={"/dev/zero": {"bytes": 1}}), "/dev/zero does"),
+    "a pipe": (lambda p: ((p / "state.pt").unlink(), os.mkfifo(p / "state.pt")), "no regular file"),
     "a folder as state": (
         lambda p: ((p / "state.pt").unlink(), (p / "state.pt").mkdir()),
         "Is a directory",
@@ -230,13 +248,31 @@ def test_damage(tmp_path: Path, damage: str, capsys) -> None:  # type: ignore[no
     assert "no other good checkpoint" in refused(lambda: load_checkpoint(tmp_path, fall_back=True))
 
 
+def test_a_manifest_without_a_hash_of_its_own_is_of_before(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest.pop("manifest_sha256")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert load_checkpoint(tmp_path).manifest["env_steps"] == manifest["env_steps"]
+
+
+def test_an_endless_fingerprint(tmp_path: Path) -> None:
+    def changes(made: Any) -> list[str]:
+        return changes(made)
+
+    save(tmp_path, 1)
+    assert "endless config" in refused(lambda: load_checkpoint(tmp_path, changes=changes))
+
+
 def test_a_file_beside_the_state_belongs_to_the_checkpoint(tmp_path: Path) -> None:
     _grow(save(tmp_path, 1))
     assert load_checkpoint(tmp_path).manifest["files"]["replay.bin"]["bytes"] == 5
     assert newest_checkpoint(tmp_path) == 1
 
 
-@pytest.mark.parametrize("text", ["", "x", "99", "../../evil", "\x00", None])
+@pytest.mark.parametrize(
+    "text", ["", "x", "99", "../../evil", "\x00", "9" * 300, "1_0", "-1", None]
+)
 def test_a_broken_pointer(tmp_path: Path, text: str | None, capsys) -> None:  # type: ignore[no-untyped-def]
     save(tmp_path, 1)
     pointer = tmp_path / "checkpoints/latest"
