@@ -31,7 +31,7 @@ def changes(name: str, outer: str) -> dict[str, Any]:
 def test_a_resume_leaves_no_trace(name: str, outer: str, tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", iterations=3, **changes(name, outer))
     run = trained(tmp_path / "resumed", iterations=2, **changes(name, outer))
-    assert train.main(["--run-dir", str(run), "--resume", "--iterations", "3"]) == 0
+    assert train.main(["--run-dir", str(run), "--resume", "--trust-code", "--iterations", "3"]) == 0
     assert_same_state(alone, run)
 
 
