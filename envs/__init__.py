@@ -4,8 +4,14 @@ Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheeta
 `metarl/HalfCheetahDir-v0` with Gymnasium. It needs no PyTorch, and MuJoCo only when one is made.
 """
 
-from metarl.envs.constructor import REQUIRED, ConstructorField, constructor_fields, takes_any
-from metarl.envs.registry import env_class, make
+from metarl.envs.constructor import (
+    REQUIRED,
+    ConstructorField,
+    constructor_fields,
+    is_batched,
+    takes_any,
+)
+from metarl.envs.registry import env_maker, make
 from metarl.envs.single import TaskEnv, register
 from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from metarl.envs.vector import SimulationFailure, TaskVectorEnv
@@ -21,7 +27,8 @@ __all__ = [
     "TaskVectorEnv",
     "UniformInterval",
     "constructor_fields",
-    "env_class",
+    "env_maker",
+    "is_batched",
     "make",
     "register",
     "takes_any",

@@ -32,13 +32,20 @@ def constructor_fields(maker: Callable[..., Any]) -> dict[str, ConstructorField]
     parameter without a default has `REQUIRED` in its place.
     """
     function, parameters = _signature(maker)
+    registered = getattr(maker, "kwargs", {})  # of an environment known to Gymnasium
     try:
         annotations = typing.get_type_hints(function)
     except (NameError, TypeError):  # a user's annotation that cannot be evaluated
         annotations = {}
-    docs = _documented_args(maker.__doc__) | _documented_args(function.__doc__)
+    docs = _documented_args(getattr(maker, "creator", maker).__doc__) | _documented_args(
+        function.__doc__
+    )
     return {
-        name: ConstructorField(annotations.get(name, Any), parameter.default, docs.get(name, ""))
+        name: ConstructorField(
+            annotations.get(name, Any),
+            registered.get(name, parameter.default),
+            docs.get(name, ""),
+        )
         for name, parameter in parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and not (is_batched(maker) and name in _RUN_PARAMETERS)
@@ -58,6 +65,7 @@ def is_batched(maker: Callable[..., Any]) -> bool:
 
 def _signature(maker: Callable[..., Any]) -> tuple[Any, dict[str, inspect.Parameter]]:
     """The function behind a class or a function, and its parameters without `self`."""
+    maker = getattr(maker, "creator", maker)
     constructor = maker.__init__ if isinstance(maker, type) else maker  # type: ignore[misc]
     function = inspect.unwrap(constructor)
     parameters = dict(inspect.signature(function).parameters)

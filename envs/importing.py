@@ -12,13 +12,15 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 import metarl
+from metarl.envs.faults import in_words
 
 _TRACES = ("config.yaml", "meta.json", "metrics.jsonl", "checkpoints")
 _HERE = Path(__file__).resolve().parent
@@ -52,33 +54,62 @@ def import_class(kind: str, path: str, names: Iterable[str]) -> type:
         ValueError: there is none, naming the nearest of its module or of `names`; or its module, or
             one that it imports, lies in a run folder.
     """
-    module_name, colon, class_name = path.partition(":")
-    if not (colon and module_name and class_name):
-        wanted = 'an import path "package.module:Class"'
-        if names:
-            there_are = unknown(kind, path, names, "there are").rstrip(".")
-            raise ValueError(f"{there_are}; or {wanted}.")
-        raise ValueError(f"The {kind} is {path!r}: it must be {wanted}.")
+    found = _imported(kind, path, names, type)
+    assert isinstance(found, type)
+    return found
+
+
+def import_maker(kind: str, path: str, names: Iterable[str]) -> Callable[..., Any]:
+    """The class or the function at "package.module:Class", as `import_class`."""
+    found: Callable[..., Any] = _imported(kind, path, names, type | FunctionType)
+    return found
+
+
+def import_module(kind: str, path: str) -> ModuleType:
+    """The module of an import path; the working directory is searched too.
+
+    Raises:
+        ValueError: as `import_class`.
+    """
+    module_name = path.partition(":")[0]
     if module_name.partition(".")[0] != "metarl":
         _search_working_directory()
     try:
         with outside_run_folders():
-            module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module can fail in any way
-        reason = f"{type(error).__name__}: {error}"
+            return importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # a user's module can fail in any way
+        reason = in_words(error)
         if isinstance(error, _InRunFolder):
             reason = str(error)
         elif _was_ours(module_name, error):
             reason = f"metarl's own environments are in metarl.envs: write 'metarl.{path}'"
         elif isinstance(error, ImportError) and str(error.name).split(".")[0] == "envs":
             reason += " (metarl's own environments are imported from metarl.envs)"
+        elif isinstance(error, SystemExit):
+            reason += "; what is to run as a program belongs under if __name__ == '__main__'"
         raise ValueError(f"The {kind} {path!r} cannot be imported: {reason}.") from error
-    cls = getattr(module, class_name, None)
-    if not isinstance(cls, type):
-        values = vars(module).items()
-        classes = [k for k, v in values if isinstance(v, type) and v.__module__ == module_name]
-        raise ValueError(unknown("class", class_name, classes, f"the module {module_name} has"))
-    return cls
+
+
+def _imported(kind: str, path: str, names: Iterable[str], kinds: Any) -> Any:
+    """What stands at an import path, one of these kinds of things."""
+    module_name, colon, name = path.partition(":")
+    if not (colon and module_name and name):
+        wanted = 'an import path "package.module:Class"'
+        if names:
+            there_are = unknown(kind, path, names, "there are").rstrip(".")
+            raise ValueError(f"{there_are}; or {wanted}.")
+        raise ValueError(f"The {kind} is {path!r}: it must be {wanted}.")
+    module = import_module(kind, path)
+    found = getattr(module, name, None)
+    if not isinstance(found, kinds):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, kinds) and value.__module__ == module_name and key[0] != "_"
+        ]
+        sort = "class" if kinds is type else "class or function"
+        raise ValueError(unknown(sort, name, own, f"the module {module_name} has"))
+    return found
 
 
 @contextlib.contextmanager
@@ -145,7 +176,7 @@ def _search_working_directory() -> None:
         sys.path.append(here)
 
 
-def _was_ours(module_name: str, error: Exception) -> bool:
+def _was_ours(module_name: str, error: BaseException) -> bool:
     """Whether a module that cannot be imported is metarl's under its former name, envs."""
     package, _, module = module_name.partition(".")
     return (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import cloudpickle
@@ -39,22 +39,22 @@ class ProcessVectorEnv(TaskVectorEnv):
     [−1, 1] and scaled affinely to the environment's box; observations are flattened to float64.
 
     Args:
-        cls: The environment's class.
+        maker: The environment's class, or a function that makes it.
         num_envs: Number of lanes N.
-        params: Keywords of the class's constructor.
+        params: Keywords for it.
         num_workers: Number of processes W, 0 for all cores.
         task_distribution: By default the environment's attribute of that name.
         pool: Workers that another one has started, see `with_lanes`.
         step_timeout: Seconds after which a call that has not returned has failed; None for never.
 
     Raises:
-        ValueError: the class cannot be imported or built, has spaces of another kind, no horizon
-            (an attribute `horizon`, or its TimeLimit's) or no task distribution.
+        ValueError: the environment cannot be imported or built, has spaces of another kind, no
+            horizon (an attribute `horizon`, or its TimeLimit's) or no task distribution.
     """
 
     def __init__(
         self,
-        cls: type[gymnasium.Env],
+        maker: Callable[..., gymnasium.Env],
         num_envs: int,
         params: Mapping[str, Any] | None = None,
         *,
@@ -69,8 +69,8 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._pool = Pool() if pool is None else pool
         if step_timeout is not None:
             step_timeout = checks.number("step_timeout", step_timeout, above=0.0)
-        self._made_of = (cls, dict(params or {}), num_workers, step_timeout)
-        self._name = getattr(cls, "__name__", str(cls))
+        self._made_of = (maker, dict(params or {}), num_workers, step_timeout)
+        self._name = getattr(maker, "__name__", str(maker))
         self._awaited: tuple[Worker, Lanes] | None = None
         self._watch = Watch(self, step_timeout)
         count = min(num_workers or num_cores(), num_envs)
@@ -78,14 +78,14 @@ class ProcessVectorEnv(TaskVectorEnv):
         try:
             self._pool.employ(count)
             description = self._start(self._slices)[0]
-            horizon, distribution = _required(cls.__name__, description, task_distribution)
+            horizon, distribution = _required(description, task_distribution)
             observation_space = _flat_space(description.observation_space)
-            action_space = self._scaled_action_space(cls.__name__, description.action_space)
+            action_space = self._scaled_action_space(description.name, description.action_space)
             super().__init__(num_envs, distribution, horizon, observation_space, action_space)
         except BaseException:
             self.close()
             raise
-        self._name = cls.__name__
+        self._name = description.name
         self._watch = Watch(self, step_timeout)
         self.position_columns = description.position_columns
         self._observation = np.zeros((num_envs, observation_space.low.size))
@@ -99,9 +99,9 @@ class ProcessVectorEnv(TaskVectorEnv):
         They build only what is missing, so there are as many instances as the largest one has
         lanes. One of them plays at a time, from a reset of all its lanes; to close one closes all.
         """
-        cls, params, num_workers, step_timeout = self._made_of
+        maker, params, num_workers, step_timeout = self._made_of
         return ProcessVectorEnv(
-            cls,
+            maker,
             num_envs,
             params,
             num_workers=num_workers,
@@ -120,22 +120,22 @@ class ProcessVectorEnv(TaskVectorEnv):
         return self._pool.workers[: len(self._slices)]
 
     def costs(self, num_envs: int) -> str:
-        cls, _, num_workers, _ = self._made_of
+        maker, _, num_workers, _ = self._made_of
         workers = min(num_workers or num_cores(), num_envs)
         few = np.array_split(np.arange(min(num_envs, _MEASURED * workers)), workers)
         self._pool.employ(workers)
-        return costs_in_words(cls.__name__, num_envs, [d.memory for d in self._start(few)])
+        return costs_in_words(maker.__name__, num_envs, [d.memory for d in self._start(few)])
 
     def _start(self, slices: Sequence[Lanes]) -> list[Description]:
         """Have every worker build its lanes; their descriptions of the environment."""
-        cls, params, *_ = self._made_of
+        maker, params, *_ = self._made_of
         workers = self._pool.workers[: len(slices)]
         try:
-            builder = cloudpickle.dumps((cls, params))
+            builder = cloudpickle.dumps((maker, params))
         except Exception as error:
             raise ValueError(
-                f"{cls.__name__} cannot be sent to worker processes, with the parameters {params}: "
-                f"{error}."
+                f"{maker.__name__} cannot be sent to worker processes, with the parameters "
+                f"{params}: {error}."
             ) from error
         for worker, lanes in zip(workers, slices, strict=True):
             worker.send(Start(builder, len(lanes), os.getpid()))
@@ -148,7 +148,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         for worker, reply in zip(workers, replies, strict=True):
             if not isinstance(reply, Description):
                 reason = reply.message if isinstance(reply, Failed) else worker.death()
-                raise ValueError(f"{cls.__name__} cannot be built: {reason}.")
+                raise ValueError(f"{maker.__name__} cannot be built: {reason}.")
         return replies
 
     def _scaled_action_space(self, name: str, space: spaces.Space) -> spaces.Box | spaces.Discrete:
@@ -288,9 +288,10 @@ class ProcessVectorEnv(TaskVectorEnv):
 
 
 def _required(
-    name: str, description: Description, distribution: TaskDistribution | None
+    description: Description, distribution: TaskDistribution | None
 ) -> tuple[int, TaskDistribution]:
     """The horizon and the task distribution, which every environment must have."""
+    name = description.name
     distribution = distribution or description.task_distribution
     if isinstance(distribution, type):
         raise ValueError(

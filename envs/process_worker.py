@@ -35,7 +35,8 @@ from metarl.envs.watch import Place
 class Start(NamedTuple):
     """The first request: have at least `num_lanes` environments, building those that are missing.
 
-    The builder is their class and its parameters, pickled: what fails in it is a failure of theirs.
+    The builder is what makes them and its parameters, pickled: what fails in it is a failure of
+    theirs.
     """
 
     builder: bytes
@@ -58,6 +59,7 @@ class Call(NamedTuple):
 class Description(NamedTuple):
     """The reply to `Start`: what the environment says about itself."""
 
+    name: str
     observation_space: spaces.Space
     action_space: spaces.Space
     horizon: Any  # None where there is none
@@ -184,6 +186,7 @@ def _describe_env(env: gymnasium.Env, memory: Memory) -> Description:
     whole = [limit for limit in given if isinstance(limit, int | np.integer)]
     horizon = min(whole) if given and len(whole) == len(given) else next(iter(given), None)
     return Description(
+        type(env.unwrapped).__name__,
         env.observation_space,
         env.action_space,
         horizon,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from metarl.envs.constructor import constructor_fields, takes_any
+from metarl.envs.constructor import constructor_fields, is_batched, takes_any
 from metarl.envs.faults import in_words
-from metarl.envs.importing import import_class, unknown
+from metarl.envs.importing import import_class, import_maker, import_module, unknown
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
@@ -39,7 +42,9 @@ def make(  # noqa: PLR0913  # what a config says of it
     Args:
         name: point_navigation, half_cheetah_vel, half_cheetah_dir, or the import path
             "package.module:Class" (the working directory is searched too) of a TaskVectorEnv, or
-            of a gymnasium.Env with a method set_task(task), which then runs on worker processes.
+            of a gymnasium.Env with a method set_task(task), which then runs on worker processes;
+            as do the path of a function that makes one, and an id registered with Gymnasium, or
+            "package.module:ID" if that module registers it.
         num_envs: Number of lanes N.
         preset: One of the class's presets; parameters given override its values.
         num_threads: Physics threads where the class has such, 0 for all cores.
@@ -53,29 +58,29 @@ def make(  # noqa: PLR0913  # what a config says of it
         ValueError: an unknown name, preset or parameter (naming those there are), or a value that
             the constructor refuses.
     """
-    cls = env_class(name)
-    presets = getattr(cls, "presets", {})
+    maker = env_maker(name)
+    presets = getattr(maker, "presets", {})
     if preset is not None and preset not in presets:
-        raise ValueError(unknown("preset", preset, presets, f"{cls.__name__} has"))
+        raise ValueError(unknown("preset", preset, presets, f"{maker.__name__} has"))
     keywords = dict({} if preset is None else presets[preset]) | dict(params or {}) | named
-    _check_params(cls, keywords)
+    _check_params(maker, keywords)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
     if distribution is not None:
         check_distribution(distribution)
-    if not issubclass(cls, TaskVectorEnv):
+    if not is_batched(maker):
         from metarl.envs.process_vector import ProcessVectorEnv  # native ones do without
 
         return ProcessVectorEnv(
-            cls,
+            maker,
             num_envs,
             keywords,
             num_workers=num_workers,
             task_distribution=distribution,
             step_timeout=step_timeout,
         )
-    if "num_threads" in inspect.signature(cls).parameters:
+    if "num_threads" in inspect.signature(maker).parameters:
         keywords["num_threads"] = num_threads
-    env = cls(num_envs, **keywords)
+    env = _built(maker, num_envs, keywords)
     if distribution is not None:
         _give_tasks(env, distribution)
     return env
@@ -92,21 +97,79 @@ def _give_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> None:
     env.task_distribution = distribution
 
 
-def env_class(name: str) -> type[TaskVectorEnv] | type[gymnasium.Env]:
-    """The class behind a short name or an import path "package.module:Class".
+def _built(maker: Callable[..., Any], num_envs: int, keywords: dict[str, Any]) -> TaskVectorEnv:
+    """A TaskVectorEnv, whose constructor may be a user's."""
+    try:
+        env: TaskVectorEnv = maker(num_envs, **keywords)
+    except ValueError:
+        raise  # in words, as ours
+    except (Exception, SystemExit) as error:  # a user's class can fail in any way
+        reason = in_words(error, maker, "__init__")
+        raise ValueError(f"{maker.__name__} cannot be built: {reason}.") from error
+    return env
+
+
+def env_maker(name: str) -> Callable[..., Any]:
+    """What makes the environment of a name: a class, a function, or an id that is registered.
 
     Raises:
         ValueError: there is none, or it is no environment that this framework can run.
     """
-    cls = import_class("environment", NAMES.get(name, name), NAMES)
-    if issubclass(cls, TaskVectorEnv):
-        return cls
-    if not issubclass(cls, gymnasium.Env) or not callable(getattr(cls, "set_task", None)):
+    path = NAMES.get(name, name)
+    if re.fullmatch(r".+-v\d+", path):
+        return _registered(path)
+    maker = import_maker("environment", path, NAMES)
+    if not isinstance(maker, type) or issubclass(maker, TaskVectorEnv | gymnasium.Wrapper):
+        return maker  # of a wrapper, what it wraps may have the method
+    if not issubclass(maker, gymnasium.Env) or not callable(getattr(maker, "set_task", None)):
         raise ValueError(
             f"The environment {name!r} is neither a TaskVectorEnv "
             "nor a gymnasium.Env with a method set_task(task)."
         )
-    return cls
+    return maker
+
+
+@dataclass(frozen=True)
+class RegisteredEnv:
+    """An environment that is registered with Gymnasium, with the wrappers of its registration."""
+
+    id: str
+    creator: Callable[..., Any]
+    spec: EnvSpec = field(compare=False)
+
+    @property
+    def __name__(self) -> str:
+        return self.id
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The parameters that the registration gives."""
+        return self.spec.kwargs
+
+    def __call__(self, **params: Any) -> gymnasium.Env:
+        # Its checker would speak before ours does, in warnings.
+        return gymnasium.make(self.spec, disable_env_checker=True, **params)
+
+
+def _registered(path: str) -> RegisteredEnv:
+    """The environment of an id "Maze-v0", or of "package.module:Maze-v0", which registers it."""
+    module, _, env_id = path.rpartition(":")
+    if module:
+        import_module("environment", path)
+    try:
+        spec = gymnasium.spec(env_id)
+    except gymnasium.error.Error as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        hint = "" if module else "; name the module that registers it, too: package.module:ID"
+        raise ValueError(f"The environment {path!r} is not registered: {reason}{hint}.") from error
+    try:
+        entry = spec.entry_point
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    except (Exception, SystemExit) as error:  # a user's module can fail in any way
+        raise ValueError(f"The environment {path!r} cannot be made: {in_words(error)}.") from error
+    if creator is None:
+        raise ValueError(f"The environment {path!r} is registered without an entry point.")
+    return RegisteredEnv(env_id, creator, spec)
 
 
 def _task_distribution(path: str) -> TaskDistribution:
@@ -121,7 +184,7 @@ def _task_distribution(path: str) -> TaskDistribution:
         raise ValueError(f"The task distribution {path!r} cannot be built: {reason}.") from error
 
 
-def _check_params(maker: type, params: Iterable[str]) -> None:
+def _check_params(maker: Callable[..., Any], params: Iterable[str]) -> None:
     """Refuse parameters that the constructor does not take, unless it takes any."""
     if not takes_any(maker):
         fields = constructor_fields(maker)

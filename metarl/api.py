@@ -7,8 +7,9 @@ each with the sentence that the command line would print.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from metarl.envs.importing import outside_run_folders
@@ -181,8 +182,8 @@ def load_run(
     return trained_run.load_run(run_dir, checkpoint, device, trust_code=trust_code)
 
 
-def make_env(name: str | type, num_envs: int = 1, **params: Any) -> TaskVectorEnv:
-    """A vector environment by name, import path or class, see :func:`metarl.envs.make`.
+def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -> TaskVectorEnv:
+    """A vector environment by name, import path, class or function, see :func:`metarl.envs.make`.
 
     Raises:
         UserError: there is no such environment, or it refuses its parameters.
@@ -246,7 +247,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Nested fields, the second ones winning; another name makes a section anew."""
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, type):
+        if isinstance(value, type | FunctionType):
             value = {"name": value}
         own = merged.get(key)
         if isinstance(own, dict) and isinstance(value, Mapping):
@@ -257,8 +258,9 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(name: Any) -> Any:
-    """The import path of a class; names stay."""
-    return f"{name.__module__}:{name.__qualname__}" if isinstance(name, type) else name
+    """The import path of a class or a function; names stay."""
+    made_here = isinstance(name, type | FunctionType)
+    return f"{name.__module__}:{name.__qualname__}" if made_here else name
 
 
 def _subject(

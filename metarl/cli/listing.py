@@ -6,6 +6,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from metarl.errors import UserError
 
@@ -52,9 +53,9 @@ def configs() -> dict[str, str]:
 
 def environments() -> dict[str, str]:
     """Name -> the first sentence of the docstring of each environment."""
-    from metarl.envs.registry import NAMES, env_class
+    from metarl.envs.registry import NAMES, env_maker
 
-    return _docstrings(NAMES, env_class)
+    return _docstrings(NAMES, env_maker)
 
 
 def algorithms() -> dict[str, str]:
@@ -77,5 +78,5 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s+(?!\d)", " ".join(text.split()), maxsplit=1)[0]
 
 
-def _docstrings(names: Iterable[str], find: Callable[[str], type]) -> dict[str, str]:
+def _docstrings(names: Iterable[str], find: Callable[[str], Any]) -> dict[str, str]:
     return {name: first_sentence(inspect.getdoc(find(name)) or "") for name in names}

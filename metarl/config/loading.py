@@ -166,7 +166,7 @@ def _check_environment(config: Config) -> None:
     """Builds one lane of a natively batched environment: its constructor knows its ranges."""
     from metarl import envs
 
-    if not issubclass(envs.env_class(config.env.name), envs.TaskVectorEnv):
+    if not envs.is_batched(envs.env_maker(config.env.name)):
         return  # its worker processes report it when they start
     tasks, params = config.env.tasks, env_parameters(config)
     try:

@@ -57,7 +57,7 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
     try:
         from metarl import envs
 
-        cls = envs.env_class(name) if section == "env" else algorithms.settings_class(name)
+        cls = envs.env_maker(name) if section == "env" else algorithms.settings_class(name)
         if section == "algorithm" and not (isinstance(cls, type) and issubclass(cls, BaseModel)):
             raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except ValueError as error:

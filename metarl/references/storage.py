@@ -54,7 +54,7 @@ class Definition:
         """
         fields = {n: value for n, value in env_config.items() if n not in ("preset", "params")}
         apart = env_config.get("params", {})  # of names that the section has for itself
-        parameters = envs.constructor_fields(envs.env_class(fields["name"])).items()
+        parameters = envs.constructor_fields(envs.env_maker(fields["name"])).items()
         defaults = {
             f"params.{n}" if n in apart else n: as_plain(p.default)
             for n, p in parameters

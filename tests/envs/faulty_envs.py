@@ -284,3 +284,19 @@ class Rewarded(gymnasium.Wrapper):
 
     def step(self, action):
         return (*super().step(action)[:3], {})
+
+
+class Maze(Sound):
+    """As it is registered with Gymnasium, where its size is another one.
+
+    Args:
+        size: Of its side.
+    """
+
+    def __init__(self, size: int = 1, render_mode: str | None = None):
+        self.size = size
+
+
+gymnasium.register(
+    "tests/Maze-v0", entry_point=Maze, kwargs={"size": 4}, max_episode_steps=2, order_enforce=True
+)

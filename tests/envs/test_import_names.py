@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metarl.envs import make
-from metarl.envs.registry import env_class
+from metarl.envs.registry import env_maker
 from tests.envs.user_envs import Chooser
 from tests.programs import ENVIRONMENT, ROOT
 
@@ -99,9 +99,9 @@ class Witness(Chooser):
 @pytest.mark.parametrize("path", ["envs:TaskEnv", "envs.navigation:PointNavigation"])
 def test_the_former_import_path_gets_one_sentence(path: str) -> None:
     with pytest.raises(ValueError, match=rf"are in metarl\.envs: write 'metarl\.{path}'\.$"):
-        env_class(path)
+        env_maker(path)
     with pytest.raises(ValueError, match=r"are imported as metarl\.envs"):
-        env_class("envs.min:Mine")
+        env_maker("envs.min:Mine")
     with pytest.raises(ImportError, match=r"are imported as metarl\.envs"):
         import envs  # noqa: F401
 
@@ -114,7 +114,7 @@ def test_a_module_that_imports_from_envs_is_told_where_they_are(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "envs", None)  # as where only the wheel is
     with pytest.raises(ValueError, match=r"\(metarl's own environments are imported from"):
-        env_class("of_old:Mine")
+        env_maker("of_old:Mine")
 
 
 MAIN = """

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from metarl.envs import REQUIRED, constructor_fields, env_class, make
+from metarl.envs import REQUIRED, constructor_fields, env_maker, make
 from metarl.envs.half_cheetah import HalfCheetahVel
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import UniformInterval
@@ -16,9 +16,9 @@ from tests.envs.user_envs import Reach
 
 
 def test_names_and_import_paths() -> None:
-    assert env_class("point_navigation") is PointNavigation
-    assert env_class("metarl.envs.half_cheetah:HalfCheetahVel") is HalfCheetahVel
-    assert env_class("tests.envs.user_envs:Reach") is Reach
+    assert env_maker("point_navigation") is PointNavigation
+    assert env_maker("metarl.envs.half_cheetah:HalfCheetahVel") is HalfCheetahVel
+    assert env_maker("tests.envs.user_envs:Reach") is Reach
     env = make("metarl.envs.navigation:PointNavigation", 3, horizon=7)
     assert (env.num_envs, env.horizon) == (3, 7)
 
@@ -73,7 +73,7 @@ def test_a_class_in_the_working_directory_is_found(
         ),
         (
             {"name": "metarl.envs.navigation:PointNavigaton"},
-            r"Unknown class 'PointNavigaton': did you mean 'PointNavigation'\? the module",
+            r"Unknown class or function 'PointNavigaton': did you mean 'PointNavigation'\?",
         ),
         (
             {"name": "metarl.envs.tasks:GoalRegion"},
@@ -123,7 +123,7 @@ def test_constructor_fields_are_read_from_signature_and_docstring() -> None:
 
 @pytest.mark.parametrize("name", ["point_navigation", "half_cheetah_vel", "half_cheetah_dir"])
 def test_every_field_is_documented(name: str) -> None:
-    for field in constructor_fields(env_class(name)).values():
+    for field in constructor_fields(env_maker(name)).values():
         assert field.doc
         assert field.annotation is not Any
         assert field.default is not REQUIRED
