@@ -10,6 +10,7 @@ from bdb import BdbQuit
 from typing import Any
 
 import metarl
+from metarl.errors import message_of, one_line
 
 _PATHS = (os.path.abspath, os.path.realpath)  # by any link
 _LIBRARIES = {
@@ -37,10 +38,11 @@ def in_words(error: BaseException, owner: object = None, method: str = "") -> st
     that was called, of the class `owner` or of the class of that object.
     """
     if isinstance(error, BrokenContract):  # which says where
-        return str(error).rstrip(".")
-    words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+        return message_of(error).rstrip(".")
+    words = f"{type(error).__name__}: {message_of(error)}".rstrip(".: ")
     if isinstance(error, SystemExit):
-        words = f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+        code = "" if error.code is None else one_line(repr(error.code))
+        words = f"it called sys.exit({code})"
     elif isinstance(error, SyntaxError):  # which says where
         return words
     elif isinstance(error, BdbQuit) or words == "EOFError: EOF when reading a line":
@@ -77,9 +79,8 @@ def value_in_words(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, dict):
-        return (
-            f"a dict with the keys {', '.join(map(repr, value))}"[:80] if value else "an empty dict"
-        )
+        keys = one_line(", ".join(map(repr, value)))[:60]
+        return f"a dict with the keys {keys}" if value else "an empty dict"
     if isinstance(value, tuple | list):
         return f"a {kind} of {len(value)}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -87,7 +88,10 @@ def value_in_words(value: Any) -> str:
         name = "an array" if kind == "ndarray" else f"a {kind}"
         graph = " that needs a gradient" if getattr(value, "requires_grad", False) else ""
         return f"{name} of shape {list(value.shape)}{of_type}{graph}"
-    text = repr(value)
+    try:
+        text = one_line(repr(value))
+    except Exception:  # a user's class can fail in any way
+        return f"a {kind}"
     return f"the {kind} {text if len(text) <= 40 else f'{text[:37]}...'}"
 
 

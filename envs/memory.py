@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 def resident_bytes() -> int | None:
     """Resident memory of this process; None on systems without /proc."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):
         return None

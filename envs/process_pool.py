@@ -116,9 +116,13 @@ class Worker:
             code = self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             return f"the worker process {self._process.pid} closed its output"
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        if code == -signal.SIGKILL:
-            how += " (as systems do where memory runs out)"
+        if code >= 0:
+            how = f"exited with {code}"  # on Windows whatever ended it
+        else:
+            names = {number.value: number.name for number in signal.Signals}
+            how = f"was killed by {names.get(-code, f'signal {-code}')}"
+            if how.endswith("SIGKILL"):
+                how += " (as systems do where memory runs out)"
         return f"the worker process {self._process.pid} {how}"
 
 

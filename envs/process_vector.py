@@ -28,6 +28,7 @@ from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from metarl.envs.watch import Watch
+from metarl.errors import message_of, one_line
 
 _MEASURED = 5  # instances a process, to tell what the others will take
 
@@ -135,7 +136,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         except Exception as error:
             raise ValueError(
                 f"{maker.__name__} cannot be sent to worker processes, with the parameters "
-                f"{params}: {error}."
+                f"{one_line(repr(params))}: {message_of(error)}."
             ) from error
         for worker, lanes in zip(workers, slices, strict=True):
             worker.send(Start(builder, len(lanes), os.getpid()))

@@ -8,6 +8,7 @@ hence with its parent.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import signal
@@ -84,6 +85,8 @@ def main(requests: IO[bytes], place: int | None = None) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what environments print is no reply
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as it is for standard error
     redirect_random()
     lanes = _Slice(None if place is None else Place(place))
     try:

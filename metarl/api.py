@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from metarl.envs.importing import outside_run_folders
+from metarl.process import any_letters
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config, DeviceName, SplitName
@@ -27,6 +28,7 @@ Mode = Literal["stochastic", "deterministic", "both"]
 
 
 @outside_run_folders()
+@any_letters()
 def train(
     config: str | Path | Mapping[str, Any] = "quickstart",
     *,
@@ -60,6 +62,7 @@ def train(
 
 
 @outside_run_folders()
+@any_letters()
 def evaluate(  # noqa: PLR0913  # the options that help() shows
     subject: TrainedRun | str | Path | type,
     *,
@@ -119,6 +122,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
 
 
 @outside_run_folders()
+@any_letters()
 def compare(  # noqa: PLR0913  # the options that help() shows
     runs: Sequence[str | Path],
     *,
@@ -169,6 +173,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
 
 
 @outside_run_folders()
+@any_letters()
 def load_run(
     run_dir: str | Path,
     checkpoint: Checkpoint = "latest",
@@ -189,12 +194,12 @@ def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -
         UserError: there is no such environment, or it refuses its parameters.
     """
     from metarl import envs
-    from metarl.errors import UserError
+    from metarl.errors import UserError, message_of
 
     try:
         return envs.make(_name(name), num_envs, **params)
     except (ValueError, TypeError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(message_of(error)) from error
 
 
 def _options(*values: Any) -> EvaluationOptions:

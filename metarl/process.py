@@ -5,12 +5,15 @@ Light on imports, so that an interrupt finds it in place before the heavy ones b
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -24,6 +27,19 @@ STOPS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _interrupts: list[int] = []
 """Signals that raised KeyboardInterrupt in the program; a library, while it is imported, may have
 swallowed what they raised."""
+_PLAIN = "metarl.plain"
+_IN_ASCII = {
+    "−": "-",
+    "–": "-",
+    "─": "-",
+    "±": "+/-",
+    "×": "x",
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "\ufffd": "?",
+}
+_IN_ASCII |= {"γ": "gamma", "λ": "lambda", "ε": "epsilon", "η": "eta"}  # of the help
 
 
 def run_program(program: Callable[[], int]) -> int:
@@ -33,10 +49,10 @@ def run_program(program: Callable[[], int]) -> int:
     any of :data:`STOPS`, which all raise KeyboardInterrupt in it.
     """
     if sys.stdout is None:  # started with its output closed
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         advice = "take fewer tasks or episodes, or a smaller network"
-        with _handling(_interrupt), enough_memory("The program", advice):
+        with any_letters(), _handling(_interrupt), enough_memory("The program", advice):
             code = program()
         if not _interrupts:
             return code
@@ -53,9 +69,47 @@ def run_program(program: Callable[[], int]) -> int:
         _interrupts.clear()
         with optional_output():
             pass  # flushes, which Python does too late for a failure to be seen
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), any_letters():
         print(message, file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Within, standard output and error take every letter, also where they are ASCII.
+
+    One that is not in their encoding is written in others: RL² as RL2, − as -.
+    """
+    before = []
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none, and has every letter
+            with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads any more
+                errors = stream.errors
+                stream.reconfigure(errors=_PLAIN)
+                before.append((stream, errors))
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """The letters that cannot be encoded in ASCII: an error handler of :mod:`codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(map(_in_ascii, letters)), error.end
+
+
+def _in_ascii(letter: str) -> str:
+    alike = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode("ascii")
+    escaped = letter.encode("ascii", "backslashreplace").decode("ascii")
+    return _IN_ASCII.get(letter) or alike or escaped
+
+
+codecs.register_error(_PLAIN, _plain)
 
 
 @contextlib.contextmanager
@@ -100,7 +154,7 @@ def optional_output() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except (OSError, SystemExit):  # the latter is what rich makes of a closed pipe
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
@@ -133,7 +187,7 @@ def stop_requests(
         # Past Python's streams, in the middle of whose work a signal may come.
         with contextlib.suppress(OSError):
             told = f"{what}: waiting for {waiting_for()}, then saving; a second signal drops it.\n"
-            os.write(2, told.encode())
+            os.write(2, told.encode("ascii", _PLAIN))
 
     with _handling(handler):
         yield received

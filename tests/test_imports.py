@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted([*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py")])
 
 FLOORS = (
-    ("errors", "random", "envs"),
+    ("errors", "random"),
+    ("envs",),
     ("types", "process"),
     ("maths", "storage"),
     ("networks", "experience"),

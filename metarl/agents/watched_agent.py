@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, get_args
 
+from metarl.envs.faults import in_words
 from metarl.errors import UserError
 from metarl.types import AdaptationAxis, Agent
 
@@ -46,7 +44,7 @@ class WatchedAgent:
         try:
             return call()
         except Exception as error:  # a user's code can fail in any way
-            reason = cause(error, type(self._agent))
+            reason = in_words(error, self._agent, what.removesuffix("()"))
             raise UserError(f"The agent {self._path!r} failed in {what}: {reason}.") from error
 
 
@@ -74,14 +72,3 @@ def _check_is_agent(agent: Any, path: str) -> None:
 def _has_method(cls: type, name: str) -> bool:
     method = getattr(cls, name, None)
     return callable(method) and method is not getattr(Agent, name)
-
-
-def cause(error: Exception, cls: type) -> str:
-    """An error in words, with the last line of the class's own file that led to it."""
-    words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
-    try:
-        own_file = inspect.getfile(cls)
-    except (TypeError, OSError):
-        return words
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own_file]
-    return f"{words} ({Path(own_file).name}, line {lines[-1].lineno})" if lines else words

@@ -21,7 +21,7 @@ from metarl.config.model import chosen_class, config_model, resolve_variants
 from metarl.config.trust import EVERYTHING, NOTHING, Trust, named_code
 from metarl.config.validation import Option, merged, put, read_fields, split_options, validated
 from metarl.config.yaml_text import dump_yaml, read_yaml
-from metarl.errors import UserError
+from metarl.errors import UserError, message_of
 
 # Fields that a resumed run may change without harm to what it computes.
 _FREE_ON_RESUME = (
@@ -172,7 +172,7 @@ def _check_environment(config: Config) -> None:
     try:
         envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
     except (ValueError, TypeError) as error:
-        raise UserError(f"env: {' '.join(str(error).split())}") from error
+        raise UserError(f"env: {message_of(error)}") from error
 
 
 def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:

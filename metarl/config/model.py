@@ -24,7 +24,7 @@ from metarl.config.fields import Config, Section
 from metarl.config.messages import Origins, Path, at, dotted, rule, shown
 from metarl.config.validation import Model, Word, named, whole_section
 from metarl.config.yaml_text import parse_scalar
-from metarl.errors import UserError
+from metarl.errors import UserError, message_of
 
 
 def known_names(section: str) -> list[str]:
@@ -61,7 +61,7 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
         if section == "algorithm" and not (isinstance(cls, type) and issubclass(cls, BaseModel)):
             raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except ValueError as error:
-        said = " ".join(str(error).split()).rstrip(".")
+        said = message_of(error).rstrip(".")
         raise UserError(f"{wrong}: {said[:1].lower() + said[1:]}.") from error
     return cls
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from metarl.agents.watched_agent import WatchedAgent, cause
+from metarl.agents.watched_agent import WatchedAgent
 from metarl.config.loading import config_to_dict, load_config, resolve
 from metarl.config.trust import NOTHING, Trust, trusting
+from metarl.envs.faults import in_words
 from metarl.envs.importing import import_class, run_folder_of
 from metarl.errors import UserError
 from metarl.evaluation.result import Provenance
@@ -72,7 +73,7 @@ class UserAgent:
             raise UserError(
                 f"The agent {self.path!r} cannot be built as "
                 f"{self.cls.__name__}(observation_space, action_space, seed): "
-                f"{cause(error, self.cls)}."
+                f"{in_words(error, self.cls, '__init__')}."
             ) from error
         watched: Any = WatchedAgent(agent, self.path)
         watched.mode = mode

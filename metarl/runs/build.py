@@ -10,7 +10,7 @@ from metarl import envs
 from metarl.algorithms import algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
-from metarl.errors import UserError
+from metarl.errors import UserError, message_of
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import check_state
 from metarl.process import enough_memory, say
@@ -39,7 +39,7 @@ def make_worker(config: Config) -> RolloutWorker:
                 params=env_parameters(config),
             )
         except (ValueError, TypeError) as error:
-            raise UserError(f"env: {' '.join(str(error).split())}") from error
+            raise UserError(f"env: {message_of(error)}") from error
 
     worker = RolloutWorker(make_env)
     worker.say = say
@@ -65,7 +65,9 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
             resolve_device(config.device),
         )
     except ValueError as error:
-        raise UserError(f"{config.algorithm.name} on {config.env.name}: {error}.") from error
+        raise UserError(
+            f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."
+        ) from error
 
 
 def restore(algorithm: Algorithm, state: Mapping[str, Any], run_dir: Path) -> None:
@@ -78,6 +80,6 @@ def restore(algorithm: Algorithm, state: Mapping[str, Any], run_dir: Path) -> No
         check_state(state, {"algorithm": state.get("algorithm"), "wall_time_s": 0.0})
         algorithm.load_state_dict(state["algorithm"])
     except Exception as error:  # a user's algorithm can fail in any way
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        said = " ".join(reason.split())[:400] or type(error).__name__
+        said = message_of(error) or type(error).__name__
+        said += " is missing" if isinstance(error, KeyError) else ""
         raise UserError(f"The checkpoint in {run_dir} does not fit its config: {said}.") from error

@@ -217,7 +217,7 @@ class RunLock:
 
     def _fresh_draft(self) -> Path:
         """A file with this process's record."""
-        self._draft.write_text(json.dumps(asdict(self.own), indent=1) + "\n")
+        self._draft.write_bytes(f"{json.dumps(asdict(self.own), indent=1)}\n".encode())
         return self._draft
 
     def _heartbeat(self) -> tuple[float, float]:
@@ -263,7 +263,7 @@ def _machine() -> str:
     if os.name != "posix":  # where asking for a process by number could end it
         return ""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return socket.gethostname()
@@ -272,7 +272,7 @@ def _machine() -> str:
 def _process(pid: int) -> tuple[str, str | None]:
     """State and start of a process as Linux shows them; unknown elsewhere."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return fields[0], fields[19]
     except (OSError, IndexError):
         return "?", None

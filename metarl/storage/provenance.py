@@ -81,7 +81,8 @@ def _git_state(package: Path) -> dict[str, Any] | None:
         return subprocess.run(
             ["git", "-C", str(package), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=True,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
@@ -109,7 +110,7 @@ def _device_name(device: str) -> str:
 def _processor() -> str:
     """The model of the processor, or its kind where the system does not say more."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -89,7 +89,7 @@ class Display:
             print(text, file=self._file, flush=True)
         except OSError:
             # Nobody reads any more (`| head`), or the log's disk is full: no reason to stop a run.
-            self._file = open(os.devnull, "w")  # noqa: SIM115
+            self._file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 _AGES_S = 3e8

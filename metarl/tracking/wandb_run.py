@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from metarl.config.fields import Config
 from metarl.config.loading import config_to_dict
-from metarl.errors import EnvironmentFailure
+from metarl.errors import EnvironmentFailure, one_line
 from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (
     CONNECT_TIMEOUT_S,
@@ -330,12 +330,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    return one_line(lines[0]).rstrip(".:") if lines else type(error).__name__
 
 
 def _read_state(run_dir: Path) -> dict[str, Any]:
     try:
-        state = json.loads((run_dir / STATE_FILE).read_text())
+        state = json.loads((run_dir / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
