@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import metarl
 from metarl import envs
 from metarl.config.validation import as_plain
+from metarl.envs.source import source_hash
 from metarl.errors import UserError
 from metarl.storage.files import replace_folder, writing
 from metarl.storage.places import shipped_references
@@ -28,6 +30,7 @@ from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
 DEFAULT_FOLDER = Path("references")
+_SOURCE = "source sha256"  # among the fields; no parameter is called so
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Definition:
     parameter of an environment loses none of its references.
 
     Attributes:
-        fields: The name and all parameters, as JSON has them, whatever preset they came from.
+        fields: The name and all parameters, as JSON has them, whatever preset they came from; of a
+            user's environment also the hash of its source.
         defaults: Of the parameters that have one.
     """
 
@@ -61,6 +65,8 @@ class Definition:
             if p.default is not envs.REQUIRED
         }
         fields |= {f"params.{n}": value for n, value in apart.items()}
+        if source := source_hash(fields["name"], fields.get("tasks")):
+            fields[_SOURCE] = source
         return cls(as_json(fields), as_json({"tasks": None, **defaults}))
 
     @property
@@ -81,7 +87,19 @@ class Definition:
 
     def describes(self, fields: Any) -> bool:
         """Whether stored fields mean this environment."""
-        return isinstance(fields, dict) and self._differing(fields) == self._differing(self.fields)
+        if not isinstance(fields, dict):
+            return False
+        own = self._differing(self.fields)
+        if _SOURCE not in fields:  # written by an earlier metarl
+            own.pop(_SOURCE, None)
+        return self._differing(fields) == own
+
+    def is_of_another_source(self, fields: Any) -> bool:
+        """Whether stored fields mean this environment, before or after a change of its code."""
+        return isinstance(fields, dict) and (
+            fields.get(_SOURCE) != self.fields.get(_SOURCE)
+            and self.describes(fields | {_SOURCE: self.fields.get(_SOURCE)})
+        )
 
     def _differing(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         known = self.defaults
@@ -104,6 +122,8 @@ def stored(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The JSON files of this environment, with what they say, under whatever key they lie.
 
+    A line on stderr names what was made before the environment's source changed.
+
     Args:
         file: Below the environment's folder, e.g. ``oracle/reference.json``.
         definition: What the file's ``env`` must mean.
@@ -123,6 +143,11 @@ def stored(
                 continue
             if definition.describes(data.get("env")):
                 yield path, data
+            elif definition.is_of_another_source(data.get("env")):
+                print(
+                    f"warning: {path.parent} is not used: {definition.name} has changed since.",
+                    file=sys.stderr,
+                )
 
 
 class StoredReference(NamedTuple):

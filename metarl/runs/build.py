@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl import envs
 from metarl.algorithms import algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
+from metarl.envs.source import source_hash
 from metarl.errors import UserError, message_of
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import check_state
@@ -18,6 +19,9 @@ from metarl.types import Algorithm
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config
+
+SOURCE = "environment_source"
+"""In a checkpoint's state, the hash of the environment's source."""
 
 
 def make_worker(config: Config) -> RolloutWorker:
@@ -70,8 +74,15 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
         ) from error
 
 
-def restore(algorithm: Algorithm, state: Mapping[str, Any], run_dir: Path) -> None:
+def environment_source(config: Config) -> str | None:
+    """The hash of the environment's source, see :func:`metarl.envs.source.source_hash`."""
+    return source_hash(config.env.name, config.env.tasks)
+
+
+def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config) -> None:
     """Load an algorithm's saved state, and see that the rest of a checkpoint's is there.
+
+    A line on stderr says if it was trained on another source of the environment.
 
     Raises:
         UserError: it is not a state of this algorithm.
@@ -82,4 +93,13 @@ def restore(algorithm: Algorithm, state: Mapping[str, Any], run_dir: Path) -> No
     except Exception as error:  # a user's algorithm can fail in any way
         said = message_of(error) or type(error).__name__
         said += " is missing" if isinstance(error, KeyError) else ""
-        raise UserError(f"The checkpoint in {run_dir} does not fit its config: {said}.") from error
+        raise UserError(
+            f"The checkpoint in {config.run_folder} does not fit its config: {said}."
+        ) from error
+    saved, now = state.get(SOURCE), environment_source(config)
+    if isinstance(saved, str) and now is not None and saved != now:
+        print(
+            f"warning: {config.env.name} has changed since the checkpoint in {config.run_folder} "
+            "was written: its numbers are of another environment than those from here on.",
+            file=sys.stderr,
+        )

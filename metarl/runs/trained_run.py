@@ -114,7 +114,7 @@ def load_run(
     saved = load_checkpoint(run_dir, checkpoint, lambda made: changes({**made, **machine}, config))
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
-    restore(algorithm, saved.state, run_dir)
+    restore(algorithm, saved.state, config)
     return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
 
 

@@ -12,6 +12,7 @@ from metarl.config.trust import trusting
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
 from metarl.process import stop_requests, time_limit
+from metarl.runs.build import SOURCE, environment_source
 from metarl.storage.files import write_atomically
 from metarl.storage.lock import RunLock
 from metarl.storage.provenance import metadata
@@ -93,6 +94,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
         made_with = metadata(
             config.device, threads.torch_threads, threads.physics_threads, tracker.wandb_id
         )
+        made_with[SOURCE] = environment_source(config)
         write_atomically(run_dir / "meta.json", json.dumps(made_with, indent=1) + "\n")
         # Second: the two together tell a start from a config.yaml that is the user's own.
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))

@@ -22,7 +22,7 @@ from metarl.measuring.evaluating import HEADLINE_MODE
 from metarl.measuring.options import EvaluationOptions
 from metarl.process import enough_memory
 from metarl.random import Key
-from metarl.runs.build import make_algorithm, make_worker, restore
+from metarl.runs.build import SOURCE, environment_source, make_algorithm, make_worker, restore
 from metarl.runs.trained_run import TrainedRun
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import writing
@@ -231,7 +231,11 @@ class Trainer:
         path = save_checkpoint(
             self.run_dir,
             self.iteration,
-            {"algorithm": self.algorithm.state_dict(), "wall_time_s": self._wall_time()},
+            {
+                "algorithm": self.algorithm.state_dict(),
+                "wall_time_s": self._wall_time(),
+                SOURCE: environment_source(self.config),
+            },
             env_steps=self.env_steps,
             fingerprint=fingerprint(self.config),
             keep=self.config.checkpoint.keep,
@@ -242,7 +246,7 @@ class Trainer:
         saved = load_checkpoint(
             self.run_dir, changes=lambda made: changes(made, self.config), fall_back=True
         )
-        restore(self.algorithm, saved.state, self.run_dir)
+        restore(self.algorithm, saved.state, self.config)
         self.iteration = saved.iteration
         self.env_steps = saved.manifest["env_steps"]
         self._seconds_before = saved.state["wall_time_s"]

@@ -325,3 +325,20 @@ def test_random_actions_are_uniform_and_repeat() -> None:
     plan = EvaluationPlan("held_out", episodes=100, adaptation_steps=0)
     result = evaluate(arms, Arms(500), np.arange(5.0)[:, None], plan)
     assert abs(result.returns.mean() - 0.2) < 0.06
+
+
+def test_a_reference_of_another_source_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of a version that did not note the source is."""
+    before = replace(LINE, fields=LINE.fields | {"source sha256": "0" * 64})
+    assert before.key != LINE.key
+    made = {"kind": "oracle", "env": before.fields}
+    place = tmp_path / before.key / "oracle"
+    storage.save(place, {}, made)
+    assert storage.find("oracle", LINE, [tmp_path]) is None
+    assert f"{place} is not used: tests.toy_envs:Line has changed" in capsys.readouterr().err
+    assert storage.find("oracle", before, [tmp_path]) is not None
+    unnoted = {name: v for name, v in LINE.fields.items() if name != "source sha256"}
+    storage.save(tmp_path / f"{LINE.stem}-0" / "oracle", {}, made | {"env": unnoted})
+    assert storage.find("oracle", LINE, [tmp_path]) is not None
