@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from metarl.types import Agent
 
@@ -120,3 +122,61 @@ class Stiff(Scout):
     @property
     def mode(self) -> str:  # type: ignore[override]
         return "stochastic"
+
+
+class Graded(Scout):
+    """Forgot to detach."""
+
+    def act(self, observation: np.ndarray, active: np.ndarray) -> Any:
+        return torch.zeros(*observation.shape, requires_grad=True)
+
+
+class Uneven(Scout):
+    def act(self, observation: np.ndarray, active: np.ndarray) -> Any:
+        return [[0.0], [0.0, 1.0]]
+
+
+class Quitting(Scout):
+    def adapt(self) -> None:
+        sys.exit("enough")
+
+
+class QuittingEarly(Scout):
+    def __init__(self, *_: Any) -> None:
+        sys.exit(1)
+
+
+class Hasty(Scout):
+    """Its adapt() wants to be told something."""
+
+    def adapt(self, rewards: Any) -> None:  # type: ignore[override]
+        pass
+
+
+class Unsized(Scout):
+    step_sizes = None  # type: ignore[assignment]
+
+
+class Sized(Scout):
+    step_sizes: ClassVar[Any] = ["small"]
+
+
+class Greedy(Scout):
+    """Knows one mode only, and says so to nobody."""
+
+    @property
+    def mode(self) -> str:  # type: ignore[override]
+        return "greedy"
+
+    @mode.setter
+    def mode(self, mode: str) -> None: ...
+
+
+class Secretive(Scout):
+    privileged: Any = "no"
+
+
+class Shy(Scout):
+    @property
+    def adaptation_axis(self) -> str:  # type: ignore[override]
+        raise RuntimeError("not built yet")

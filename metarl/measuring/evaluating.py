@@ -13,6 +13,7 @@ import torch
 from metarl import envs
 from metarl.config.loading import config_to_dict
 from metarl.config.trust import trusting
+from metarl.envs.faults import defined
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
@@ -72,7 +73,8 @@ def measure(
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
         except BadAction as error:
-            raise UserError(str(error)) from error
+            where = f"{defined(subject.cls, 'act')}: " if isinstance(subject, UserAgent) else ""
+            raise UserError(f"{where}{error}") from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)

@@ -69,7 +69,7 @@ class UserAgent:
         env = self.worker.env(1)
         try:
             agent = self.cls(env.single_observation_space, env.single_action_space, seed)
-        except Exception as error:  # a user's class can fail in any way
+        except (Exception, SystemExit) as error:  # a user's class can fail in any way
             raise UserError(
                 f"The agent {self.path!r} cannot be built as "
                 f"{self.cls.__name__}(observation_space, action_space, seed): "

@@ -83,6 +83,7 @@ def test_an_agent_that_is_told_the_task_is_marked(config: Path, tmp_path: Path) 
     assert content["mean"][0] > content["references"]["optimum"]["mean"] - 0.5
 
 
+LINE = "tests/user_agents.py, line "
 MISTAKES: list[tuple[str, list[str]]] = [
     ("no.such.module:Agent", ["no.such.module:Agent", "cannot be imported"]),
     ("tests.user_agents:Scuot", ["Scuot", "Scout"]),
@@ -96,6 +97,17 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("tests.user_agents:Needy", ["Needy(observation_space, action_space, seed)"]),
     ("tests.user_agents:Odd", ["epoch", "gradient_step", "episode"]),
     ("tests.user_agents:Stiff", ["failed in mode"]),
+    ("tests.user_agents:Graded", [".act (", LINE, "Tensor of shape [40, 8, 2] that needs a grad"]),
+    ("tests.user_agents:Uneven", ["Uneven.act (", LINE, "a list of 2: it must be an array of num"]),
+    ("tests.user_agents:Quitting", ["adapt(): it called sys.exit('enough') (", LINE]),
+    ("tests.user_agents:QuittingEarly", ["seed): it called sys.exit(1) (", LINE]),
+    ("tests.user_agents:Hasty", ["'rewards', in Hasty.adapt (", LINE]),
+    ("tests.user_agents:Unsized", ["step_sizes None: it must be a list of numbers, [] where"]),
+    ("tests.user_agents:Sized", ["step_sizes ['small']: it must be a list of numbers"]),
+    ("tests.user_agents:Greedy", ["has the mode 'greedy' after 'stochastic' was set"]),
+    ("tests.user_agents:Secretive", ["the privileged 'no': it must be True or False"]),
+    ("tests.user_agents:Shy", ["failed in adaptation_axis: RuntimeError: not built yet (", LINE]),
+    ("tests.user_agents:Flat", ["Flat.act (", LINE]),
 ]
 
 
