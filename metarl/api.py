@@ -7,7 +7,7 @@ each with the sentence that the command line would print.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
@@ -241,9 +241,15 @@ def _config(
             if isinstance(given.get(section), dict) and "name" in given[section]:
                 given[section] = given[section] | {"name": _name(given[section]["name"])}
     trust = Trust(trust_code, frozenset(named_code(own).values()))
+    given = _keyword_origins(fields)
+    kept = {
+        path: origin
+        for path, origin in origins.items()
+        if not any(path[: len(own_path)] == own_path for own_path in given)
+    }
     return config_from(
         data,
-        origins={key: value for key, value in origins.items() if key[0] not in fields},
+        origins=kept | given,
         trust=trust.in_file(path) if path else EVERYTHING,
     )
 
@@ -260,6 +266,23 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             value = dict(value) if anew else _merged(own, value)
         merged[key] = value
     return merged
+
+
+def _keyword_origins(fields: Mapping[str, Any]) -> dict[Any, str]:
+    """Where the values of keyword arguments were given, by their places in the config."""
+
+    def places(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if isinstance(value, Mapping) and value:
+            for key, child in value.items():
+                yield from places(child, (*path, key))
+        else:
+            yield (*path, "name") if isinstance(value, type | FunctionType) else path
+
+    return {
+        place: f"keyword {name}"
+        for name, value in fields.items()
+        for place in places(value, tuple(name.split(".")))
+    }
 
 
 def _name(name: Any) -> Any:

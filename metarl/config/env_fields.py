@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import to_jsonable_python
 
 from metarl.config.fields import Config, EnvConfig, Section
-from metarl.config.messages import sub_model
+from metarl.config.messages import Path, sub_model
 from metarl.config.validation import as_plain
 from metarl.errors import UserError
 
@@ -90,13 +90,19 @@ def env_parameters(config: Config) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name != "params"} | apart
 
 
-def fill_preset(model: type[EnvConfig], preset: Mapping[str, Any], data: dict[str, Any]) -> None:
-    """Adds a preset's parameters to the section ``env``, where they are not given."""
+def fill_preset(
+    model: type[EnvConfig], preset: Mapping[str, Any], data: dict[str, Any]
+) -> list[Path]:
+    """Adds a preset's parameters to the section ``env``, where they are not given; names these."""
+    filled: list[Path] = []
     apart: Any = model.model_fields.get("params")
     for name, value in preset.items():
         own = apart is None or name not in apart.annotation.model_fields
         place = data if own else data.setdefault("params", {})
-        place.setdefault(name, _written(value))
+        if name not in place:
+            place[name] = _written(value)
+            filled.append(("env", name) if own else ("env", "params", name))
+    return filled
 
 
 def _model(name: str, base: type[Any], fields: dict[str, Any]) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
+from metarl.config.messages import Origins
 from metarl.envs.checks import MOST_THREADS
 
 SplitName = Literal["held_out", "validation", "out_of_range"]
@@ -131,6 +132,22 @@ class Config(Section):
     validation: ValidationConfig = ValidationConfig.model_validate({})
     evaluation: EvaluationConfig = EvaluationConfig.model_validate({})
     tracking: TrackingConfig = TrackingConfig.model_validate({})
+    _origins: Origins = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether they say the same, wherever it was given."""
+        return type(self) is type(other) and dict(self) == dict(other)
+
+    @property
+    def origins(self) -> Origins:
+        """Where values were given, for the sentence about one that turns out to be wrong."""
+        return self._origins
+
+    def given_at(self, origins: Origins) -> Self:
+        """The same, whose values were given at these places."""
+        config = self.model_copy()
+        config._origins = origins
+        return config
 
     @field_validator("name")
     @classmethod

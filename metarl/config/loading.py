@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from metarl.config.env_fields import env_parameters, fill_preset
 from metarl.config.fields import Config, DeviceName, EnvConfig
-from metarl.config.messages import Origins, at, dotted, names_there_are, shown
+from metarl.config.messages import Origins, at, dotted, named_origins, names_there_are, shown
 from metarl.config.migration import migrate
 from metarl.config.model import chosen_class, config_model, resolve_variants
 from metarl.config.trust import EVERYTHING, NOTHING, Trust, named_code
@@ -57,7 +57,8 @@ def _fill_preset(
             f"{at(('env', 'preset'), origins)}env.preset is {shown(preset)}, but {env.__name__} "
             f"has no such preset: {names_there_are(str(preset), presets)}."
         )
-    fill_preset(model, presets[preset], data["env"])
+    for path in fill_preset(model, presets[preset], data["env"]):
+        origins[path] = f"preset {preset}"
 
 
 def default_name(path: Path | None) -> str:
@@ -133,7 +134,8 @@ def config_from(
     config = validated(model, plain, origins=origins)
     # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
     # config equals itself written and read again.
-    return validated(model, config.model_dump(mode="json"), origins=origins)
+    again = validated(model, config.model_dump(mode="json"), origins=origins)
+    return again.given_at(origins)
 
 
 def adopt(config: Config, saved: Config) -> Config:
@@ -153,7 +155,7 @@ def resolve(config: Config) -> Config:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     threads = config.rollout.torch_threads or cores
-    settled = _on_machine(config, resolve_device(config.device), threads)
+    settled = _on_machine(config, resolve_device(config.device, config.origins), threads)
     return settled.model_copy(update={"run_dir": str(config.run_folder)})
 
 
@@ -172,11 +174,16 @@ def _check_environment(config: Config) -> None:
     try:
         envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
     except (ValueError, TypeError) as error:
-        raise UserError(f"env: {message_of(error)}") from error
+        said = f"env: {message_of(error)}"
+        raise UserError(named_origins(said, ("env",), config.origins) + said) from error
 
 
-def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
+def resolve_device(device: DeviceName, origins: Origins | None = None) -> Literal["cpu", "cuda"]:
     """``auto`` as what there is.
+
+    Args:
+        device: As a config names it.
+        origins: Where the config's values were given.
 
     Raises:
         UserError: cuda is asked for and there is none.
@@ -187,7 +194,8 @@ def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
 
     there_is_one = torch.cuda.is_available()
     if device == "cuda" and not there_is_one:
-        raise UserError("device is cuda, but torch finds no CUDA device on this machine.")
+        where = at(("device",), origins or {})
+        raise UserError(f"{where}device is cuda, but torch finds no CUDA device on this machine.")
     return "cuda" if there_is_one else "cpu"
 
 

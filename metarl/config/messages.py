@@ -75,6 +75,19 @@ def at(path: Path, origins: Origins) -> str:
     return ""
 
 
+def named_origins(sentence: str, section: Path, origins: Origins) -> str:
+    """``configs/x.yaml, line 3, and command line: `` for a section's fields that a sentence names.
+
+    Of several values that do not go together each may be the wrong one; "" if it names none.
+    """
+    words = set(re.findall(r"[^\W\d]\w*", sentence))
+    depth = len(section)
+    named = [p for p in origins if p[:depth] == section and p[depth:] and p[-1] in words]
+    inner = [p for p in named if not any(q[: len(p)] == p and q != p for q in named)]
+    places = list(dict.fromkeys(origins[p] for p in inner))
+    return f"{', and '.join(places)}: " if places else ""
+
+
 def sub_model(annotation: Any) -> type[BaseModel] | None:
     """The model in a field's annotation, looking into unions such as ``Sub | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -142,6 +155,7 @@ def validation_error(
     """One sentence for the first wrong field, and how many more there are."""
     rules: dict[Path, list[str]] = {}
     sentences: dict[Path, str] = {}
+    places: dict[Path, str] = {}
     for item in error.errors():
         loc: Path = tuple(item["loc"])
         path, value = _data_path(loc, data)
@@ -151,6 +165,8 @@ def validation_error(
             message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
             given = "" if isinstance(value, dict) else f" is {shown(value)}"
             sentences[path] = f"{dotted(path)}{given}: {message}".removeprefix(": ")
+            if isinstance(value, dict):
+                places[path] = named_origins(message, path, origins)
             continue
         rules.setdefault(path, []).append(rule(item, value))
         given = "is missing" if item["type"] == "missing" else f"is {shown(value)}"
@@ -160,5 +176,5 @@ def validation_error(
     furthest = [p for p in sentences if not any(q[: len(p)] == p and q != p for q in sentences)]
     first = furthest[0]
     more = f" ({len(furthest) - 1} more wrong)" if len(furthest) > 1 else ""
-    sentence = " ".join(f"{at(first, origins)}{sentences[first]}{more}.".split())
-    return UserError(sentence)
+    place = places.get(first) or at(first, origins)
+    return UserError(f"{place}{sentences[first]}{more}.")

@@ -106,7 +106,20 @@ def merged(
             if given[-1] == "name" or isinstance(given[-1], int):  # of a variant; of a list
                 del origins[given]
         origins[path] = "command line"
-    return plain, origins
+    return plain, {path: origin for path, origin in origins.items() if _holds(plain, path)}
+
+
+def _holds(data: Any, path: Path) -> bool:
+    """Whether there is a value at this place; a variant may have replaced it."""
+    for part in path:
+        if isinstance(part, int):
+            return True
+        if not isinstance(data, dict):
+            return part == "name"  # of a variant that is a bare name
+        if part not in data:
+            return False
+        data = data[part]
+    return True
 
 
 def put(data: dict[str, Any], name: str, value: object) -> None:

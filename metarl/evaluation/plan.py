@@ -75,7 +75,7 @@ class EvaluationPlan:
         try:
             return distribution.split(self.split)
         except ValueError as error:
-            raise UserError(f"evaluation.split: {error}") from error
+            raise UserError(f"There is no split {self.split}: {error}") from error
 
     def arguments(self, without: Collection[str] = ()) -> list[str]:
         """The arguments of a command line that measures by it again, some fields left out."""

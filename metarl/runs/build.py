@@ -10,6 +10,7 @@ from metarl import envs
 from metarl.algorithms import algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
+from metarl.config.messages import named_origins
 from metarl.envs.source import source_hash
 from metarl.errors import UserError, message_of
 from metarl.experience.rollout import RolloutWorker
@@ -43,7 +44,8 @@ def make_worker(config: Config) -> RolloutWorker:
                 params=env_parameters(config),
             )
         except (ValueError, TypeError) as error:
-            raise UserError(f"env: {message_of(error)}") from error
+            said = f"env: {message_of(error)}"
+            raise UserError(named_origins(said, ("env",), config.origins) + said) from error
 
     worker = RolloutWorker(make_env)
     worker.say = say
@@ -69,9 +71,8 @@ def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
             resolve_device(config.device),
         )
     except ValueError as error:
-        raise UserError(
-            f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."
-        ) from error
+        said = f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."
+        raise UserError(named_origins(said, ("algorithm",), config.origins) + said) from error
 
 
 def environment_source(config: Config) -> str | None:

@@ -231,7 +231,7 @@ def test_evaluate_arguments(run) -> None:  # type: ignore[no-untyped-def]
         (["--run", "runs/nav", "--episodes", "0"], ["episodes is 0", "at least 1"]),
         (
             ["--run", "runs/nav", "--adaptation-steps", "-1"],
-            ["adaptation_steps is -1", "at least 1"],
+            ["adaptation_steps is -1", "at least 0"],
         ),
         (["--run", "runs/nav", "--mode", "greedy"], ["mode is 'greedy'", "deterministic"]),
         (["--run", "runs/nav", "--checkpoint", "last"], ["checkpoint is 'last'", "latest"]),
