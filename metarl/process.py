@@ -21,9 +21,9 @@ from metarl.errors import EnvironmentFailure, UserError
 
 STARTED = time.monotonic()
 """About when the program began."""
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGALRM")
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 STOPS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""Signals that end a program: typed or sent by a scheduler, a lost terminal, a time limit."""
+"""Signals that end a program: typed, sent by a scheduler, or of a lost terminal."""
 _interrupts: list[int] = []
 """Signals that raised KeyboardInterrupt in the program; a library, while it is imported, may have
 swallowed what they raised."""
@@ -195,7 +195,7 @@ def stop_requests(
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[float | None]:
-    """Sends this program SIGALRM so many seconds after its start.
+    """Tells this program to end so many seconds after its start, as SIGTERM would.
 
     Returns:
         When that is, of :func:`time.monotonic`; None without a limit.
@@ -207,11 +207,19 @@ def time_limit(seconds: float | None) -> Iterator[float | None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield deadline
         return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        told_to_end = signal.getsignal(signal.SIGTERM)
+        if callable(told_to_end):
+            told_to_end(number, frame)
+
+    before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, max(0.001, deadline - time.monotonic()))
     try:
         yield deadline
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -223,15 +231,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Installs a handler of the stop signals; only the main thread may, others go without.
 
-    A lost terminal that is ignored stays ignored: that is what nohup is for.
+    A lost terminal that is ignored stays ignored: that is what nohup is for. Nor is a handler of
+    the caller's own taken away, but for those of SIGINT and SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stops = list(STOPS)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        stops.remove(signal.SIGHUP)
-    before = {s: signal.signal(s, handler) for s in stops}
+    before = {}
+    for number in STOPS:
+        there = signal.getsignal(number)
+        ours = getattr(there, "__module__", None) == __name__
+        if ours or there is signal.SIG_DFL or number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handler)
     try:
         yield
     finally:

@@ -33,7 +33,9 @@ class Display:
     def __init__(self, name: str, total_iterations: int, console: Console | None = None) -> None:
         # Asked of the stream itself: CI services set FORCE_COLOR, which rich takes for a terminal.
         console = console or Console(force_terminal=sys.stdout.isatty())
-        self._console, self._file = console, console.file
+        self._file: Any = _Optional(console.file)
+        console.file = self._file  # which the thread of the live display writes to as well
+        self._console = console
         self._total = total_iterations
         self._pace = _Pace(total_iterations)
         live = console.is_terminal and not console.is_dumb_terminal
@@ -67,7 +69,7 @@ class Display:
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
         else:
             self._flush_pending()
-            self._write(text)
+            print(text, file=self._file, flush=True)
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -81,15 +83,35 @@ class Display:
 
     def _flush_pending(self) -> None:
         if self._pending is not None:
-            self._write(self._pending)
+            print(self._pending, file=self._file, flush=True)
             self._pending = None
 
-    def _write(self, text: str) -> None:
+
+class _Optional:
+    """A stream that nobody has to read.
+
+    The reader may be gone (`| head`), the terminal, or the space of the log's disk: no reason to
+    stop a run.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
         try:
-            print(text, file=self._file, flush=True)
+            self._stream.write(text)
         except OSError:
-            # Nobody reads any more (`| head`), or the log's disk is full: no reason to stop a run.
-            self._file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 _AGES_S = 3e8

@@ -92,8 +92,8 @@ def terminal() -> Console:
 
 
 def shown(output: Console) -> str:
-    assert isinstance(output.file, io.StringIO)
-    return output.file.getvalue()
+    text: str = output.file.getvalue()  # type: ignore[attr-defined]
+    return text
 
 
 def warnings(output: Console) -> list[str]:
@@ -349,6 +349,21 @@ def test_a_pipe_is_no_terminal_even_where_colors_are_forced(run_dir: Path) -> No
     progress, imported = result.stdout.splitlines()
     assert progress == "iteration 1/1  5 env steps  return/pre 1.00  0:00:00 left"
     assert imported == "False"  # wandb takes half a second to import: never when it is disabled
+
+
+def test_a_terminal_that_is_gone_does_not_stop_a_run(run_dir: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        flush = write  # type: ignore[assignment]
+
+    output = Console(file=Gone(), force_terminal=True, width=100)
+    with open_tracker(run_dir, {}, 2, wandb="disabled", console=output) as tracker:
+        for iteration in (1, 2):
+            tracker.log(row(iteration))
+            tracker.print("a note")
+    assert len(lines(run_dir / "metrics.jsonl")) == 2
 
 
 def test_a_closed_pipe_does_not_stop_a_run(run_dir: Path) -> None:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+import pty
+import random
+import re
+import select
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import evaluate
 import train
 from metarl.algorithms.maml import MAML
+from metarl.config.loading import config_from
 from metarl.process import run_program, stop_requests
+from metarl.runs import build
 from metarl.storage.checkpoint import load_checkpoint
 from metarl.storage.lock import RunLock
 from metarl.training import pace
 from metarl.training.pace import Pace
-from tests.programs import Forks, assert_same_run, files, lines, write_config
+from tests.programs import (
+    ENVIRONMENT,
+    ROOT,
+    Forks,
+    assert_same_run,
+    files,
+    lines,
+    tiny,
+    write_config,
+)
 from tests.training.test_training import LINE, one_sentence, trained
 
 # --- one writer at a time ---------------------------------------------------------------------
@@ -110,6 +127,40 @@ def test_a_run_that_lost_its_folder_writes_no_more(
 # --- one command that begins or goes on -------------------------------------------------------
 
 
+def kill_a_job_again_and_again(forks: Forks, folder: Path, kills: int) -> list[int]:
+    """One command, started after every kill; its environment is on worker processes."""
+    env = {"name": "tests.envs.user_envs:Reach"}
+    config = write_config(folder, iterations=3 * kills, rollout={"workers": 2}, env=env)
+    config.write_text(config.read_text().replace("  horizon: 10\n", ""))  # its own
+    alone, run = folder / "alone", folder / "killed"
+    assert forks("train", "--config", config, "--run-dir", alone).code == 0
+    words = ["--config", config, "--run-dir", run, "--resume", "auto"]
+    rng, codes = random.Random(kills), []
+    stops = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+    metrics = run / "metrics.jsonl"
+    for kill in range(kills):
+        number = rng.choice(stops)
+        done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        due = min(done + rng.randrange(5), 3 * kills - 2)  # 0: while it starts
+        watched = {"lines_of": str(metrics), "lines": due}
+        outcome = forks("train", *words, signal=number, delay=rng.uniform(0, 0.05), **watched)
+        codes.append(outcome.code)
+        # Before anybody could install a handler, any signal kills.
+        assert outcome.code in {-number, 130} - ({130} if number == signal.SIGKILL else set())
+        assert "Traceback" not in outcome.output, (kill, number, outcome.output)
+    assert forks("train", *words).code == 0
+    assert_same_run(alone, run)
+    assert len(lines(run)) == 3 * kills
+    return codes
+
+
+@pytest.mark.slow
+def test_fifty_kills_with_worker_processes_leave_no_trace(forks: Forks, tmp_path: Path) -> None:
+    codes = kill_a_job_again_and_again(forks, tmp_path, 50)
+    print(sorted(codes))
+    assert {-signal.SIGKILL, 130} <= set(codes)
+
+
 @pytest.mark.parametrize("words", [[], ["--resume", "auto"]])
 def test_a_start_that_failed_is_not_in_the_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
@@ -169,9 +220,10 @@ def test_what_a_signal_waits_for_is_told(
     assert run_program(program) == 0
 
 
-def test_a_lost_terminal_that_is_ignored_stays_ignored() -> None:
-    """As nohup starts a program."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("callers_own", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_lost_terminal_that_the_caller_takes_care_of(callers_own: Any) -> None:
+    """As nohup starts a program, or a program that trains in Python."""
+    before = signal.signal(signal.SIGHUP, callers_own)
     try:
 
         def program() -> int:
@@ -181,8 +233,28 @@ def test_a_lost_terminal_that_is_ignored_stays_ignored() -> None:
             return 0
 
         assert run_program(program) == 0
+        assert signal.getsignal(signal.SIGHUP) is callers_own
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+def test_a_run_outlives_its_terminal_until_it_is_saved(tmp_path: Path) -> None:
+    config = write_config(tmp_path, iterations=20000, checkpoint={"interval": 10000})
+    run = tmp_path / "run"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = ["train.py", "--config", str(config), "--run-dir", str(run)]
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, *words], ENVIRONMENT | {"TERM": "xterm"})
+    metrics = run / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 3):
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert load_checkpoint(run).iteration == len(lines(run)) > 3
 
 
 def test_the_pace_of_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,3 +318,30 @@ def test_what_outlasts_the_time_limit_is_ended_by_it(
     assert "The time limit: waiting for iteration 1 to end" in captured.err
     assert "Stopped at iteration 1;" in captured.out
     assert len(lines(tmp_path / "run")) == 1
+
+
+# --- an environment that hangs ----------------------------------------------------------------
+
+
+def test_the_limit_of_a_step_reaches_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(build.envs, "make", lambda *args, **options: given.update(options))
+    make_env = build.make_worker(config_from(tiny(rollout={"step_timeout": 5.0})))._make_env
+    make_env(1)
+    assert given["step_timeout"] == 5.0
+
+
+@pytest.mark.slow
+def test_a_run_whose_environment_hangs_fails_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"name": "tests.envs.stuck_envs:Stuck"}
+    config = write_config(tmp_path, env=env, rollout={"step_timeout": 2.0})
+    config.write_text(config.read_text().replace("  horizon: 10\n", ""))
+    words = ["--config", str(config), "--run-dir", str(tmp_path / "run")]
+    assert train.main(words) == 1
+    sentence = one_sentence(capsys.readouterr().err)
+    assert re.search(r"Training failed in iteration \d\. Stuck failed in lane ", sentence)
+    assert "(task: best 6)" in sentence
+    assert "it has not returned within 2 s, which is step_timeout" in sentence
+    assert not (tmp_path / "run" / "lock.json").exists()
