@@ -125,7 +125,7 @@ def logged(folder: Path) -> tuple[Any, dict[str, Any], Path]:
 def check_row(row: dict[str, Any], place: Path, report: Path) -> None:
     """Numbers, tables and plots are those of the report."""
     content = json.loads((report / "evaluation.json").read_text())
-    assert row["env_steps"] == 120  # of training: 2 rounds × 2 tasks × 3 episodes × 10 steps
+    assert row["env_steps"] == 180  # of training: 3 rounds × 2 tasks × 3 episodes × 10 steps
     for k, mean in enumerate(content["mean"]):
         assert row[f"{EVALUATION}return_step_{k}"] == pytest.approx(mean)
 

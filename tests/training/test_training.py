@@ -172,10 +172,10 @@ def test_resume_with_more_iterations(tmp_path: Path) -> None:
 
 def test_budget_of_env_steps(tmp_path: Path) -> None:
     """Training ends before the iteration that would begin past it, and counts steps, not lines."""
-    run = trained(tmp_path / "a", iterations=50, max_env_steps=250)  # some 120 an iteration
-    assert [row["env_steps"] >= 250 for row in lines(run)] == [False, False, True]
+    run = trained(tmp_path / "a", iterations=50, max_env_steps=350)  # 180, then 120 an iteration
+    assert [row["env_steps"] >= 350 for row in lines(run)] == [False, False, True]
     assert load_checkpoint(run).manifest["env_steps"] == lines(run)[-1]["env_steps"]
-    assert train.main(["--run-dir", str(run), "--resume", "--max-env-steps", "400"]) == 0
+    assert train.main(["--run-dir", str(run), "--resume", "--max-env-steps", "500"]) == 0
     assert [row["iteration"] for row in lines(run)] == [1, 2, 3, 4]
 
 
@@ -204,7 +204,7 @@ def test_worker_processes_change_nothing(tmp_path: Path, env: str) -> None:
         runs.append(run)
     assert_same_run(*runs)
     steps = lines(runs[0])[-1]["env_steps"]
-    full = 2 * 2 * 2 * 3 * {"Chooser": 3, "Reach": 12}[env]
+    full = (1 + 2 * 2) * 2 * 3 * {"Chooser": 3, "Reach": 12}[env]  # with the first look
     assert steps == full if env == "Chooser" else 0 < steps < full  # Reach ends early
 
 
@@ -446,7 +446,7 @@ def diverged(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -
 
 
 def test_a_reward_that_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    env = LINE["env"] | {"bad": "reward", "bad_reset": 8}  # the second rollout of iteration 4
+    env = LINE["env"] | {"bad": "reward", "bad_reset": 9}  # the second rollout of iteration 4
     sentence = diverged(tmp_path, capsys, env=env)
     assert "iteration 4" in sentence
     assert "the reward became nan" in sentence
@@ -456,7 +456,7 @@ def test_a_reward_that_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_an_observation_that_is_no_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env = LINE["env"] | {"bad": "observation", "bad_reset": 7, "bad_above": 0.0}
+    env = LINE["env"] | {"bad": "observation", "bad_reset": 8, "bad_above": 0.0}
     sentence = diverged(tmp_path, capsys, env=env, algorithm={"tasks": 6})
     assert "iteration 4: observations of the rollout are not finite for the tasks [" in sentence
     tasks = json.loads(sentence.partition("for the tasks ")[2].join("[]").replace(".]", "]"))
@@ -467,7 +467,7 @@ def test_an_observation_that_is_no_number(
 def test_an_inner_step_that_is_too_large(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write_config(tmp_path, algorithm={"inner_lr": [1e38]})
+    config = write_config(tmp_path, algorithm={"inner_lr": [1e39]})
     run = tmp_path / "run"
     assert train.main(["--config", str(config), "--run-dir", str(run)]) == 1
     sentence = one_sentence(capsys.readouterr().err)
@@ -477,7 +477,7 @@ def test_an_inner_step_that_is_too_large(
 
 def test_a_validation_that_diverges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = LINE["env"] | {"bad": "reward", "bad_reset": 2}  # validation resets twice, training once
-    algorithm = {"adaptation_steps": 0}
+    algorithm = {"adaptation_steps": 0, "normalize_observations": False}
     validation = {"enabled": True, "interval": 1}
     config = write_config(tmp_path, env=env, algorithm=algorithm, validation=validation)
     run = tmp_path / "run"
