@@ -6,8 +6,12 @@ Each returns the value, or raises a ValueError: a sentence with the name, the va
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 MOST_THREADS = 1024
 """Threads or processes: where there are far more, systems fail in ways that nobody can catch."""
@@ -58,3 +62,22 @@ def switch(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}: it must be true or false.")
     return value
+
+
+def reset_mask(options: Mapping[str, Any] | None, lanes: int) -> NDArray[np.bool_]:
+    """The mask [N] of lanes that the options of a reset ask for: all without one."""
+    unknown = set(options or {}) - {"reset_mask"}
+    if unknown:
+        raise ValueError(
+            f"reset was given the option {sorted(unknown)[0]!r}: only 'reset_mask' is known."
+        )
+    mask = (options or {}).get("reset_mask")
+    if mask is None:
+        return np.ones(lanes, dtype=bool)
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_ or mask.shape != (lanes,):
+        raise ValueError(
+            f"reset_mask is {mask.dtype} of the shape {list(mask.shape)}: "
+            f"it must be bool of the shape [{lanes}]."
+        )
+    return mask

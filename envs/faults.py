@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sysconfig
 import traceback
 from bdb import BdbQuit
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 import metarl
 from metarl.errors import message_of, one_line
@@ -47,10 +51,45 @@ def in_words(error: BaseException, owner: object = None, method: str = "") -> st
         return words
     elif isinstance(error, BdbQuit) or words == "EOFError: EOF when reading a line":
         words = "it reads the standard input (input(), breakpoint()), where there is none"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    frames = [f for f in _frames(error) if _is_users(f.filename)]
     if frames:
         return f"{words} ({_shown(frames[-1].filename)}, line {frames[-1].lineno})"
     return f"{words}, in {defined(owner, method)}" if method else words
+
+
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """Within, what a user's own code raises is a failure of the simulation, in words.
+
+    Raises:
+        SimulationFailure: one sentence with the place in that code.
+    """
+    try:
+        yield
+    except (SimulationFailure, MemoryError):  # which others have words for
+        raise
+    except (Exception, SystemExit) as error:
+        if not any(_is_users(frame.filename) for frame in _frames(error)):
+            raise
+        raise SimulationFailure(f"The environment failed: {in_words(error)}.") from error
+
+
+def check_rows(owner: object, method: str, what: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Refuse an array of another shape, which would be broadcast in silence.
+
+    Raises:
+        SimulationFailure: names the method that returned it, its file and its line.
+    """
+    if np.shape(value) != shape:
+        raise SimulationFailure(
+            f"{defined(owner, method)} returned {value_in_words(value)} as {what}: it must be an "
+            f"array of shape {list(shape)}."
+        )
+
+
+def _frames(error: BaseException) -> traceback.StackSummary:
+    """Of the error, inside of what caught it."""
+    return traceback.extract_tb(error.__traceback__)
 
 
 def defined(owner: object, method: str) -> str:

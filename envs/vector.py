@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
+from metarl.envs.faults import check_rows, users_code
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.watch import Watch
@@ -170,7 +171,7 @@ class TaskVectorEnv(VectorEnv):
         Raises:
             ValueError: unknown options, a mask or seeds of a wrong shape or kind.
         """
-        lanes = self._lanes_to_reset(options)
+        lanes = np.flatnonzero(checks.reset_mask(options, self.num_envs))
         self._seed_lanes(seed, lanes)
         self._tasks[lanes] = self._next_tasks[lanes]
         self._steps[lanes] = 0
@@ -178,12 +179,8 @@ class TaskVectorEnv(VectorEnv):
         self._truncated[lanes] = False
         self._was_reset = True
         if len(lanes):
-            self._watch.begin("reset")
-            try:
-                self._reset_lanes(lanes)
-            finally:
-                self._watch.end()
-        return self._observe(), {}
+            self._call("reset", self._reset_lanes, lanes)
+        return self._rows_of_all(), {}
 
     def step(self, actions: ArrayLike) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
         """Step every lane that is not finished.
@@ -210,11 +207,8 @@ class TaskVectorEnv(VectorEnv):
             )
         finished = self.finished
         live = ~finished if finished.any() else None
-        self._watch.begin("step")
-        try:
-            reward, terminated = self._advance(actions, live)
-        finally:
-            self._watch.end()
+        reward, terminated = self._call("step", self._advance, actions, live)
+        check_rows(self, "_advance", "reward", reward, (self.num_envs,))
         if live is None:
             self._steps += 1
         else:
@@ -226,7 +220,24 @@ class TaskVectorEnv(VectorEnv):
         if terminated is not None:
             self._terminated |= terminated if live is None else terminated & live
         self._truncated |= self._steps >= self.horizon
-        return self._observe(), reward, self._terminated.copy(), self._truncated.copy(), {}
+        return self._rows_of_all(), reward, self._terminated.copy(), self._truncated.copy(), {}
+
+    def _call(self, what: str, method: Callable[..., Any], *args: Any) -> Any:
+        """What a subclass's method returns; where a user's own code raises, that is a failure."""
+        self._watch.begin(what)
+        try:
+            with users_code():
+                return method(*args)
+        finally:
+            self._watch.end()
+
+    def _rows_of_all(self) -> Floats:
+        """The observations of all lanes, [N, o]."""
+        with users_code():
+            observation = self._observe()
+        shape = (self.num_envs, *(self.single_observation_space.shape or ()))
+        check_rows(self, "_observe", "observations", observation, shape)
+        return observation
 
     def failure(self, lane: int, what: str) -> SimulationFailure:
         """The error for a lane that failed, with its task and its step."""
@@ -319,24 +330,6 @@ class TaskVectorEnv(VectorEnv):
         for lane in lanes.tolist():
             self._seeds[lane] = checks.integer(f"The seed of lane {lane}", seed[lane], 0)
             self._generators[lane] = None
-
-    def _lanes_to_reset(self, options: Mapping[str, Any] | None) -> Lanes:
-        """Indices of the lanes that `options` asks to reset: all without a mask."""
-        unknown = set(options or {}) - {"reset_mask"}
-        if unknown:
-            raise ValueError(
-                f"reset was given the option {sorted(unknown)[0]!r}: only 'reset_mask' is known."
-            )
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
-            return np.arange(self.num_envs)
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise ValueError(
-                f"reset_mask is {mask.dtype} of the shape {list(mask.shape)}: "
-                f"it must be bool of the shape [{self.num_envs}]."
-            )
-        return np.flatnonzero(mask)
 
 
 def num_cores() -> int:
