@@ -147,13 +147,13 @@ class MAML:
         env_steps = 0
         moments = self.moments
         if moments is not None and moments.count == 0:
-            actor = PolicyActor(self.policy, to_device(theta, "cpu"), moments)
+            actor = self._actor(theta, moments)
             unused = key.at(config.adaptation_steps + 1)
             look = first_look(source, actor, tasks, config.episodes, unused)
             moments, env_steps = look.observed, look.env_steps
         so_far = moments
         for k in range(config.adaptation_steps + 1):
-            actor = PolicyActor(self.policy, to_device(detach(theta), "cpu"), moments)
+            actor = self._actor(theta, moments)
             trajectory = source.collect(actor, tasks, config.episodes, key.at(k))
             if so_far is not None and trajectory.observed is not None:
                 so_far = so_far.join(trajectory.observed)
@@ -170,6 +170,14 @@ class MAML:
         of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
         metrics |= clipped
         return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks, so_far)
+
+    def _actor(self, theta: Params, moments: RunningMoments | None) -> PolicyActor:
+        """The policies of stacked parameters, which act on the CPU."""
+        return PolicyActor(self.policy, to_device(detach(theta), "cpu"), self._shown_by(moments))
+
+    def _shown_by(self, moments: RunningMoments | None) -> RunningMoments | None:
+        """By which policies are shown their observations."""
+        return None if moments is None else moments.with_std(self.config.observation_std)
 
     # ---- the objective
 
@@ -281,7 +289,7 @@ class MAML:
         adaptation = self._adaptation_with(self.config.evaluation_inner_lr or self.config.inner_lr)
         params = to_device(detach(self.params), "cpu")
         made_of = (adaptation, self.advantages, params, mode, key, self.device)
-        return GradientAgent(*made_of, moments=self.moments)
+        return GradientAgent(*made_of, moments=self._shown_by(self.moments))
 
     def _adaptation_with(self, step_sizes: tuple[float, ...]) -> Adaptation:
         return Adaptation(self.policy, step_sizes, self.config.inner_estimator, self.rates())

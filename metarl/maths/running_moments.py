@@ -82,6 +82,10 @@ class RunningMoments:
         """Those of some of the columns."""
         return RunningMoments(self.count, self.mean[which], self.squares[which])
 
+    def with_std(self, std: float) -> RunningMoments:
+        """Those that normalise to this standard deviation in place of 1."""
+        return RunningMoments(self.count, self.mean, self.squares / std**2)
+
     def to(self, device: torch.device) -> RunningMoments:
         """The same on another device."""
         return RunningMoments(self.count, self.mean.to(device), self.squares.to(device))

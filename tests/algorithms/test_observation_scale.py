@@ -105,6 +105,18 @@ def test_statistics_hold_still_until_the_update_is_done(name: str) -> None:
         assert algorithm.moments.count == before.count + batch.env_steps
 
 
+def test_observations_are_normalised_to_the_deviation_asked_for() -> None:
+    """In a rollout, and by the agent."""
+    maml, worker = make("maml", observation_std=0.25), RolloutWorker(FarSigns)
+    for iteration in (1, 2):
+        batch = maml.collect(worker, Key(1, iteration))
+        shown = batch.data[0].observations.flatten(0, 1).double()
+        torch.testing.assert_close(shown.std(0), torch.full((2,), 0.25).double(), rtol=0.1, atol=0)
+        maml.update(batch)
+    agent = maml.agent("deterministic", Key(2, evaluation=True))
+    assert torch.equal(agent.moments.std, maml.moments.std / 0.25)
+
+
 @pytest.mark.parametrize("name", [*FAMILY, "rl2"])
 def test_statistics_are_saved_with_the_parameters(name: str) -> None:
     """A run that is taken up goes on to the same bits, and its agent acts alike."""

@@ -45,6 +45,12 @@ class AdaptationSettings(Settings):
     normalize_observations: bool = Field(
         True, description="by their running mean and deviation, which hold still in an iteration"
     )
+    observation_std: float = Field(
+        1.0,
+        gt=0,
+        description="deviation that they are normalised to: at small ones an adaptation step moves "
+        "the biases more, and so all actions alike",
+    )
     hidden_sizes: Widths = Field((64, 64), description="widths of the policy's layers")
     activation: Activation = Field("tanh", description="of the policy's hidden layers")
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
