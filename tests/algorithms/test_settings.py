@@ -56,7 +56,7 @@ def test_rates_of_an_earlier_checkpoint_stood_among_the_parameters() -> None:
     for name, p in state["params"].items():
         assert torch.equal(p, earlier["params"][name])
         assert torch.equal(state["rates"][name], earlier["params"][f"rate.{name}"])
-    with pytest.raises(ValueError, match="are not this policy's"):
+    with pytest.raises(ValueError, match="rates has nothing"):
         meta_sgd.load_state_dict({"params": state["params"]})
 
 
