@@ -104,6 +104,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     """
     from metarl.measuring.evaluating import measure, report
     from metarl.report.notebook import ShownEvaluation
+    from metarl.runs.trained_run import training_lines
     from metarl.storage.run_folder import prepare_output
 
     values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
@@ -113,6 +114,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     try:
         if output is not None:
             prepare_output(Path(output), chosen=True)
+            training_lines(measured.folder)
         result, evaluation = measure(measured, plan)
         if output is not None:
             report(measured, plan, Path(output), result, evaluation)

@@ -117,6 +117,7 @@ def measure_groups(
             run = load_run(folder.path, checkpoint, device, trust_code=folder.trust.everything)
             stack.callback(run.worker.close)
             folder.plan.tasks(run.worker.task_distribution)
+            training_lines(folder.path)
             runs.append(run)
         for index, (folder, run) in enumerate(zip(folders, runs, strict=True), 1):
             say(f"Evaluating {folder.path} ({index} of {len(runs)})")

@@ -24,7 +24,7 @@ from metarl.measuring.user_agent import UserAgent
 from metarl.process import enough_memory
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
-from metarl.report.page import ReportFiles
+from metarl.report.page import ReportFiles, is_complete
 from metarl.runs.trained_run import TrainedRun, training_lines
 from metarl.storage.provenance import versions
 from metarl.types import ActionMode, AdaptationAxis
@@ -37,8 +37,6 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "episode": "deterministic",
 }
 """The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
-
-LAST_FILE = "report.html"  # of a report: where it is, the others are
 
 
 @enough_memory("The evaluation", "take fewer episodes or tasks")
@@ -149,4 +147,4 @@ def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:
     made = (result.checkpoint, result.episodes_per_step, result.adaptation_steps)
     by_this_plan = made == (iteration, plan.episodes, plan.adaptation_steps)
     by_this_plan &= (result.evaluation_seeds, modes) == (list(plan.seeds), set(plan.modes))
-    return by_this_plan and (folder / LAST_FILE).is_file()
+    return by_this_plan and is_complete(folder)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.measuring.evaluating import measure, report
 from metarl.process import optional_output, say
+from metarl.report.figures import warn_of_picture
 from metarl.report.terminal import print_table
-from metarl.report.video import NoPictures, write_video
+from metarl.report.video import NoPictures, check_pictures, write_video
+from metarl.runs.trained_run import training_lines
 from metarl.storage.run_folder import prepare_output
 from metarl.tracking.tracker import copy_evaluation
 from metarl.tracking.wandb_run import Media, is_tracked
@@ -48,10 +50,14 @@ def evaluate_and_report(
         UserError: the subject cannot be evaluated so, or not be shown.
         EnvironmentFailure: the evaluation failed, or a file cannot be written.
     """
-    if output is not None:
-        prepare_output(output, chosen=True)
-    result, evaluation = measure(subject, plan, say)
+    # What is needed after the measurement is seen to before it.
+    chosen = output is not None
     output = output or subject.folder / "evaluation" / plan.folder
+    prepare_output(output, chosen)
+    training_lines(subject.folder)
+    if video:
+        _check_video(subject)
+    result, evaluation = measure(subject, plan, say)
     files = report(subject, plan, output, result, evaluation)
     with optional_output():
         print_table(result)
@@ -71,16 +77,10 @@ def _publish(
     """Write the video beside the report, and copy everything to the W&B run that it belongs to.
 
     That is the tracker's, or the one that the subject's run had, which is gone on with. A video
-    that cannot be made keeps nothing else from being copied.
+    that cannot be made costs a warning.
     """
     folder = files.evaluation.parent
-    videos: dict[str, Path] = {}
-    failure: UserError | EnvironmentFailure | None = None
-    if video:
-        try:
-            videos = _make_video(subject, evaluation, folder)
-        except (UserError, EnvironmentFailure) as error:
-            failure = error
+    videos = _make_video(subject, evaluation, folder) if video else {}
     split, steps = re.sub(r"\W+", "_", result.split), subject.env_steps
     media = Media({path.stem: path for path in files.plots}, _tables(result), videos)
     if tracker is not None:
@@ -89,21 +89,33 @@ def _publish(
         copy_evaluation(
             subject.config, folder, split, _numbers(result), media, env_steps=steps, say=say
         )
-    if failure is not None:
-        raise failure
+
+
+def _check_video(subject: Subject) -> None:
+    """Refuse a video that could not be made, before anything is measured.
+
+    Raises:
+        UserError: the environment cannot be shown.
+        EnvironmentFailure: this machine cannot draw it.
+    """
+    from metarl.envs.rendering import RendererMissing  # late: it loads MuJoCo
+
+    try:
+        check_pictures(subject.worker.env(1))
+    except NoPictures as error:
+        raise UserError(f"{error} Nothing was measured.") from error
+    except RendererMissing as error:
+        raise EnvironmentFailure(f"{error} Nothing was measured.") from error
 
 
 def _make_video(subject: Subject, evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     """The video's files by the name that W&B gives them; the smaller one is enough there."""
-    from metarl.envs.rendering import RendererMissing  # late: it loads MuJoCo
-
     env = subject.worker.env(len(evaluation.tasks) * evaluation.episodes)
     try:
         gif, mp4 = write_video(evaluation, env, folder)
-    except NoPictures as error:
-        raise UserError(f"The evaluation is complete, but {error}") from error
-    except RendererMissing as error:
-        raise EnvironmentFailure(f"The evaluation is complete, but {error}") from error
+    except Exception as error:  # the measurement is there, whatever befalls its pictures
+        warn_of_picture("video", error)
+        return {}
     say(f"Video: {gif} and {mp4.name}")
     return {mp4.stem: mp4}
 

@@ -13,7 +13,7 @@ from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import comparison_plots, training_plots
 from metarl.report.evaluation_report import reference_table
-from metarl.report.page import Picture, ReportFiles, filled, table, write_report_files
+from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.training_plots import Lines
 from metarl.report.words import estimate, step_name
 
@@ -41,7 +41,7 @@ def write_comparison(
         EnvironmentFailure: The folder cannot be written.
     """
     groups = comparison.groups
-    pictures = list(_pictures(comparison, training))
+    pictures = drawn(_pictures(comparison, training))
     page = filled(
         "comparison.md.j2",
         title=title(comparison),

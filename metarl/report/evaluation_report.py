@@ -12,7 +12,7 @@ from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import evaluation_plots, training_plots
-from metarl.report.page import Picture, ReportFiles, filled, table, write_report_files
+from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.words import REFERENCES, estimate, step_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write_report(
     Raises:
         EnvironmentFailure: The folder cannot be written.
     """
-    pictures = list(_pictures(result, evaluation, training or {}))
+    pictures = drawn(_pictures(result, evaluation, training or {}))
     page = filled(
         "evaluation.md.j2",
         result=result,
@@ -60,7 +60,7 @@ def write_report(
     )
     if evaluation.paths is not None:  # too wide for the page, meant for a README
         wide = evaluation_plots.plot_adaptation_picture(evaluation)
-        pictures.append(Picture("adaptation_picture", "", wide))
+        pictures += drawn([Picture("adaptation_picture", "", wide)])
     return write_report_files(folder, "evaluation.json", result.to_json(), pictures, page)
 
 

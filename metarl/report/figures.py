@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -47,11 +48,19 @@ _P = ParamSpec("_P")
 def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
     """Make a drawing function return its figure as a PNG file of 256 colours, a third of the size.
 
-    It draws under this module's style; the user's matplotlib settings come back afterwards.
+    It draws under this module's style; the user's matplotlib settings come back afterwards. A
+    picture that cannot be drawn costs a warning, never the measurement: it is empty.
     """
 
     @functools.wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> bytes:
+        try:
+            return drawn_or_failed(*args, **kwargs)
+        except Exception as error:  # matplotlib, its fonts, the data: anything
+            warn_of_picture(draw.__name__.removeprefix("plot_").replace("_", " "), error)
+            return b""
+
+    def drawn_or_failed(*args: _P.args, **kwargs: _P.kwargs) -> bytes:
         import matplotlib
 
         with matplotlib.rc_context(_STYLE), io.BytesIO() as file, io.BytesIO() as small:
@@ -63,6 +72,12 @@ def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
             return small.getvalue()
 
     return drawn
+
+
+def warn_of_picture(name: str, error: Exception) -> None:
+    """Say that a picture is missing."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    print(f"warning: the {name} cannot be drawn; all else is there. {said}", file=sys.stderr)
 
 
 def new_figure(width: float, height: float, compress: bool = False) -> Figure:

@@ -12,7 +12,7 @@ from metarl.evaluation.result import EvaluationResult
 from metarl.report import comparison_plots, evaluation_plots, training_plots, words
 from metarl.report.comparison_report import group_returns_table, title
 from metarl.report.evaluation_report import returns_table
-from metarl.report.page import Picture, filled, html_body, table
+from metarl.report.page import Picture, drawn, filled, html_body, table
 from metarl.report.training_plots import Lines
 
 CAPTION = "Mean return over tasks with its 95 % interval."
@@ -78,6 +78,7 @@ def _shown(
     name: str, sentences: Sequence[str], pictures: Sequence[Picture], numbers: Markup
 ) -> str:
     """HTML that loads nothing: a title, sentences, pictures, a table."""
+    pictures = drawn(pictures)
     page = filled(
         "notebook.md.j2", name=name, sentences=sentences, pictures=pictures, table=numbers
     )

@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ _MARKUP = re.compile(
     r"""[\\`*<|~$]                   # code, emphasis, HTML, table cells, formulas
     | (?<!\w)_ | _(?!\w)             # emphasis; inside a word it is a letter
     | &(?=\#?\w+;)                   # entities
+    | (?<=\w):(?=//) | (?<=\bwww)\.  # addresses, which many programs make links of
     | (?<=\])[(\[:]                  # links
     | \A(?:>|[-+=\#]+(?=\s|\Z))      # at the start: quotations, lists, headings
     | (?<=\A\d)[.)](?=\s|\Z)
@@ -41,6 +42,11 @@ class Picture:
     name: str
     caption: str
     data: bytes
+
+
+def drawn(pictures: Iterable[Picture]) -> list[Picture]:
+    """Those that could be drawn."""
+    return [picture for picture in pictures if picture.data]
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,17 @@ def write_report_files(
         replace_file(files.markdown, page.encode())
         replace_file(html, html_page(page, pictures).encode())
     return files
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a whole report: all its files, and the page to its end."""
+    try:
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        page = (folder / "report.md").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    pictures = re.findall(r"^!\[.*\]\((\w+\.png)\)$", page, re.MULTILINE)
+    return html.rstrip().endswith("</html>") and all((folder / p).is_file() for p in pictures)
 
 
 def filled(template: str, **content: Any) -> str:
@@ -136,13 +153,23 @@ def literal(value: object) -> Markup:
     """Text in which nothing is Markdown or HTML, on one line; markup of ours as it is."""
     if isinstance(value, Markup):
         return value
-    return Markup(_MARKUP.sub(r"\\\g<0>", " ".join(str(value).split())))
+    return Markup(_MARKUP.sub(_escaped, _printable(" ".join(str(value).split()))))
+
+
+def _escaped(markup: re.Match[str]) -> str:
+    """An entity where a backslash would not do for every Markdown program, for HTML above all."""
+    text = markup[0]
+    return f"&#{ord(text)};" if text in ":.&<>" else f"\\{text}"
+
+
+def _printable(text: str) -> str:
+    """Text whose control characters and halves of characters are written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def code(text: str) -> Markup:
-    """A block of code, fenced by more backticks than the text has in a row."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return Markup(f"{fence}\n{text}\n{fence}")
+    """A block of code: indented, since not every Markdown program knows fences."""
+    return Markup("\n".join(f"    {_printable(line)}" for line in text.split("\n")))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Markup:

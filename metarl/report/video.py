@@ -78,7 +78,24 @@ def write_video(evaluation: Evaluation, env: TaskVectorEnv, folder: Path) -> lis
         return _write_scenes(evaluation, evaluation.states, env, folder)
     if evaluation.paths is not None:
         return _write_paths(evaluation, evaluation.paths, folder)
-    raise NoPictures(
+    raise _no_pictures(env)
+
+
+def check_pictures(env: TaskVectorEnv) -> None:
+    """See whether :func:`write_video` could draw an environment; it is reset.
+
+    Raises:
+        NoPictures, RendererMissing: as there.
+    """
+    env.reset(seed=0)
+    if env.render_states(slice(0, None)) is not None:
+        env.renderer(*_PANEL).close()
+    elif env.position_columns is None:
+        raise _no_pictures(env)
+
+
+def _no_pictures(env: TaskVectorEnv) -> NoPictures:
+    return NoPictures(
         f"{type(env).__name__} cannot be shown: --video needs a MuJoCo environment (a subclass of "
         "metarl.envs.mujoco_vector.MujocoTaskVectorEnv) or one with position_columns."
     )

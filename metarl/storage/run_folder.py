@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.errors import EnvironmentFailure, UserError
@@ -114,6 +116,34 @@ def truncate_metrics(path: Path, iteration: int) -> int | None:
         with writing(path):
             replace_file(path, short)
     return last
+
+
+def missing_lines(path: Path, iteration: int) -> str | None:
+    """Which iterations up to ``iteration`` a run's metrics have no line of, or several, in words.
+
+    To be called after :func:`truncate_metrics`; None where all is there.
+    """
+    seen: Counter[int] = Counter()
+    if path.is_file():
+        seen.update(json.loads(line)["iteration"] for line in path.read_bytes().splitlines())
+    gaps, last = [], 0
+    for at in sorted([*seen, iteration + 1]):
+        gaps += [(last + 1, at - 1)] if at > last + 1 else []
+        last = at
+    twice = [(at, at) for at, lines in sorted(seen.items()) if lines > 1]
+    wrong = {"no line of": gaps, "several lines of": twice}
+    found = [f"{what} {_iterations(spans)}" for what, spans in wrong.items() if spans]
+    if not found:
+        return None
+    return f"{path} has {' and '.join(found)}; the checkpoint is of iteration {iteration}."
+
+
+def _iterations(spans: Sequence[tuple[int, int]]) -> str:
+    """``iterations 3, 5 to 9``."""
+    shown = [str(a) if a == b else f"{a} to {b}" for a, b in spans[:5]]
+    only_one = len(spans) == 1 and spans[0][0] == spans[0][1]
+    more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""
+    return f"iteration{'' if only_one else 's'} {', '.join(shown)}{more}"
 
 
 def prepare_output(output: Path, chosen: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from metarl.runs.build import SOURCE, environment_source, make_algorithm, make_w
 from metarl.runs.trained_run import TrainedRun
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import writing
-from metarl.storage.run_folder import truncate_metrics
+from metarl.storage.run_folder import missing_lines, truncate_metrics
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
 from metarl.training.pace import Pace
@@ -84,7 +85,10 @@ class Trainer:
         self.worker.expected_lanes = max(lanes, default=1)
         if resume and _has_begun(run_dir):
             self._restore()
-        truncate_metrics(run_dir / "metrics.jsonl", self.iteration)
+        metrics = run_dir / "metrics.jsonl"
+        truncate_metrics(metrics, self.iteration)
+        if missing := missing_lines(metrics, self.iteration):
+            print(f"warning: {missing}", file=sys.stderr)
         self._validated = truncate_metrics(run_dir / "validation.jsonl", self.iteration)
 
     @property

@@ -18,7 +18,7 @@ from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, joined
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import Evaluation, evaluate
 from metarl.evaluation.result import EvaluationResult
-from metarl.measuring.evaluating import LAST_FILE, is_evaluated
+from metarl.measuring.evaluating import is_evaluated
 from metarl.report.evaluation_report import write_report
 from metarl.report.terminal import print_table
 from tests.evaluation.fakes import Surveyor, navigation_evaluation, navigation_result
@@ -166,7 +166,8 @@ def test_a_run_counts_as_evaluated_by_the_very_plan_alone(tmp_path: Path) -> Non
     result = navigation_result(three_seeds())
     (folder / "evaluation.json").write_text(result.to_json())
     assert not is_evaluated(tmp_path, plan, 200)  # the page is not there
-    (folder / LAST_FILE).touch()
+    (folder / "report.md").touch()
+    (folder / "report.html").write_text("</html>")
     assert is_evaluated(tmp_path, plan, 200)
     assert not is_evaluated(tmp_path, plan, 201)
     for change in ({"num_seeds": 10}, {"seed": 0}, {"episodes": 4}, {"adaptation_steps": 1}):

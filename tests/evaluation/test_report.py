@@ -193,7 +193,7 @@ def test_the_page_shows_before_it_tells(files: ReportFiles) -> None:
 NASTY = [
     *("<script>alert(1)</script>", "a|b", "`code` ``", "[x](javascript:y)", "![x](y.png)"),
     *("**b**", "# head", "- item", "1. item", "> quote", "&lt;b&gt;", "_em_", "[x]: y"),
-    *("\\|", "a\n\nb", "---", "$\\bad$"),
+    *("\\|", "a\n\nb", "---", "$\\bad$", "https://evil.org/x", "see www.evil.org", "\\<i>"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import evaluate
 import train
 from metarl.envs import rendering
 from metarl.envs.rendering import RendererMissing, backend
+from metarl.measuring import publishing
+from metarl.report import evaluation_plots, figures, training_plots
+from metarl.report.page import is_complete
 from tests.programs import files, write_config
 from tests.tracking.test_tracking import (
     FakeRun,
@@ -77,7 +81,7 @@ def test_a_video_of_the_cheetah_changes_no_number(
     assert len(set(panels)) == 6
 
 
-def test_without_a_renderer_the_evaluation_is_there_all_the_same(
+def test_without_a_renderer_nothing_is_measured(
     cheetah: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,11 +94,10 @@ def test_without_a_renderer_the_evaluation_is_there_all_the_same(
     assert evaluate.main(["--run", str(cheetah), "--output", str(output), "--video"]) == 1
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
-    assert "The evaluation is complete, but MuJoCo cannot draw off screen" in captured.err
+    assert "MuJoCo cannot draw off screen" in captured.err
     assert "libegl1" in captured.err
-    assert "Report: " in captured.out
-    assert {"evaluation.json", "report.html"} <= {path.name for path in output.iterdir()}
-    assert not list(output.glob("*.gif"))
+    assert "Nothing was measured." in captured.err
+    assert not list(output.iterdir())
 
 
 def test_an_environment_that_cannot_be_shown_is_refused_with_a_sentence(
@@ -107,7 +110,62 @@ def test_an_environment_that_cannot_be_shown_is_refused_with_a_sentence(
     assert train.main(["--config", str(config), "--run-dir", str(run)]) == 0
     assert evaluate.main(["--run", str(run), "--video", "--trust-code"]) == 2
     assert "cannot be shown: --video needs a MuJoCo environment" in capsys.readouterr().err
-    assert (run / "evaluation" / "held_out" / "report.html").exists()
+    assert not list((run / "evaluation" / "held_out").iterdir())
+
+
+def test_what_is_needed_later_is_checked_before_the_measurement(
+    cheetah: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cheetah, run)
+    monkeypatch.setattr(publishing, "measure", None)
+    (run / "evaluation").write_text("a file in the way")
+    assert evaluate.main(["--run", str(run)]) == 1
+    assert "Choose another place with --output." in capsys.readouterr().err
+    (run / "metrics.jsonl").write_text("{")
+    assert evaluate.main(["--run", str(run), "--output", str(tmp_path / "out")]) == 2
+    assert "metrics.jsonl cannot be read" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning(
+    cheetah: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr(figures, "new_figure", fails)
+    for module in (evaluation_plots, training_plots):
+        if hasattr(module, "new_figure"):
+            monkeypatch.setattr(module, "new_figure", fails)
+    monkeypatch.setattr(publishing, "write_video", fails)
+    monkeypatch.setattr(publishing, "check_pictures", lambda env: None)
+    argv = ["--run", str(cheetah), "--output", str(tmp_path / "out"), "--video"]
+    assert evaluate.main([*argv, "--episodes", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: the adaptation curve cannot be drawn; all else is there. Run" in said
+    assert "warning: the video cannot be drawn; all else is there. RuntimeError: no font" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "evaluation.json",
+        "report.md",
+        "report.html",
+    }
+    assert is_complete(tmp_path / "out")
+
+
+def test_a_report_without_its_end_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("![a](curve.png)\n")
+    (tmp_path / "report.html").write_text("<html></html>\n")
+    assert not is_complete(tmp_path)
+    (tmp_path / "curve.png").touch()
+    assert is_complete(tmp_path)
+    (tmp_path / "report.html").write_text("<html></ht")
+    assert not is_complete(tmp_path)
 
 
 # --- Weights & Biases -------------------------------------------------------------------------

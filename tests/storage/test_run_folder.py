@@ -15,6 +15,7 @@ from metarl.storage.run_folder import (
     clear_failed_start,
     failed_at_start,
     make_run_dir,
+    missing_lines,
     truncate_metrics,
 )
 from tests.storage.sentences import refused
@@ -131,3 +132,21 @@ def test_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "No space left" in refused(lambda: truncate_metrics(metrics, 1), EnvironmentFailure)
     assert metrics.read_text() == line(1) + line(2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "metrics.jsonl"]
+
+
+def test_missing_lines_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert missing_lines(path, 0) is None
+    assert "no line of iterations 1 to 1000000000000000000;" in str(missing_lines(path, 10**18))
+    lines = {at: json.dumps({"iteration": at}) + "\n" for at in range(1, 21)}
+    path.write_text("".join(lines.values()))
+    assert missing_lines(path, 20) is None
+    del lines[3], lines[7], lines[8], lines[20]
+    path.write_text("".join(lines.values()) + lines[5])
+    assert missing_lines(path, 20) == (
+        f"{path} has no line of iterations 3, 7 to 8, 20 and several lines of iteration 5; the "
+        "checkpoint is of iteration 20."
+    )
+    path.write_text("".join(line for at, line in lines.items() if at % 2))
+    assert "iterations 2 to 4, 6 to 8" in str(missing_lines(path, 20))
+    assert "and 3 more" in str(missing_lines(path, 20))

@@ -158,6 +158,15 @@ def test_resume_of_a_finished_run_changes_nothing(
     assert "is finished: 6 iterations" in capsys.readouterr().out
     assert files(run, without="") == state
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    lost = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lost[:2] + lost[4:]))
+    assert train.main(["--run-dir", str(run), "--resume"]) == 0
+    assert "has no line of iterations 3 to 4;" in capsys.readouterr().err
+    (run / "metrics.jsonl").write_text("".join(lost))
+    report = run / "evaluation/held_out/report.html"
+    os.truncate(report, 5000)  # as after a full disk: no report, so it is made anew
+    assert train.main(["--run-dir", str(run), "--resume"]) == 0
+    assert report.read_text().endswith("</html>\n")
 
 
 def test_resume_with_more_iterations(tmp_path: Path) -> None:
