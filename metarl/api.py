@@ -33,6 +33,7 @@ def train(
     config: str | Path | Mapping[str, Any] = "quickstart",
     *,
     trust_code: bool = False,
+    init_from: str | Path | None = None,
     **fields: Any,
 ) -> TrainedRun:
     """Meta-train, with the run folder and the files that `metarl train` makes.
@@ -41,6 +42,8 @@ def train(
         config: The name of a config that comes with metarl, a YAML file, or the fields themselves.
         trust_code: Import what a config that lies in a run folder names besides the parts of
             metarl; what any other config names, and the fields, you have named yourself.
+        init_from: A run whose parameters and normalisers this one begins with; the optimiser begins
+            anew.
         **fields: Fields that win over the config's, as sections ``env={"horizon": 50}`` or dotted
             ``**{"env.horizon": 50}``. A section with another ``name`` takes the place of the
             config's. ``env=MyEnv`` or ``env={"name": MyEnv}`` trains on a class, also one of a
@@ -58,7 +61,7 @@ def train(
     from metarl.config.loading import resolve
     from metarl.training.train import train
 
-    return train(resolve(_config(config, fields, trust_code)))
+    return train(resolve(_config(config, fields, trust_code)), init_from=init_from)
 
 
 @outside_run_folders()
@@ -111,13 +114,14 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     options = _options(*values)
     measured = _subject(subject, config, checkpoint, device, trust_code)
     plan = options.plan(measured.config.evaluation)
+    output = None if output is None else Path(output).expanduser()
     try:
         if output is not None:
-            prepare_output(Path(output), chosen=True)
+            prepare_output(output, chosen=True)
             training_lines(measured.folder)
         result, evaluation = measure(measured, plan)
         if output is not None:
-            report(measured, plan, Path(output), result, evaluation)
+            report(measured, plan, output, result, evaluation)
     finally:
         measured.worker.close()
     return ShownEvaluation(**vars(result))
@@ -166,11 +170,12 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
     options = _options(*values)
     groups = open_groups(runs, options, checkpoint, Trust(trust_code))
+    output = None if output is None else Path(output).expanduser()
     if output is not None:
-        prepare_output(Path(output), chosen=True)
+        prepare_output(output, chosen=True)
     comparison = measure_groups(groups, checkpoint, device)
     if output is not None:
-        report_comparison(Path(output), comparison, groups, "metarl.compare(...)")
+        report_comparison(output, comparison, groups, "metarl.compare(...)")
     return ShownComparison(**vars(comparison))
 
 

@@ -89,6 +89,7 @@ class MAML:
     """
 
     config_class: ClassVar[type[AdaptationSettings]] = MAMLSettings
+    optimiser_state: ClassVar[tuple[str, ...]] = ("adam", "adam_step")
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class ProMP(MAML):
     """ProMP for policies."""
 
     config_class = ProMPSettings
+    optimiser_state = (*MAML.optimiser_state, "kl_coefficients")
     config: ProMPSettings
 
     def __init__(self, config: ProMPSettings, *args: Any, **options: Any) -> None:

@@ -66,6 +66,7 @@ class RL2:
     """
 
     config_class: ClassVar[type[RL2Settings]] = RL2Settings
+    optimiser_state: ClassVar[tuple[str, ...]] = ("adam", "adam_step")
 
     def __init__(
         self,

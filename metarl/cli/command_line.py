@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -9,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 from pydantic import Field
 
 from metarl.cli.train_options import SWITCHES, TrainOptions, split_train_options
-from metarl.config.fields import Config, DeviceName, Section, SplitName
+from metarl.config.fields import Config, DeviceName, PathText, Section, SplitName
 from metarl.config.help import config_lines, field_lines
 from metarl.config.loading import adopt, differences, load_options, resolve, resolve_device
 from metarl.config.messages import names_there_are
@@ -36,6 +37,7 @@ Meta-train an agent.
   --trust-code    import what the config of a run folder names besides the parts of metarl
   --resume        go on from the run folder's last checkpoint
   --resume auto   go on if the run folder holds a run that has finished an iteration, else begin
+  --init-from RUN begin with the parameters and normalisers of another run, the optimiser anew
   --time-limit T  end and save in time, so many seconds after the start; also 3h30m, 03:30:00
   --break-lock    take the run folder from the process that writes to it
   --help          this text, for the environment and the algorithm chosen
@@ -68,7 +70,7 @@ _KINDS = (*TRAINED, *PER_TASK)
 class _Evaluated(Section):
     """Whom `metarl evaluate` measures."""
 
-    run: tuple[str, ...] = Field((), description="run folder, the same as RUN")
+    run: tuple[PathText, ...] = Field((), description="run folder, the same as RUN")
     agent: str | None = Field(
         None, min_length=1, description="import path of an Agent class, in place of a run"
     )
@@ -84,7 +86,7 @@ class EvaluateArguments(EvaluationOptions, _Evaluated):
     checkpoint: Annotated[int, Field(ge=0)] | Literal["latest"] = Field(
         "latest", description="iteration, or latest"
     )
-    output: str | None = Field(
+    output: PathText | None = Field(
         None,
         min_length=1,
         description="folder for results; null: evaluation/<split>[_forget] in the run, for several "
@@ -119,7 +121,7 @@ class ReferenceArguments(Section):
     seed: int = Field(
         0, ge=0, lt=2**32, description="of the training; of the evaluation, for those a task"
     )
-    folder: str = Field("references", min_length=1, description="where references are kept")
+    folder: PathText = Field("references", min_length=1, description="where references are kept")
     split: SplitName | None = Field(
         None, description="tasks of from_scratch and fine_tuned; null: as the config evaluates"
     )
@@ -206,7 +208,7 @@ def _last_path(options: Sequence[Option], name: str) -> Path | None:
     texts = [option.text for option in options if option.name == name]
     if texts and not texts[-1]:
         raise UserError(f"--{name.replace('_', '-')} is empty; give a path.")
-    return Path(str(texts[-1])) if texts else None
+    return Path(os.path.expanduser(str(texts[-1]))) if texts else None
 
 
 def _config_path(options: Sequence[Option]) -> Path | None:

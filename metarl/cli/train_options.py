@@ -17,7 +17,7 @@ SWITCHES: dict[str, Collection[str]] = {
     "help": (),
 }
 """Options that need no value, and the values that they may take."""
-_NAMES = ("resume", "time_limit", "break_lock")
+_NAMES = ("resume", "time_limit", "break_lock", "init_from")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 
 
@@ -28,11 +28,13 @@ class TrainOptions(NamedTuple):
         resume: Go on with the run in the folder; "auto": if there is one.
         time_limit_s: Seconds from the program's start after which it is to have ended.
         break_lock: Take the run folder from another process.
+        init_from: A run whose parameters a new run begins with.
     """
 
     resume: bool | Literal["auto"] = False
     time_limit_s: float | None = None
     break_lock: bool = False
+    init_from: str | None = None
 
 
 def split_train_options(options: Sequence[Option]) -> tuple[TrainOptions, list[Option]]:
@@ -46,7 +48,12 @@ def split_train_options(options: Sequence[Option]) -> tuple[TrainOptions, list[O
     if own.get("resume") == "auto":
         resume = "auto"
     limit = own.get("time_limit")
-    job = TrainOptions(resume, None if limit is None else seconds(limit), "break_lock" in own)
+    init_from = own.get("init_from")
+    if init_from is not None and (not init_from or resume is True):
+        why = "is empty; give a run" if not init_from else "begins a new run: leave --resume out"
+        raise UserError(f"--init-from {why}.")
+    limit_s = None if limit is None else seconds(limit)
+    job = TrainOptions(resume, limit_s, "break_lock" in own, init_from)
     return job, [option for option in options if option.name not in _NAMES]
 
 

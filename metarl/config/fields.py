@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+)
 
 from metarl.config.messages import Origins
 from metarl.envs.checks import MOST_THREADS
 
 SplitName = Literal["held_out", "validation", "out_of_range"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""The path of a file or a folder; ``~`` is the user's home."""
 
 
 class Section(BaseModel):
@@ -118,7 +130,9 @@ class Config(Section):
     )
     seed: int = Field(1, ge=0, lt=2**32, description="of all random streams")
     device: DeviceName = Field("auto", description="of the update; auto: cuda if there is one")
-    run_dir: str | None = Field(None, min_length=1, description="run folder; null: runs/<name>")
+    run_dir: PathText | None = Field(
+        None, min_length=1, description="run folder; null: runs/<name>"
+    )
     iterations: int = Field(200, ge=1, description="meta-iterations")
     max_env_steps: int | None = Field(
         None,

@@ -22,6 +22,7 @@ from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
 from metarl.runs.run_config import load_run_config
 from metarl.runs.trained_run import TrainedRun, load_run, training_lines
+from metarl.runs.warm_start import recorded_start
 from metarl.storage.provenance import versions
 
 # What may differ between the seeds of one experiment: it changes neither what was learned nor what
@@ -40,21 +41,26 @@ class RunFolder:
         config: Its config.
         plan: How it is to be measured.
         trust: Which code its config may name.
+        started_from: The run and the checkpoint that it began with, if it did.
     """
 
     path: Path
     config: Config
     plan: EvaluationPlan
     trust: Trust = NOTHING
+    started_from: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What it was trained on and how it is measured, without its seed."""
-        return {
+        settings = {
             name: value
             for name, value in flat(self.config).items()
             if name not in _FREE_FIELDS and not name.startswith(_FREE_SECTIONS)
         }
+        if self.started_from is not None:
+            settings["init_from"] = self.started_from
+        return settings
 
 
 Groups = Mapping[str, Sequence[RunFolder]]
@@ -80,9 +86,11 @@ def open_groups(
             compared.
     """
     folders = []
-    for path in map(Path, paths):
+    for path in (Path(os.path.expanduser(path)) for path in paths):
         config = load_run_config(path, trust, checkpoint=checkpoint)
-        folders.append(RunFolder(path, config, options.plan(config.evaluation), trust))
+        start = recorded_start(path)
+        began = start and f"{start['run']} {start['iteration']} ({start['sha256'][:8]})"
+        folders.append(RunFolder(path, config, options.plan(config.evaluation), trust, began))
     check_comparable(folders)
     return group_runs(folders)
 

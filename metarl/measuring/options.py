@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from metarl.config.fields import EvaluationConfig, Section, SplitName
+from metarl.config.fields import EvaluationConfig, PathText, Section, SplitName
 from metarl.evaluation.plan import BOTH_MODES, EvaluationPlan
 
 
@@ -15,7 +15,7 @@ class EvaluationOptions(Section):
     """The tasks and the protocol of an evaluation; None means the value of the run's own config."""
 
     split: SplitName | None = Field(None, description="which tasks; null: as in the run's config")
-    tasks: str | None = Field(
+    tasks: PathText | None = Field(
         None,
         min_length=1,
         description="CSV or JSON file of tasks of your own, with the names of their columns",

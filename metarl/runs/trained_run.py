@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -105,7 +106,7 @@ def load_run(
         UserError: the run is missing, damaged, or of another format or config; or its config names
             code that is not trusted.
     """
-    run_dir = Path(run_dir)
+    run_dir = Path(os.path.expanduser(run_dir))
     # Where it lies now, which may not be where it was made.
     here = [Option("device", device), Option("run_dir", str(run_dir))]
     config = load_run_config(run_dir, Trust(trust_code), here, checkpoint)

@@ -40,7 +40,7 @@ def find_config(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is neither; the sentence names the nearest.
     """
-    path, names = Path(name_or_path), config_names()
+    path, names = Path(os.path.expanduser(name_or_path)), config_names()
     if os.path.isfile(path):  # False, not an error, for an impossible path
         return path
     if str(path) in names:

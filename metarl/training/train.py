@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from metarl.config.loading import config_to_dict, config_to_yaml
 from metarl.config.trust import trusting
+from metarl.errors import UserError
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
 from metarl.process import stop_requests, time_limit
@@ -42,6 +44,7 @@ def train(
     *,
     time_limit_s: float | None = None,
     break_lock: bool = False,
+    init_from: str | Path | None = None,
 ) -> TrainedRun:
     """Train in the config's run folder, and evaluate at the end.
 
@@ -50,6 +53,7 @@ def train(
         resume: Go on with the run in its folder; "auto": if there is one.
         time_limit_s: Seconds from the program's start after which it is to have ended.
         break_lock: Take the folder, whichever process writes to it.
+        init_from: A run whose parameters and normalisers a new run begins with.
 
     Returns:
         The run as it is at its last iteration.
@@ -63,13 +67,15 @@ def train(
             or a second one; or the time is over.
     """
     run_dir = config.run_folder
+    if init_from is not None and resume is True:
+        raise UserError("--init-from begins a new run: leave --resume out.")
     make_run_dir(run_dir)
     with RunLock(run_dir, break_lock) as lock, time_limit(time_limit_s) as deadline:
         if resume == "auto":  # asked under the lock
             resume = holds_run(run_dir) and not failed_at_start(run_dir)
         if not resume:
             clear_failed_start(run_dir)
-        trainer = Trainer(config, resume, Pace(deadline))
+        trainer = Trainer(config, resume, Pace(deadline), init_from)
         with closing(trainer.worker):
             at_end = trainer.at_end
             if trainer.finished and (
@@ -95,10 +101,17 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
             config.device, threads.torch_threads, threads.physics_threads, tracker.wandb_id
         )
         made_with[SOURCE] = environment_source(config)
+        if (start := trainer.started_from) is not None:
+            made_with["init_from"] = start
         write_atomically(run_dir / "meta.json", json.dumps(made_with, indent=1) + "\n")
         # Second: the two together tell a start from a config.yaml that is the user's own.
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
         tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
+        if start is not None and trainer.iteration == 0:
+            tracker.print(
+                f"Begins with {', '.join(start['taken'])} of {start['run']} at iteration "
+                f"{start['iteration']}"
+            )
         trainer.worker.say = tracker.print
         for warning in trainer.probe():
             tracker.warn(warning)

@@ -15,7 +15,7 @@ import torch
 from metarl import envs
 from metarl.config.loading import changes, fingerprint
 from metarl.envs.registry import NAMES
-from metarl.errors import EnvironmentFailure
+from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.probe import probe
@@ -25,6 +25,7 @@ from metarl.process import enough_memory
 from metarl.random import Key
 from metarl.runs.build import SOURCE, environment_source, make_algorithm, make_worker, restore
 from metarl.runs.trained_run import TrainedRun
+from metarl.runs.warm_start import recorded_start, warm_start
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import writing
 from metarl.storage.run_folder import missing_lines, truncate_metrics
@@ -56,13 +57,20 @@ class Trainer:
         config: Resolved; its run folder is prepared.
         resume: Go on from the newest checkpoint in it.
         pace: Knows how long iterations take, and the time limit.
+        init_from: A run whose parameters a new run begins with.
 
     Raises:
         UserError: the environment or the algorithm refuses its config, or there is no good
             checkpoint to resume.
     """
 
-    def __init__(self, config: Config, resume: bool, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        resume: bool,
+        pace: Pace | None = None,
+        init_from: str | Path | None = None,
+    ) -> None:
         self.config = config
         self.pace = pace or Pace()
         self.run_dir = run_dir = config.run_folder
@@ -83,8 +91,11 @@ class Trainer:
         # Better refused now than then.
         lanes = [len(plan.tasks(distribution)) * plan.episodes for plan in plans]
         self.worker.expected_lanes = max(lanes, default=1)
+        self.started_from = recorded_start(run_dir) if resume else None
         if resume and _has_begun(run_dir):
             self._restore()
+        elif init_from is not None or self.started_from is not None:
+            self._start_from(init_from)
         metrics = run_dir / "metrics.jsonl"
         truncate_metrics(metrics, self.iteration)
         if missing := missing_lines(metrics, self.iteration):
@@ -245,6 +256,16 @@ class Trainer:
             keep=self.config.checkpoint.keep,
         )
         tracker.log_checkpoint(path, self.iteration)
+
+    def _start_from(self, run: str | Path | None) -> None:
+        """With what another run has learned; None: the one that it was to begin with before."""
+        before = self.started_from
+        self.started_from = warm_start(self.algorithm, run or (before or {})["run"])
+        if before is not None and self.started_from["sha256"] != before["sha256"]:
+            raise UserError(
+                f"{self.run_dir} was to begin with iteration {before['iteration']} of "
+                f"{before['run']}, which has another checkpoint now."
+            )
 
     def _restore(self) -> None:
         saved = load_checkpoint(

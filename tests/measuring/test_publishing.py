@@ -125,7 +125,7 @@ def test_what_is_needed_later_is_checked_before_the_measurement(
     (run / "evaluation").write_text("a file in the way")
     assert evaluate.main(["--run", str(run)]) == 1
     assert "Choose another place with --output." in capsys.readouterr().err
-    (run / "metrics.jsonl").write_text("{")
+    (run / "metrics.jsonl").write_text("{\n{\n")
     assert evaluate.main(["--run", str(run), "--output", str(tmp_path / "out")]) == 2
     assert "metrics.jsonl cannot be read" in capsys.readouterr().err
 

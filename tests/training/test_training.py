@@ -147,6 +147,7 @@ def test_resume_never_throws_metrics_away(
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_resume_of_a_finished_run_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
