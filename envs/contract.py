@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -120,6 +120,33 @@ def check_step(env: gymnasium.Env, answer: Any) -> tuple[Any, float, bool, bool,
         _flag(env, "truncated", truncated),
         info,
     )
+
+
+class Success(NamedTuple):
+    """What counts as a successful episode: a key of a step's info, true at any step or the last."""
+
+    key: str = "success"
+    when: Literal["any", "last"] = "any"
+
+    def __str__(self) -> str:
+        step = "at any step" if self.when == "any" else "at the last step"
+        return f"info[{self.key!r}] {step} of an episode"
+
+
+ANY_SUCCESS = Success()
+
+
+def check_success(env: gymnasium.Env, key: str, info: dict[str, Any]) -> float:
+    """What the info of a step says of success, NaN where it says nothing."""
+    if key not in info:
+        return math.nan
+    values = _array(info[key])
+    if values.size != 1 or values.dtype.kind not in "biuf":
+        given = value_in_words(info[key])
+        raise BrokenContract(
+            f"{_defined(env, 'step')} returned {given} as info[{key!r}]: it must be true or false"
+        )
+    return float(values.reshape(-1)[0])
 
 
 def observation_row(env: gymnasium.Env, method: str, observation: Any) -> Floats:

@@ -22,6 +22,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from metarl.envs import checks
+from metarl.envs.contract import ANY_SUCCESS, Success
 from metarl.envs.memory import costs_in_words
 from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
@@ -47,13 +48,14 @@ class ProcessVectorEnv(TaskVectorEnv):
         task_distribution: By default the environment's attribute of that name.
         pool: Workers that another one has started, see `with_lanes`.
         step_timeout: Seconds after which a call that has not returned has failed; None for never.
+        success: What counts as one.
 
     Raises:
         ValueError: the environment cannot be imported or built, has spaces of another kind, no
             horizon (an attribute `horizon`, or its TimeLimit's) or no task distribution.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a config says of it
         self,
         maker: Callable[..., gymnasium.Env],
         num_envs: int,
@@ -63,6 +65,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         task_distribution: TaskDistribution | None = None,
         pool: Pool | None = None,
         step_timeout: float | None = None,
+        success: Success = ANY_SUCCESS,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_workers = checks.integer("num_workers", num_workers, 0, checks.MOST_THREADS)
@@ -70,7 +73,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._pool = Pool() if pool is None else pool
         if step_timeout is not None:
             step_timeout = checks.number("step_timeout", step_timeout, above=0.0)
-        self._made_of = (maker, dict(params or {}), num_workers, step_timeout)
+        self._made_of = (maker, dict(params or {}), num_workers, step_timeout, success)
         self._name = getattr(maker, "__name__", str(maker))
         self._awaited: tuple[Worker, Lanes] | None = None
         self._watch = Watch(self, step_timeout)
@@ -100,7 +103,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         They build only what is missing, so there are as many instances as the largest one has
         lanes. One of them plays at a time, from a reset of all its lanes; to close one closes all.
         """
-        maker, params, num_workers, step_timeout = self._made_of
+        maker, params, num_workers, step_timeout, success = self._made_of
         return ProcessVectorEnv(
             maker,
             num_envs,
@@ -109,6 +112,7 @@ class ProcessVectorEnv(TaskVectorEnv):
             task_distribution=self.task_distribution,
             pool=self._pool if self._pool.workers else None,
             step_timeout=step_timeout,
+            success=success,
         )
 
     def close_extras(self) -> None:
@@ -121,7 +125,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         return self._pool.workers[: len(self._slices)]
 
     def costs(self, num_envs: int) -> str:
-        maker, _, num_workers, _ = self._made_of
+        maker, _, num_workers, *_ = self._made_of
         workers = min(num_workers or num_cores(), num_envs)
         few = np.array_split(np.arange(min(num_envs, _MEASURED * workers)), workers)
         self._pool.employ(workers)
@@ -139,7 +143,7 @@ class ProcessVectorEnv(TaskVectorEnv):
                 f"{one_line(repr(params))}: {message_of(error)}."
             ) from error
         for worker, lanes in zip(workers, slices, strict=True):
-            worker.send(Start(builder, len(lanes), os.getpid()))
+            worker.send(Start(builder, len(lanes), os.getpid(), self._made_of[-1].key))
         self._watch.begin("__init__", limited=False)  # the imports are not the environment's fault
         try:
             pairs = zip(workers, slices, strict=True)
@@ -192,16 +196,30 @@ class ProcessVectorEnv(TaskVectorEnv):
             self._seeds[lane] = None
         for chosen, (observation,) in self._exchange(mask, "reset", self._tasks, seeds):
             self._observation[chosen] = observation
+        if self.success is not None:
+            self.success[lanes] = 0.0
         self._look_outside()
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
         reward, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
         mask = np.ones(self.num_envs, dtype=bool) if live is None else live
         for chosen, reply in self._exchange(mask, "step", self._env_actions(actions)):
-            self._observation[chosen], reward[chosen], terminated[chosen], truncated = reply
+            self._observation[chosen], reward[chosen], terminated[chosen], truncated, told = reply
             self._truncated[chosen] |= truncated
+            self._note_success(chosen, told)
         self._look_outside()
         return reward, terminated
+
+    def _note_success(self, lanes: Lanes, told: Floats) -> None:
+        """What a step's info said of the success of these lanes [k], NaN where nothing."""
+        if not np.isfinite(told).any():
+            return
+        if self.success is None:
+            self.success = np.zeros(self.num_envs)
+        before = self.success[lanes]
+        if self._made_of[-1].when == "any":
+            told = np.fmax(before, told)
+        self.success[lanes] = np.where(np.isfinite(told), told, before)
 
     def _look_outside(self) -> None:
         """Warn once of an observation that lies outside its space, but for rounding."""

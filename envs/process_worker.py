@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Any, Literal, NamedTuple
 
 import cloudpickle
@@ -24,7 +25,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from metarl.envs.contract import check_reset, check_step, checked, observation_row
+from metarl.envs.contract import check_reset, check_step, check_success, checked, observation_row
 from metarl.envs.faults import in_words
 from metarl.envs.global_streams import GlobalStreams, redirect_random
 from metarl.envs.memory import Memory, resident_bytes
@@ -43,13 +44,15 @@ class Start(NamedTuple):
     builder: bytes
     num_lanes: int
     parent: int
+    success_key: str  # in the info of a step
 
 
 class Call(NamedTuple):
     """Reset or step these lanes of the slice, each with its own row of the columns.
 
     Columns are tasks [k, d] and seeds [k] for a reset, actions [k, ...] for a step. The reply is
-    the observations [k, o] and, of a step, rewards, terminated and truncated, each [k].
+    the observations [k, o] and, of a step, rewards, terminated, truncated and success, each [k];
+    success is NaN where the step's info says nothing of it.
     """
 
     what: Literal["reset", "step"]
@@ -108,6 +111,7 @@ class _Slice:
         self.envs: list[gymnasium.Env] = []
         self._streams: list[GlobalStreams] = []
         self._growth: float | None = None
+        self._success_key = ""
         self._place = place
         self._lane = 0
         self._at_work: tuple[Any, str] = (None, "")  # whose method
@@ -128,6 +132,7 @@ class _Slice:
     def _build(self, request: Start) -> Description:
         if not self.envs:
             _end_with(request.parent)
+        self._success_key = request.success_key
         with GlobalStreams().at_work():  # what a module draws is the same in all processes
             maker, params = pickle.loads(request.builder)
         self._at_work = (maker, "__init__") if isinstance(maker, type) else (None, "")
@@ -146,7 +151,9 @@ class _Slice:
         return _describe_env(self.envs[0], Memory(count, resident, self._growth))
 
     def _rows(self, request: Call) -> list[np.ndarray]:
-        call: Callable[..., tuple] = _reset if request.what == "reset" else _step
+        call: Callable[..., tuple] = _reset
+        if request.what == "step":
+            call = partial(_step, self._success_key)
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
             self._turn_to(lane)
@@ -168,9 +175,10 @@ def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[Floats]:
     return (observation_row(env, "reset", observation),)
 
 
-def _step(env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool]:
-    observation, reward, terminated, truncated, _ = check_step(env, env.step(action))
-    return observation_row(env, "step", observation), reward, terminated, truncated
+def _step(key: str, env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool, float]:
+    observation, reward, terminated, truncated, info = check_step(env, env.step(action))
+    success = check_success(env, key, info)
+    return observation_row(env, "step", observation), reward, terminated, truncated, success
 
 
 def _describe_env(env: gymnasium.Env, memory: Memory) -> Description:

@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from metarl.envs.constructor import constructor_fields, is_batched, takes_any
+from metarl.envs.contract import ANY_SUCCESS, Success
 from metarl.envs.faults import in_words
 from metarl.envs.importing import import_class, import_maker, import_module, unknown
 from metarl.envs.task_contract import check_distribution
@@ -33,6 +34,7 @@ def make(  # noqa: PLR0913  # what a config says of it
     num_threads: int = 0,
     num_workers: int = 0,
     step_timeout: float | None = None,
+    success: Success = ANY_SUCCESS,
     tasks: str | TaskDistribution | None = None,
     params: Mapping[str, Any] | None = None,
     **named: Any,
@@ -50,6 +52,7 @@ def make(  # noqa: PLR0913  # what a config says of it
         num_threads: Physics threads where the class has such, 0 for all cores.
         num_workers: Worker processes of a gymnasium.Env, 0 for all cores.
         step_timeout: Seconds after which its reset or step has failed; None for never.
+        success: What counts as one, of a gymnasium.Env.
         tasks: A task distribution, or the import path of its class, in place of the class's own.
         params: Parameters of the class's constructor, whatever their names.
         **named: The same, for names that are none of the above.
@@ -77,17 +80,16 @@ def make(  # noqa: PLR0913  # what a config says of it
             num_workers=num_workers,
             task_distribution=distribution,
             step_timeout=step_timeout,
+            success=success,
         )
     if "num_threads" in inspect.signature(maker).parameters:
         keywords["num_threads"] = num_threads
     env = _built(maker, num_envs, keywords)
-    if distribution is not None:
-        _give_tasks(env, distribution)
-    return env
+    return env if distribution is None else _with_tasks(env, distribution)
 
 
-def _give_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> None:
-    """Put a distribution in place of the environment's own."""
+def _with_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> TaskVectorEnv:
+    """The environment with a distribution in place of its own."""
     if distribution.dim != env.task_distribution.dim:
         raise ValueError(
             f"The tasks of {type(distribution).__name__} have {distribution.dim} numbers: "
@@ -95,6 +97,7 @@ def _give_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> None:
             f"({', '.join(env.task_distribution.columns)})."
         )
     env.task_distribution = distribution
+    return env
 
 
 def _built(maker: Callable[..., Any], num_envs: int, keywords: dict[str, Any]) -> TaskVectorEnv:

@@ -55,6 +55,8 @@ class TaskVectorEnv(VectorEnv):
     """Named sets of constructor keywords that reproduce published variants."""
     position_columns: tuple[int, int] | None = None
     """Observation columns that are a position (x, y), where there are such."""
+    success: Floats | None = None
+    """Of each lane's episode so far, 1 where it has succeeded; None where nothing tells."""
 
     def __init__(
         self,
@@ -190,7 +192,7 @@ class TaskVectorEnv(VectorEnv):
 
         Returns:
             observation float64 [N, o], reward float64 [N], terminated bool [N], truncated bool
-            [N] (the horizon is reached, terminated or not), and an empty info.
+            [N] (the horizon is reached, terminated or not), and an info with `success`, if known.
 
         Raises:
             ResetNeeded: before the first reset.
@@ -220,7 +222,8 @@ class TaskVectorEnv(VectorEnv):
         if terminated is not None:
             self._terminated |= terminated if live is None else terminated & live
         self._truncated |= self._steps >= self.horizon
-        return self._rows_of_all(), reward, self._terminated.copy(), self._truncated.copy(), {}
+        info = {} if self.success is None else {"success": self.success.copy()}
+        return self._rows_of_all(), reward, self._terminated.copy(), self._truncated.copy(), info
 
     def _call(self, what: str, method: Callable[..., Any], *args: Any) -> Any:
         """What a subclass's method returns; where a user's own code raises, that is a failure."""

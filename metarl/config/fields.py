@@ -89,6 +89,10 @@ class EvaluationConfig(Section):
     split: SplitName = Field("held_out", description="which tasks")
     seeds: int = Field(1, ge=1, description="evaluation seeds, which the returns are averaged over")
     at_end: bool = Field(True, description="evaluate when training ends")
+    success: Literal["any", "last"] = Field(
+        "any", description="an episode succeeds where its info says so at any step, or at the last"
+    )
+    success_key: str = Field("success", min_length=1, description="what the info calls success")
 
 
 class TrackingConfig(Section):

@@ -19,7 +19,7 @@ from metarl.evaluation.reference_kinds import PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict
-from metarl.evaluation.summary import judged, spread
+from metarl.evaluation.summary import judged, judged_success, spread
 
 FORMAT = 1
 BETTER = ("better", "worse", "no clear difference")
@@ -59,6 +59,9 @@ class GroupMode:
         evaluation_seed_means: Mean over seeds and tasks by each evaluation seed alone, K+1 lists
             of N; None where a run's are not known.
         evaluation_seed_std: Their standard deviation; None for one evaluation seed.
+        success_rate: Share of successful episodes, mean over seeds and tasks; None where a run's
+            environment told of none.
+        success_ci95: Its 95 % interval.
     """
 
     action_mode: str
@@ -73,6 +76,8 @@ class GroupMode:
     adaptation_helps: Verdict | None
     evaluation_seed_means: list[list[float]] | None
     evaluation_seed_std: list[float] | None
+    success_rate: list[float] | None = None
+    success_ci95: list[Interval | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,7 @@ class Comparison:
             "split": shared.split,
             "evaluation_seed": shared.evaluation_seed,
             "evaluation_seeds": shared.evaluation_seeds,
+            "success_means": shared.success_means,
             "task_columns": shared.task_columns,
             "task_units": shared.task_units,
             "tasks": shared.tasks,
@@ -265,6 +271,8 @@ def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> G
     returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
     by_seed = [m.evaluation_seed_means for m in modes if m.evaluation_seed_means is not None]
     means = np.mean(by_seed, axis=0) if len(by_seed) == len(modes) else None  # [K+1, N]
+    success = [mode.success for mode in modes if mode.success is not None]
+    rates = np.array(success).swapaxes(0, 1) if len(success) == len(modes) else None  # [K+1, S, n]
     return GroupMode(
         action_mode=modes[0].action_mode,
         env_steps_used=np.mean([mode.env_steps_used for mode in modes], axis=0).tolist(),
@@ -272,6 +280,7 @@ def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> G
         seed_means=returns.mean(axis=2).tolist(),
         evaluation_seed_means=None if means is None else means.tolist(),
         evaluation_seed_std=None if means is None else spread(means),
+        **({} if rates is None else judged_success(rates)),
         **judged(returns, references),
     )
 

@@ -63,9 +63,11 @@ def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
     first = next(evaluations)
     seeds, returns = list(first.seeds), [first.returns]
     rewards, env_steps_used = first.rewards, first.env_steps_used
+    success = [first.success]
     for other in evaluations:
         seeds += other.seeds
         returns.append(other.returns)
+        success.append(other.success)
         rewards = rewards + other.rewards
         env_steps_used = env_steps_used + other.env_steps_used
     return replace(
@@ -74,4 +76,5 @@ def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
         returns=np.concatenate(returns, axis=2),
         rewards=rewards / len(seeds),
         env_steps_used=env_steps_used / len(seeds),
+        success=None if any(x is None for x in success) else np.concatenate(success, axis=2),  # type: ignore[arg-type]
     )

@@ -56,6 +56,8 @@ class Evaluation:
         states: What pictures of the first lane of every task are drawn from, of the first seed,
             float32 [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
+        success: 1 for every episode that succeeded, else 0, as returns; None where the environment
+            tells of none.
     """
 
     tasks: np.ndarray
@@ -72,6 +74,7 @@ class Evaluation:
     paths: np.ndarray | None
     states: np.ndarray | None = None
     forgets: bool = False
+    success: np.ndarray | None = None
 
     @property
     def measurement_keys(self) -> list[str]:
@@ -200,9 +203,9 @@ def _rounds(
 def _stacked(rounds: Sequence[_Round]) -> dict[str, Any]:
     """What the rounds recorded, one after the other."""
     stacked = {}
-    for name in ("returns", "rewards", "paths", "states"):
+    for name in ("returns", "rewards", "paths", "states", "success"):
         parts = [getattr(played, name) for played in rounds]
-        stacked[name] = None if parts[0] is None else np.stack(parts)
+        stacked[name] = None if any(part is None for part in parts) else np.stack(parts)
     return stacked
 
 
@@ -221,6 +224,7 @@ class _Round:
     paths: np.ndarray | None
     states: np.ndarray | None
     env_steps: int
+    success: np.ndarray | None = None
 
 
 @one_torch_thread()
@@ -247,7 +251,7 @@ def _play_round(
         action = np.asarray(agent.act(observation, active.copy()))
         _check_action(action, env, active)
         _check_finite("action", action, env, tasks, active, k, t)
-        flat_observation, flat_reward, flat_terminated, flat_truncated, _ = env.step(
+        flat_observation, flat_reward, flat_terminated, flat_truncated, info = env.step(
             action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]
         )
         observation = flat_observation.reshape(n, lanes, -1)
@@ -266,6 +270,8 @@ def _play_round(
         agent.observe(action, reward, terminated, truncated, observation)
         active &= ~(terminated | truncated)
         if not active.any():
+            if "success" in info:
+                record.success = info["success"].reshape(n, lanes)
             return record
     raise ValueError(
         f"{int(active.sum())} episodes were still running at the environment's horizon of "

@@ -45,6 +45,10 @@ class ModeResult:
             for results of before they were kept.
         evaluation_seed_std: Their standard deviation (N − 1 in the denominator), how far a single
             evaluation strays; None for one seed.
+        success: Share of successful episodes of each task, K+1 rows of n; None, like what follows,
+            where the environment tells of none.
+        success_rate: Mean over tasks.
+        success_ci95: Its 95 % bootstrap interval over tasks.
     """
 
     action_mode: Literal["stochastic", "deterministic"]
@@ -60,6 +64,9 @@ class ModeResult:
     settling_step: list[int | None] | None = None
     evaluation_seed_means: list[list[float]] | None = None
     evaluation_seed_std: list[float] | None = None
+    success: list[list[float]] | None = None
+    success_rate: list[float] | None = None
+    success_ci95: list[Interval | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class EvaluationResult:
         forgets: The agent began anew before every measurement: an ablation.
         evaluation_seeds: All N of them; every return is a mean over them, see
             :mod:`metarl.evaluation.evaluation_seeds`.
+        success_means: What counts as a successful episode; None where there is no success.
     """
 
     algorithm: str
@@ -119,6 +127,7 @@ class EvaluationResult:
     missing_references: dict[str, str] = field(default_factory=dict)
     forgets: bool = False
     evaluation_seeds: list[int] = field(default_factory=list)
+    success_means: str | None = None
 
     def __post_init__(self) -> None:
         if not self.evaluation_seeds:  # a file of before there could be several
@@ -204,8 +213,8 @@ class Provenance(NamedTuple):
 
 
 _RESULT = TypeAdapter(EvaluationResult)
-_OVER_TASKS = ("ci95", "se95", "iqm_ci95")  # null for one task
-_BY_STEP = ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step")
+_OVER_TASKS = ("ci95", "se95", "iqm_ci95", "success_ci95")  # null for one task
+_BY_STEP = ("env_steps_used", "mean", "se95", "iqm", "normalised", "settling_step", "success_rate")
 
 
 def _complaint(error: ValidationError) -> str:
@@ -233,8 +242,10 @@ def _misfit(result: EvaluationResult) -> str | None:
             found.append((key, getattr(mode, key), (steps,)))
         seed_means, seeds = mode.evaluation_seed_means, len(result.evaluation_seeds)
         found.append(("evaluation_seed_means", seed_means, (steps, seeds)))
-        found += [(key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95")]
-        found.append(("returns", mode.returns, (steps, n)))
+        found += [
+            (key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95", "success_ci95")
+        ]
+        found += [("returns", mode.returns, (steps, n)), ("success", mode.success, (steps, n))]
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]
     for key, value, shape in found:
         if value is None or (n == 1 and key in _OVER_TASKS and value == [None] * steps):

@@ -99,8 +99,24 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
         evaluation_seed_means=seed_means.tolist(),
         evaluation_seed_std=spread(seed_means),
+        **_success(evaluation),
         **judged(returns[:, None], references),
     )
+
+
+def _success(evaluation: Evaluation) -> dict[str, Any]:
+    if evaluation.success is None:
+        return {}
+    rates = evaluation.success.mean(axis=2)  # [K+1, n]
+    return {"success": rates.tolist(), **judged_success(rates[:, None])}
+
+
+def judged_success(rates: np.ndarray) -> dict[str, Any]:
+    """Shares of successful episodes [K+1, S seeds, n tasks], as :func:`judged` has returns."""
+    return {
+        "success_rate": [float(at_k.mean()) for at_k in rates],
+        "success_ci95": [mean_interval(at_k) for at_k in rates],
+    }
 
 
 def spread(seed_means: np.ndarray) -> list[float] | None:

@@ -31,12 +31,15 @@ class RolloutWorker:
 
     Attributes:
         seconds: Spent in :meth:`collect` so far.
+        successes: Share of successful episodes, one for every episode of the trials collected since
+            the list was last emptied; nothing where the environment tells of none.
         say: Takes the line about the instances that will be built, before they are.
         expected_lanes: As many as will be asked for, so far as that is known beforehand.
     """
 
     def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
         self.seconds = 0.0
+        self.successes: list[float] = []
         self.say: Callable[[str], None] = lambda line: None
         self.expected_lanes = 1
         self._said_lanes = 1
@@ -102,7 +105,8 @@ class RolloutWorker:
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
         keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
         with one_torch_thread():
-            trial = _play(env, actor, tasks, lanes, keys)
+            trial, succeeded = _play(env, actor, tasks, lanes, keys)
+        self.successes += [] if env.success is None else succeeded.mean(axis=1).tolist()
         check_finite("rewards of the rollout are", trial.rewards, tasks)
         check_finite("log-probabilities of the rollout are", trial.log_probs, tasks)
         if trial.values is not None:
@@ -113,14 +117,15 @@ class RolloutWorker:
 
 def _play(
     env: TaskVectorEnv, actor: Actor, tasks: np.ndarray, lanes: int, keys: list[Key]
-) -> Trial:
-    """One trial on every lane; the e-th key is that of its e-th episode."""
+) -> tuple[Trial, np.ndarray]:
+    """One trial on every lane, and success [E, M·B]; the e-th key is that of its e-th episode."""
     num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
     noise = _draw_noise(actor, keys, num_tasks, lanes, env.horizon)  # rows [E, M, T, B]
     first_row = np.add.outer(np.arange(num_tasks) * env.horizon * lanes, np.arange(lanes)).ravel()
     seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
     every = np.arange(num_lanes)
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
+    succeeded = np.zeros(seeds.shape)
     observation, _ = env.reset(seed=seeds[0])
     discrete = isinstance(env.single_action_space, spaces.Discrete)
     last = LastStep.none(shape, None if discrete else env.single_action_space.shape or ())
@@ -150,12 +155,14 @@ def _play(
         over = terminated | truncated
         if over.any():
             t[over] = 0
+            if env.success is not None:  # of a lane that waits for the others it stays
+                succeeded[episode[over], every[over]] = env.success[over]
             again = over & ~finished & (episode < len(keys) - 1)
             if again.any():
                 episode[again] += 1
                 options = {"reset_mask": again}
                 observation, _ = env.reset(seed=seeds[episode, every], options=options)
-    return _trial(steps, tally.moments() if tally else None)
+    return _trial(steps, tally.moments() if tally else None), succeeded
 
 
 def _step(

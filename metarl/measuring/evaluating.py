@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from metarl import envs
 from metarl.config.loading import config_to_dict
 from metarl.config.trust import trusting
+from metarl.envs.contract import Success
 from metarl.envs.faults import defined
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
@@ -79,6 +81,7 @@ def measure(
     config = config_to_dict(subject.config)
     words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
     references = measure_references(env, headline.tasks, config["env"], plan, axis, words)
+    own = subject.config.evaluation
     optimum = env.optimal_returns(headline.tasks)
     result = summarize(
         headline,
@@ -89,6 +92,9 @@ def measure(
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )
+    if headline.success is not None:
+        means = str(Success(own.success_key, own.success))
+        result = replace(result, success_means=means)
     return result, headline
 
 

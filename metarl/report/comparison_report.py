@@ -15,7 +15,7 @@ from metarl.report import comparison_plots, training_plots
 from metarl.report.evaluation_report import reference_table
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.training_plots import Lines
-from metarl.report.words import estimate, step_name
+from metarl.report.words import estimate, step_name, success_words
 
 
 def write_comparison(
@@ -100,6 +100,7 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
     header = ["measured", "episodes used", "mean return [95 %]", "IQM [95 %]"]
     # Of all groups or of none: they are measured with the same evaluation seeds.
     header += ["± over evaluation seeds"] * bool(modes[0].evaluation_seed_std)
+    header += ["success [95 %]"] * bool(modes[0].success_rate)
     normalised = any(mode.normalised for mode in modes)
     header += ["normalised"] * normalised
     rows = []
@@ -111,6 +112,8 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
             row.append(estimate(mode.iqm[k], mode.iqm_ci95[k]))
             if mode.evaluation_seed_std:
                 row.append(f"± {mode.evaluation_seed_std[k]:.2f}")
+            if modes[0].success_rate:
+                row.append(success_words(mode, k))
             if normalised:
                 row.append(f"{mode.normalised[k]:.2f}" if mode.normalised else "–")
             rows.append(row)

@@ -13,7 +13,7 @@ from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import evaluation_plots, training_plots
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
-from metarl.report.words import REFERENCES, estimate, step_name
+from metarl.report.words import REFERENCES, estimate, step_name, success_words
 
 if TYPE_CHECKING:
     from metarl.evaluation.protocol import Evaluation
@@ -94,6 +94,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     """A row a measurement; the normalised score only where there is one."""
     header = ["measured", "mean return [95 %]", "episodes used", "env steps used", "IQM [95 %]"]
     header += ["± 1.96 SE"] + ["± over evaluation seeds"] * bool(mode.evaluation_seed_std)
+    header += ["success [95 %]"] * bool(mode.success_rate)
     header += ["normalised"] * bool(mode.normalised)
     rows = [
         [
@@ -104,6 +105,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
             estimate(mode.iqm[k], mode.iqm_ci95[k]),
             "–" if (error := mode.se95[k]) is None else f"± {error:.2f}",
             *([f"± {mode.evaluation_seed_std[k]:.2f}"] if mode.evaluation_seed_std else []),
+            *([success_words(mode, k)] if mode.success_rate else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
         ]
         for k, used in enumerate(result.episodes_used)

@@ -12,6 +12,7 @@ from metarl.report.words import (
     estimate,
     notes,
     pair_sentence,
+    success_words,
     tasks_in_words,
     verdict_meaning,
     verdict_words,
@@ -86,6 +87,7 @@ class _Page:
         columns = {
             ("", "step" if first == 0 else "episode"): [str(k + first) for k in rounds],
             ("mean return", "[95 %]"): [estimate(mode.mean[k], mode.ci95[k]) for k in rounds],
+            **self._success_column(mode),
             **self._spread_column(mode),
             ("episodes", "used"): [str(used) for used in result.episodes_used],
             ("env steps", "used"): [f"{steps:,.0f}" for steps in mode.env_steps_used],
@@ -110,6 +112,11 @@ class _Page:
     def print_notes(self, result: EvaluationResult) -> None:
         for note in notes(result):
             self.print(note)
+
+    def _success_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
+        if mode.success_rate is None:
+            return {}
+        return {("success", "[95 %]"): [success_words(mode, k) for k in range(len(mode.mean))]}
 
     def _spread_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
         if mode.evaluation_seed_std is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, ORACLE
 
 if TYPE_CHECKING:
-    from metarl.evaluation.comparison import Comparison, Pair
-    from metarl.evaluation.result import EvaluationResult
+    from metarl.evaluation.comparison import Comparison, GroupMode, Pair
+    from metarl.evaluation.result import EvaluationResult, ModeResult
 
 REFERENCES = {
     ORACLE: "a policy trained with the task in its observation",
@@ -37,6 +37,13 @@ def estimate(value: float, interval: tuple[float, float] | None) -> str:
     return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
 
 
+def success_words(mode: ModeResult | GroupMode, k: int) -> str:
+    """E.g. "0.83 [0.74, 0.90]", the share of successful episodes at measurement k."""
+    if mode.success_rate is None or mode.success_ci95 is None:
+        return "–"
+    return estimate(mode.success_rate[k], mode.success_ci95[k])
+
+
 def tasks_in_words(result: EvaluationResult) -> str:
     """E.g. "40 held-out tasks", or "12 tasks of velocities.csv"."""
     if result.split.startswith("tasks of "):
@@ -62,6 +69,8 @@ def notes(result: EvaluationResult) -> list[str]:
             f"Every return is a mean over {seeds_in_words(result)}; ± over evaluation seeds: "
             "standard deviation of their means, how far a single evaluation strays."
         )
+    if result.success_means is not None:
+        said.append(f"Success: share of episodes with {result.success_means}, mean over tasks.")
     if len(result.tasks) == 1:
         said.append("There is one task, so there are no intervals, which are over tasks.")
     return said

@@ -11,6 +11,7 @@ from metarl.algorithms import algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
 from metarl.config.messages import named_origins
+from metarl.envs.contract import Success
 from metarl.envs.source import source_hash
 from metarl.errors import UserError, message_of
 from metarl.experience.rollout import RolloutWorker
@@ -40,6 +41,7 @@ def make_worker(config: Config) -> RolloutWorker:
                 num_threads=config.rollout.physics_threads,
                 num_workers=config.rollout.workers,
                 step_timeout=config.rollout.step_timeout,
+                success=Success(config.evaluation.success_key, config.evaluation.success),
                 tasks=config.env.tasks,
                 params=env_parameters(config),
             )

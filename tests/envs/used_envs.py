@@ -42,3 +42,22 @@ class Gambler(Reach):
         self._x = self._x + 0.1 * np.random.randn(2) * self._luck[1]  # noqa: NPY002
         self._x[random.randrange(2)] += 0.01
         return super().step(action)
+
+
+class Crossing(Reach):
+    """Reach without noise, which succeeds while x is between 0.5 and 0.9 and says so in its info.
+
+    Args:
+        told: From which step on it says anything.
+        horizon: Steps of an episode.
+    """
+
+    def __init__(self, told: int = 1, horizon: int = 12) -> None:
+        super().__init__(noise=0.0)
+        self._told, self.horizon = told, horizon
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        observation, reward, _, _, info = super().step(action)
+        if self._steps >= self._told:
+            info = {"success": 0.5 < self._x[0] < 0.9}
+        return observation, reward, False, False, info

@@ -16,13 +16,16 @@ from tests.evaluation.fakes import navigation_evaluation, navigation_result
 PROVENANCE = [
     *("format", "algorithm", "env", "env_config", "split", "seeds", "evaluation_seed"),
     *("checkpoint", "x", "episodes_per_step", "step_sizes", "episodes_used", "task_columns"),
-    *("task_units", "tasks", "forgets", "evaluation_seeds"),
+    *("task_units", "tasks", "forgets", "evaluation_seeds", "success_means"),
 ]
 MEASURED = [
     *("action_mode", "env_steps_used", "returns", "mean", "ci95", "se95", "iqm", "iqm_ci95"),
 ]
 JUDGED = ["normalised", "adaptation_helps"]
-LATER = ["settling_step", "evaluation_seed_means", "evaluation_seed_std"]
+LATER = [
+    *("settling_step", "evaluation_seed_means", "evaluation_seed_std"),
+    *("success", "success_rate", "success_ci95"),
+]
 
 
 def full_result() -> EvaluationResult:
