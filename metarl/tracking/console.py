@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -34,7 +34,9 @@ class Display:
         # Asked of the stream itself: CI services set FORCE_COLOR, which rich takes for a terminal.
         console = console or Console(force_terminal=sys.stdout.isatty())
         self._file: Any = _Optional(console.file)
-        console.file = self._file  # which the thread of the live display writes to as well
+        console.file = cast(
+            IO[str], self._file
+        )  # which the thread of the live display writes to as well
         self._console = console
         self._total = total_iterations
         self._pace = _Pace(total_iterations)
