@@ -177,14 +177,18 @@ def _registered(path: str) -> RegisteredEnv:
 
 def _task_distribution(path: str) -> TaskDistribution:
     """The task distribution whose class has this import path, built without arguments."""
-    cls = import_class("task distribution", path, ())
+    cls = import_class("distribution of tasks", path, ())
     if not issubclass(cls, TaskDistribution):
-        raise ValueError(f"The task distribution {path!r} is not a subclass of TaskDistribution.")
+        raise ValueError(
+            f"The distribution of tasks {path!r} is not a subclass of TaskDistribution."
+        )
     try:
         return cls()
     except (Exception, SystemExit) as error:  # a user's class can fail in any way
         reason = in_words(error, cls, "__init__")
-        raise ValueError(f"The task distribution {path!r} cannot be built: {reason}.") from error
+        raise ValueError(
+            f"The distribution of tasks {path!r} cannot be built: {reason}."
+        ) from error
 
 
 def _check_params(maker: Callable[..., Any], params: Iterable[str]) -> None:

@@ -24,6 +24,12 @@ from metarl.envs.mujoco_vector import silence
 _PROBE = "import mujoco.{0} as gl; c = gl.GLContext(16, 16); c.make_current(); c.free()"
 _PROBE_TIMEOUT_S = 60.0
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("glfw",)}
+_MISSING = {
+    "linux": "neither EGL nor OSMesa works; install one of them, on Debian and Ubuntu by "
+    "`apt-get install libegl1 libgl1-mesa-dri` or `apt-get install libosmesa6`.",
+    "darwin": "CGL, which comes with macOS, does not work in this session.",
+    "win32": "GLFW, which comes with mujoco, gets no OpenGL context in this session.",
+}
 _DISTANCE = 2.6  # of the camera, in radii of the moving bodies
 _ELEVATION = -14.0  # degrees
 _FADE = (0.95, 2.2)  # begin and end, in distances of the camera
@@ -133,10 +139,9 @@ def backend() -> str:
         "MuJoCo cannot draw off screen here: "
         + (
             f"the environment variable MUJOCO_GL is {chosen!r}, which does not work on this "
-            "machine; unset it to have EGL and OSMesa tried."
+            "machine; unset it to have those tried that this system may have."
             if chosen
-            else "neither EGL nor OSMesa works; install one of them, on Debian and Ubuntu by "
-            "`apt-get install libegl1 libgl1-mesa-dri` or `apt-get install libosmesa6`."
+            else _MISSING.get(sys.platform, _MISSING["linux"])
         )
     )
 

@@ -9,19 +9,21 @@ import codecs
 import contextlib
 import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from metarl.errors import EnvironmentFailure, UserError
 
 STARTED = time.monotonic()
 """About when the program began."""
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGBREAK")
 STOPS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Signals that end a program: typed, sent by a scheduler, or of a lost terminal."""
 _interrupts: list[int] = []
@@ -156,6 +158,11 @@ def optional_output() -> Iterator[None]:
     except (OSError, SystemExit):  # the latter is what rich makes of a closed pipe
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Words as the system's shell takes them."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def say(line: str) -> None:

@@ -236,7 +236,7 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             of_a_class = ":" in run and not Path(run).exists()
             why = "a class of your own follows --agent" if of_a_class else "it has no config.yaml"
             raise UserError(f"There is no run in {run}: {why}.")
-        if Path(run).resolve() in [Path(other).resolve() for other in arguments.run[:index]]:
+        if any(os.path.samefile(run, other) for other in arguments.run[:index]):
             raise UserError(f"The run {run} is given twice.")
     if arguments.video and len(arguments.run) > 1:
         raise UserError("--video shows one agent, and several runs were given.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.process import optional_output, say
+from metarl.process import command_line, optional_output, say
 
 if TYPE_CHECKING:
     from metarl.cli.command_line import EvaluateArguments
@@ -67,7 +66,7 @@ def _compare(arguments: EvaluateArguments) -> None:
     words = ["metarl", "evaluate", *arguments.run, *first.plan.arguments(without=own)]
     words += ["--checkpoint", str(arguments.checkpoint), "--output", str(output)]
     words += ["--trust-code"] if arguments.trust_code else []
-    files = comparing.report_comparison(output, comparison, groups, shlex.join(words))
+    files = comparing.report_comparison(output, comparison, groups, command_line(words))
     with optional_output():
         print_comparison(comparison)
         print(f"Report: {files.markdown} and {files.html.name}; figures: {files.evaluation}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.process import say, stop_requests
+from metarl.process import command_line, say, stop_requests
 
 if TYPE_CHECKING:
     from metarl.cli.command_line import ReferenceArguments
@@ -33,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
     threads = config.rollout
     record = metadata("cpu", threads.torch_threads, threads.physics_threads)
-    record["command"] = shlex.join(["metarl", "references", *argv])
+    record["command"] = command_line(["metarl", "references", *argv])
     del record["wandb_id"]
     worker = make_worker(config)
     try:

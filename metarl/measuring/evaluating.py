@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from metarl.evaluation.protocol import BadAction, Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
 from metarl.measuring.user_agent import UserAgent
-from metarl.process import enough_memory
+from metarl.process import command_line, enough_memory
 from metarl.references.measurement import measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, is_complete
@@ -136,7 +135,7 @@ def report(
         output,
         result,
         evaluation,
-        command=shlex.join(["metarl", "evaluate", *subject.arguments(), *plan.arguments()]),
+        command=command_line(["metarl", "evaluate", *subject.arguments(), *plan.arguments()]),
         versions=versions(),
         training={subject.config.name: lines} if lines else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -45,7 +46,8 @@ class UserAgent:
     @property
     def folder(self) -> Path:
         """Where its evaluations go, beside the runs."""
-        name = f"{self.path.replace(':', '.')}_on_{self.config.name}"
+        path = re.sub(r"[^\w.]", "_", self.path.replace(":", "."))  # a function's: f.<locals>.Agent
+        name = f"{path}_on_{self.config.name}"
         return self.config.run_folder.parent / name
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from metarl.errors import UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED, TrainedKind
+from metarl.process import command_line
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.per_task_results import PerTaskReference
@@ -127,4 +127,4 @@ def _command(
 ) -> str:
     """The command that makes references of these kinds."""
     words = ["metarl", "references", *config, "--kind", ",".join(kinds), *size]
-    return shlex.join(words + (["--folder", str(folder)] if folder else []))
+    return command_line(words + (["--folder", str(folder)] if folder else []))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from metarl.errors import EnvironmentFailure
 
+ON_WINDOWS = os.name == "nt"
 PENDING = ".pending-"  # starts the name of what is being written or deleted
 
 
@@ -34,7 +37,7 @@ def write_atomically(path: Path, text: str) -> None:
         EnvironmentFailure: It cannot be written.
     """
     with writing(path):
-        replace_file(path, text.encode())
+        replace_file(path, text.encode("utf-8", "backslashreplace"))
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -42,7 +45,7 @@ def replace_file(path: Path, data: bytes) -> None:
     pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
     try:
         write_through(pending, data)
-        os.replace(pending, path)
+        _patiently(os.replace, pending, path)
     except OSError:
         pending.unlink(missing_ok=True)
         raise
@@ -63,7 +66,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
         sync_folder(pending)
         if path.exists():
             delete_folder(path)
-        os.rename(pending, path)
+        _patiently(os.rename, pending, path)
         sync_folder(path.parent)
     except OSError:
         shutil.rmtree(pending, ignore_errors=True)  # gives its space back
@@ -73,7 +76,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
 def delete_folder(path: Path) -> None:
     """Deletes a folder; renamed first, so that a kill leaves no half of one under its name."""
     doomed = path.with_name(f"{PENDING}{path.name}-deleted-{os.getpid()}")
-    os.rename(path, doomed)
+    _patiently(os.rename, path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -95,9 +98,34 @@ def write_through(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A rename lasts through a power cut only when its folder is synced too."""
+    """A rename lasts through a power cut only when its folder is synced too.
+
+    Windows opens no folders, and some filesystems cannot sync one: there a rename is as safe as
+    they make it.
+    """
+    if ON_WINDOWS:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Writes through what others have written to a file; Windows asks for a writable handle."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _patiently(rename: Callable[[Path, Path], None], source: Path, target: Path) -> None:
+    """Windows renames nothing that anybody reads, a virus scanner say: it is tried for a second."""
+    for pause_s in (0.02, 0.06, 0.2, 0.7) if ON_WINDOWS else ():
+        try:
+            return rename(source, target)
+        except PermissionError:
+            time.sleep(pause_s)
+    return rename(source, target)

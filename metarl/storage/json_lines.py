@@ -57,7 +57,7 @@ class JsonLines:
         line = (json.dumps(plain(record), allow_nan=False) + "\n").encode()
         with writing(self.path):
             if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
                 self._descriptor = os.open(self.path, flags, 0o644)
             while line:
                 # A disk that is nearly full takes a part first, and fails at the rest.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import metarl
+from metarl.process import command_line
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable_baselines3")
 
@@ -71,7 +71,7 @@ def _command() -> str:
         program = ["python", path.name if path.is_absolute() else str(path)]
     else:
         program = [path.name]  # a console script
-    return shlex.join([*program, *sys.argv[1:]])
+    return command_line([*program, *sys.argv[1:]])
 
 
 def _git_state(package: Path) -> dict[str, Any] | None:

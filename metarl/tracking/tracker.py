@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 
 from metarl.config.fields import Config
+from metarl.process import command_line
 from metarl.storage.json_lines import JsonLines, plain, read_json_lines
 from metarl.tracking.console import Display
 from metarl.tracking.wandb_run import NO_MEDIA, Media, WandbRun
@@ -44,7 +44,9 @@ class Tracker:
         if self._wandb.url:
             self.print(f"W&B: {self._wandb.url}")
         elif self._wandb.active:
-            self.print(f"W&B is offline; upload with: wandb sync {quote(str(self._wandb.folder))}")
+            self.print(
+                f"W&B is offline; upload with: wandb sync {command_line([str(self._wandb.folder)])}"
+            )
         if resume:
             self._tell_wandb_again()
         self._display.start()
@@ -179,7 +181,7 @@ def copy_evaluation(
     )
     _log_under(wandb, f"evaluation/{split}", env_steps, plain(record), media)
     if wandb.active:
-        place = wandb.url or f"offline; upload with: wandb sync {quote(str(wandb.folder))}"
+        place = wandb.url or f"offline; upload with: wandb sync {command_line([str(wandb.folder)])}"
         say(f"W&B: {place}")
     wandb.finish(0)
 

@@ -13,12 +13,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any, Literal, NamedTuple
 
 from metarl.config.fields import Config
 from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure, one_line
+from metarl.process import command_line
 from metarl.storage.files import write_atomically
 from metarl.tracking.connection import (
     CONNECT_TIMEOUT_S,
@@ -173,7 +173,7 @@ class WandbRun:
             except Exception as error:
                 self._warn(
                     f"W&B did not finish ({_reason(error)}); "
-                    f"upload what it lacks with: wandb sync {quote(str(self.folder))}"
+                    f"upload what it lacks with: wandb sync {command_line([str(self.folder)])}"
                 )
         self._teardown()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +12,7 @@ from metarl.config.trust import trusting
 from metarl.errors import UserError
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
-from metarl.process import stop_requests, time_limit
+from metarl.process import command_line, stop_requests, time_limit
 from metarl.runs.build import SOURCE, environment_source
 from metarl.storage.files import write_atomically
 from metarl.storage.lock import RunLock
@@ -81,7 +80,7 @@ def train(
             if trainer.finished and (
                 not at_end or is_evaluated(run_dir, at_end, trainer.iteration)
             ):
-                words = shlex.join([str(run_dir), *trusting(config_to_dict(config))])
+                words = command_line([str(run_dir), *trusting(config_to_dict(config))])
                 print(_FINISHED.format(run=trainer.run_so_far, words=words))
                 return trainer.run_so_far
             return _trained(trainer, resume, lock)
@@ -91,7 +90,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
     """The run trained to its end and evaluated, with its files."""
     config, run_dir, at_end = trainer.config, trainer.run_dir, trainer.at_end
     words = ["--run-dir", str(run_dir), "--resume", *trusting(config_to_dict(config))]
-    go_on = f"go on: metarl train {shlex.join(words)}"
+    go_on = f"go on: metarl train {command_line(words)}"
     with ExitStack() as stack:
         stopping = stack.enter_context(ExitStack())
         stop = stopping.enter_context(stop_requests(trainer.pace.under_way))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -27,7 +26,7 @@ from metarl.runs.build import SOURCE, environment_source, make_algorithm, make_w
 from metarl.runs.trained_run import TrainedRun
 from metarl.runs.warm_start import recorded_start, warm_start
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
-from metarl.storage.files import writing
+from metarl.storage.files import sync_file, writing
 from metarl.storage.run_folder import missing_lines, truncate_metrics
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
@@ -246,8 +245,8 @@ class Trainer:
     def _checkpoint(self, tracker: Tracker) -> None:
         if self.iteration > 0:  # a checkpoint promises the lines up to it, also after a power cut
             metrics = self.run_dir / "metrics.jsonl"
-            with writing(metrics), open(metrics, "rb") as file:
-                os.fsync(file.fileno())
+            with writing(metrics):
+                sync_file(metrics)
         path = save_checkpoint(
             self.run_dir,
             self.iteration,

@@ -89,6 +89,7 @@ REAL: list[tuple[str, list[str], str, str]] = [
         "must be 1 with inner_estimator dice",
     ),
     # Refused by the environment's constructor, which knows nothing of files.
+    ("env:\n  horizon: 5\n", ["--env.tasks", "nothing"], "command line", "of tasks is 'nothing'"),
     ("env:\n  horizon: 0\n", ["--seed", "2"], "line 2", "horizon"),
     ("env:\n  horizon: 5\n", ["--env.horizon", "0"], "command line", "horizon"),
     (

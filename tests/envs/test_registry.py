@@ -84,7 +84,7 @@ def test_a_class_in_the_working_directory_is_found(
         ({"name": "half_cheetah_dir", "preset": "promp"}, "HalfCheetahDir has none"),
         ({"radus": 1.0}, r"Unknown parameter 'radus': did you mean 'radius'\? PointNavigation ha"),
         ({"num_lanes": 1}, "Unknown parameter 'num_lanes'"),
-        ({"tasks": "Velocities"}, 'task distribution .*Velocities.* import path "package.modu'),
+        ({"tasks": "Velocities"}, 'distribution of tasks .*Velocities.* import path "package.modu'),
         ({"tasks": "tests.envs.user_envs:Reach"}, "not a subclass of TaskDistribution"),
         ({"tasks": "metarl.envs.tasks:UniformInterval"}, "cannot be built: .*missing 2 required"),
         ({"tasks": "metarl.envs.tasks:TaskDistribution"}, "cannot be built: .*abstract"),
