@@ -192,8 +192,8 @@ def e_maml_objective(algorithm: EMAML, at: Judged) -> Tensor:
         return judged
     other = [float(r) for m, r in enumerate(RETURNS) if m != at.m]
     credit = float(RETURNS[at.m]) - sum(other) / len(other)
-    # The returns 1, 2, 6 have mean 3 and variance (4 + 1 + 9) / 2; 1e-8 guards against equal ones.
-    scale = 1 / (math.sqrt(7) + 1e-8) if algorithm.config.normalize_advantages else B
+    # The returns 1, 2, 6 have mean 3 and variance (4 + 1 + 9) / 2.
+    scale = 1 / math.sqrt(7) if algorithm.config.normalize_advantages else B
     explored = surrogate(*at.args(), credit=scale * credit)
     return judged + algorithm.config.exploration_weight * explored
 
