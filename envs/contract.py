@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from metarl.envs.faults import BrokenContract, defined, value_in_words, written_at
 from metarl.envs.vector import Floats
@@ -175,6 +177,34 @@ def observation_row(env: gymnasium.Env, method: str, observation: Any) -> Floats
             "observation: its numbers must be finite"
         )
     return row
+
+
+def check_picture(env: gymnasium.Env, picture: Any) -> NDArray[np.uint8]:
+    """What `render` returned, uint8 [height, width, 3]."""
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3:
+        given = value_in_words(picture)
+        if isinstance(picture, np.ndarray):
+            given = f"an array of shape {list(picture.shape)} and type {picture.dtype}"
+    elif picture.shape[2] == 3 and picture.size:
+        return picture
+    else:
+        given = f"an array of shape {list(picture.shape)}"
+    raise BrokenContract(
+        f"{_defined(env, 'render')} returned {given} as its picture: it must be an array of shape "
+        '[height, width, 3] and type uint8 where render_mode is "rgb_array"'
+    )
+
+
+def picture_fps(env: gymnasium.Env) -> float | None:
+    """Pictures a second, as `metadata` has it, 20 where it says nothing; None where it has none."""
+    metadata = env.metadata if isinstance(env.metadata, Mapping) else {}
+    modes = metadata.get("render_modes")
+    if not isinstance(modes, Collection) or "rgb_array" not in modes:
+        return None
+    fps = _array(metadata.get("render_fps"))
+    if fps.shape != () or fps.dtype.kind not in "iuf" or not 0.1 <= fps <= 1000.0:
+        return 20.0
+    return float(fps)
 
 
 def _how_to_flatten(env: gymnasium.Env) -> str:

@@ -92,6 +92,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._name = description.name
         self._watch = Watch(self, step_timeout)
         self.position_columns = description.position_columns
+        self.picture_fps = description.picture_fps
         self._observation = np.zeros((num_envs, observation_space.low.size))
         low, high = observation_space.low, observation_space.high
         self._bounded = bool(np.isfinite([low, high]).any())
@@ -241,7 +242,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         return self._observation.copy()
 
     def _exchange(
-        self, mask: Bools, what: Literal["reset", "step"], *columns: NDArray[Any]
+        self, mask: Bools, what: Literal["reset", "step", "render"], *columns: NDArray[Any]
     ) -> list[tuple[Lanes, Any]]:
         """Have each worker call its lanes under the mask, with columns [N]; lanes [k], reply each.
 

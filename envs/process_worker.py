@@ -25,7 +25,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from metarl.envs.contract import check_reset, check_step, check_success, checked, observation_row
+from metarl.envs.contract import (
+    check_picture,
+    check_reset,
+    check_step,
+    check_success,
+    checked,
+    observation_row,
+    picture_fps,
+)
 from metarl.envs.faults import in_words
 from metarl.envs.global_streams import GlobalStreams, redirect_random
 from metarl.envs.memory import Memory, resident_bytes
@@ -48,14 +56,15 @@ class Start(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Reset or step these lanes of the slice, each with its own row of the columns.
+    """Reset, step or draw these lanes of the slice, each with its own row of the columns.
 
     Columns are tasks [k, d] and seeds [k] for a reset, actions [k, ...] for a step. The reply is
-    the observations [k, o] and, of a step, rewards, terminated, truncated and success, each [k];
-    success is NaN where the step's info says nothing of it.
+    the pictures [k, height, width, 3], or the observations [k, o] and, of a step, rewards,
+    terminated, truncated and success, each [k]; success is NaN where the step's info says nothing
+    of it.
     """
 
-    what: Literal["reset", "step"]
+    what: Literal["reset", "step", "render"]
     lanes: list[int]
     columns: list[np.ndarray]
 
@@ -69,6 +78,7 @@ class Description(NamedTuple):
     horizon: Any  # None where there is none
     task_distribution: TaskDistribution | None
     position_columns: tuple[int, int] | None
+    picture_fps: float | None  # None where it draws none
     memory: Memory
 
 
@@ -151,9 +161,8 @@ class _Slice:
         return _describe_env(self.envs[0], Memory(count, resident, self._growth))
 
     def _rows(self, request: Call) -> list[np.ndarray]:
-        call: Callable[..., tuple] = _reset
-        if request.what == "step":
-            call = partial(_step, self._success_key)
+        calls = {"reset": _reset, "step": partial(_step, self._success_key), "render": _render}
+        call: Callable[..., tuple] = calls[request.what]
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
             self._turn_to(lane)
@@ -181,6 +190,10 @@ def _step(key: str, env: gymnasium.Env, action: Any) -> tuple[Floats, float, boo
     return observation_row(env, "step", observation), reward, terminated, truncated, success
 
 
+def _render(env: gymnasium.Env) -> tuple[np.ndarray]:
+    return (check_picture(env, env.render()),)
+
+
 def _describe_env(env: gymnasium.Env, memory: Memory) -> Description:
     """Spaces, horizon and tasks, from attributes of the environment or of one that it wraps."""
 
@@ -203,6 +216,7 @@ def _describe_env(env: gymnasium.Env, memory: Memory) -> Description:
         horizon,
         attribute("task_distribution"),
         attribute("position_columns"),
+        picture_fps(env),
         memory,
     )
 

@@ -34,7 +34,7 @@ def evaluate_over_seeds(
 ) -> Evaluation:
     """Measure with each evaluation seed of a plan, and join what was measured.
 
-    Whatever the number of seeds, only the first one's paths and states are kept.
+    Whatever the number of seeds, only the first one's paths, states and recordings are kept.
 
     Args:
         agent: Evaluation seed ↦ the agent, whose own randomness is of that seed.
@@ -50,7 +50,7 @@ def evaluate_over_seeds(
     def measured(seed: int) -> Evaluation:
         begins(seed)
         one = evaluate(agent(seed), env, tasks, replace(plan, seed=seed, num_seeds=1))
-        return one if seed == plan.seed else replace(one, paths=None, states=None)
+        return one if seed == plan.seed else replace(one, paths=None, states=None, recordings=())
 
     return joined(map(measured, plan.seeds))
 

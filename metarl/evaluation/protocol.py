@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from metarl.evaluation.recording import Recording
 from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
 
@@ -55,6 +56,7 @@ class Evaluation:
             position.
         states: What pictures of the first lane of every task are drawn from, of the first seed,
             float32 [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
+        recordings: K+1 of the first lane of every task, of the first seed.
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
         success: 1 for every episode that succeeded, else 0, as returns; None where the environment
             tells of none.
@@ -75,6 +77,7 @@ class Evaluation:
     states: np.ndarray | None = None
     forgets: bool = False
     success: np.ndarray | None = None
+    recordings: tuple[Recording, ...] = ()
 
     @property
     def measurement_keys(self) -> list[str]:
@@ -168,6 +171,7 @@ def evaluate(
         seeds=(plan.seed,),
         env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
+        recordings=tuple(played.recording for played in recorded),
         **_stacked(recorded),
     )
 
@@ -224,6 +228,7 @@ class _Round:
     paths: np.ndarray | None
     states: np.ndarray | None
     env_steps: int
+    recording: Recording
     success: np.ndarray | None = None
 
 
@@ -233,10 +238,12 @@ def _play_round(
 ) -> _Round:
     """Reset all lanes and act until every one is finished; only live lanes count."""
     n = len(tasks)
-    flat_observation, _ = env.reset(seed=key.at(k).reset_seeds(n, lanes))
+    seeds = key.at(k).reset_seeds(n, lanes)
+    flat_observation, _ = env.reset(seed=seeds)
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
     active = np.ones((n, lanes), dtype=bool)
-    record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0)
+    recording = Recording.begun(seeds[::lanes], env.single_action_space, env.horizon)
+    record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0, recording)
     columns = env.position_columns
     if columns is not None:
         record.paths = np.full((n, env.horizon + 1, 2), np.nan)
@@ -260,6 +267,7 @@ def _play_round(
         truncated = flat_truncated.reshape(n, lanes)
         reward = np.where(active, reward, 0.0)
         _check_finite("reward", reward, env, tasks, active, k, t)
+        recording.note(t, active[:, 0], action[:, 0], reward[:, 0])
         record.returns += reward
         record.rewards[:, t] = reward.mean(axis=1)
         record.env_steps += int(active.sum())

@@ -9,43 +9,36 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.errors import EnvironmentFailure
+from metarl.envs.drawn_vector import DrawnVectorEnv, draws_itself, what_pictures_need
+from metarl.envs.faults import SimulationFailure, users_code
+from metarl.evaluation.recording import Replay
 from metarl.report.evaluation_plots import goals_of, spread_tasks, square_window
 from metarl.report.figures import SERIES
+from metarl.report.movie import write_movie
 from metarl.report.words import step_name
-from metarl.storage.files import PENDING
 
 if TYPE_CHECKING:
+    from metarl.envs.process_vector import ProcessVectorEnv
     from metarl.envs.vector import TaskVectorEnv
     from metarl.evaluation.protocol import Evaluation
 
-NAME = "adaptation"
 SHOWN_TASKS = 3
 _PANEL = (320, 180)  # pixels, width and height
 _PATH_PANEL = 300
+_LARGEST = (320, 240)  # of pictures that an environment draws itself
+_CAPTION = 20
 _GAP, _HEADER, _FOOTER = 8, 30, 26
 _INK, _PAPER = (25, 25, 25), (255, 255, 255)
 _FPS = 20.0
 _SPEED_WINDOW_S = 0.5
-GIF_EVERY = 2
-"""The GIF takes every so many frames, at as many fewer a second."""
-GIF_COLOURS = 32
-GIF_PAUSE_MS = 1000  # on the last frame, before it begins anew
-_X264: dict[str, Any] = {
-    "codec": "libx264",
-    "quality": None,
-    "macro_block_size": 2,
-    "ffmpeg_log_level": "quiet",
-    "output_params": ["-crf", "27", "-preset", "medium", "-movflags", "+faststart"],
-}
 
 Panels = Callable[[int], list[list[Image.Image]]]
 """Time step -> rows of two pictures, before and after, or of one where nothing is adapted."""
@@ -58,8 +51,9 @@ class NoPictures(ValueError):
 def write_video(evaluation: Evaluation, env: TaskVectorEnv, folder: Path) -> list[Path]:
     """Write `adaptation.gif` and `adaptation.mp4` of an evaluation.
 
-    A MuJoCo environment is drawn as it looks, for a low, a middle and a high task; an agent with a
-    position in the plane as a moving point, for a few tasks at once.
+    A MuJoCo environment is drawn as it looks, for a low, a middle and a high task, and so is one
+    that draws itself, in which the episodes are played again; an agent with a position in the
+    plane as a moving point, for a few tasks at once.
 
     Args:
         evaluation: The measurements, with what was recorded of them.
@@ -72,33 +66,40 @@ def write_video(evaluation: Evaluation, env: TaskVectorEnv, folder: Path) -> lis
     Raises:
         NoPictures: the environment has neither pictures nor a position.
         RendererMissing: this machine cannot draw MuJoCo's pictures.
+        SimulationFailure: the environment failed while it drew itself.
         EnvironmentFailure: the files cannot be written.
     """
     if evaluation.states is not None:
         return _write_scenes(evaluation, evaluation.states, env, folder)
+    if draws_itself(env):
+        return _write_replay(evaluation, env, folder)
     if evaluation.paths is not None:
         return _write_paths(evaluation, evaluation.paths, folder)
-    raise _no_pictures(env)
+    raise NoPictures(what_pictures_need(env))
 
 
 def check_pictures(env: TaskVectorEnv) -> None:
-    """See whether :func:`write_video` could draw an environment; it is reset.
+    """See whether :func:`write_video` could draw an environment, by one picture; it is reset.
 
     Raises:
         NoPictures, RendererMissing: as there.
     """
-    env.reset(seed=0)
-    if env.render_states(slice(0, None)) is not None:
-        env.renderer(*_PANEL).close()
-    elif env.position_columns is None:
-        raise _no_pictures(env)
-
-
-def _no_pictures(env: TaskVectorEnv) -> NoPictures:
-    return NoPictures(
-        f"{type(env).__name__} cannot be shown: --video needs a MuJoCo environment (a subclass of "
-        "metarl.envs.mujoco_vector.MujocoTaskVectorEnv) or one with position_columns."
-    )
+    try:
+        if draws_itself(env):
+            with contextlib.closing(DrawnVectorEnv(env, 1)) as drawn:
+                drawn.reset(seed=0)
+                drawn.picture(0)
+            return
+        env.reset(seed=0)
+        with users_code():
+            states = env.render_states(slice(0, None))
+            if states is not None:
+                with contextlib.closing(env.renderer(*_PANEL)) as renderer:
+                    Image.fromarray(renderer.draw(states[0]))
+    except (SimulationFailure, ValueError) as error:
+        raise NoPictures(f"--video cannot show the environment. {error}") from error
+    if states is None and env.position_columns is None:
+        raise NoPictures(what_pictures_need(env))
 
 
 def shown_tasks(tasks: np.ndarray, count: int = SHOWN_TASKS) -> list[int]:
@@ -151,6 +152,59 @@ def _write_scenes(
         return write_movie(frames, env_fps / stride, folder)
     finally:
         renderer.close()
+
+
+def _write_replay(evaluation: Evaluation, env: ProcessVectorEnv, folder: Path) -> list[Path]:
+    """Rows of tasks, as the environment draws itself."""
+    env_fps = env.picture_fps or _FPS
+    stride = max(1, round(env_fps / _FPS))
+    shown, steps = shown_tasks(evaluation.tasks), _shown_steps(evaluation)
+    recordings = [evaluation.recordings[k] for k in steps]
+    with contextlib.closing(DrawnVectorEnv(env, len(shown) * len(steps))) as drawn:
+        replay = Replay(drawn, evaluation.tasks, recordings, shown)
+        size = panel_size(replay.pictures(0)[0].shape)
+
+        def panels(t: int) -> list[list[Image.Image]]:
+            pictures = iter([fitted(picture, size) for picture in replay.pictures(t)])
+            columns = [[captioned(next(pictures), task) for task in shown] for _ in steps]
+            return [list(row) for row in zip(*columns, strict=True)]
+
+        def captioned(picture: Image.Image, task: int) -> Image.Image:
+            panel = Image.new("RGB", (size[0], size[1] + _CAPTION), _PAPER)
+            panel.paste(picture, (0, _CAPTION))
+            caption = env.task_caption(evaluation.tasks[task])
+            ImageDraw.Draw(panel).text((0, _CAPTION / 2), caption, _INK, _font(13), anchor="lm")
+            return panel
+
+        times = range(0, replay.length + 1, stride)
+        frames = _frames(evaluation, panels, lambda t: f"step {t}", times)
+        files = write_movie(frames, env_fps / stride, folder)
+    if replay.differs:
+        print(
+            "warning: the video shows other episodes than those that were measured: "
+            f"{drawn.name} does not repeat itself after a reset with the same seed.",
+            file=sys.stderr,
+        )
+    return files
+
+
+def panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height of the panels for pictures [H, W, 3]: about as large, whatever theirs is."""
+    height, width = shape[:2]
+    scale = min(_LARGEST[0] / width, _LARGEST[1] / height)
+    return max(_LARGEST[0] // 2, round(width * scale)), max(90, round(height * scale))
+
+
+def fitted(picture: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A picture uint8 [H, W, 3] as large as fits, on paper of this width and height."""
+    image, (width, height) = Image.fromarray(picture), size
+    scale = min(width / image.width, height / image.height)
+    small = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    sharp = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS  # of few pixels
+    image = image.resize(small, sharp, reducing_gap=2.0)
+    paper = Image.new("RGB", size, _PAPER)
+    paper.paste(image, ((width - small[0]) // 2, (height - small[1]) // 2))
+    return paper
 
 
 def _write_paths(evaluation: Evaluation, paths: np.ndarray, folder: Path) -> list[Path]:
@@ -237,61 +291,3 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size)
-
-
-def write_movie(frames: Iterable[np.ndarray], fps: float, folder: Path) -> list[Path]:
-    """Write a GIF, which shows everywhere, and a smaller and smoother MP4.
-
-    Each appears whole or, after a failure, not at all.
-
-    Args:
-        frames: uint8 [H, W, RGB], all of one even size; drawn one at a time.
-        fps: Frames a second.
-        folder: Which exists.
-
-    Raises:
-        EnvironmentFailure: there is no ffmpeg, or the files cannot be written.
-    """
-    made = [folder / f"{NAME}.gif", folder / f"{NAME}.mp4"]
-    # The endings stay, since ffmpeg goes by them.
-    pending = [path.with_name(f"{PENDING}{os.getpid()}-{path.name}") for path in made]
-    try:
-        first, *others = _write_mp4(pending[1], frames, fps)
-        duration = 10 * round(100 * GIF_EVERY / fps)  # ms; a GIF counts hundredths of a second
-        durations = [duration] * len(others) + [duration + GIF_PAUSE_MS]
-        first.save(pending[0], append_images=others, save_all=True, duration=durations, loop=0)
-        for path, whole in zip(pending, made, strict=True):
-            os.replace(path, whole)
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"The video cannot be written to {folder}: {error.strerror or 'ffmpeg failed'}."
-        ) from error
-    except RuntimeError as error:  # what imageio says of a machine without the program
-        raise EnvironmentFailure(
-            "The video cannot be written: there is no ffmpeg; install it, or set "
-            "IMAGEIO_FFMPEG_EXE to its path."
-        ) from error
-    finally:
-        for path in pending:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-    return made
-
-
-def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> list[Image.Image]:
-    """Encode the frames, and keep some of them for the GIF, all in one palette."""
-    from imageio.v2 import get_writer
-
-    kept: list[Image.Image] = []
-    writer = get_writer(path, "FFMPEG", fps=fps, **_X264)
-    with contextlib.closing(writer):
-        for number, frame in enumerate(frames):
-            writer.append_data(frame)
-            if number % GIF_EVERY:
-                continue
-            image = Image.fromarray(frame)
-            if kept:
-                kept.append(image.quantize(palette=kept[0], dither=Image.Dither.NONE))
-            else:
-                kept.append(image.quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2))
-    return kept

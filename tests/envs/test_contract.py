@@ -75,7 +75,7 @@ PLAYED = {
 def built(name: str, **params: Any) -> tuple[LocalWorker, Any]:
     """A worker in this process with one environment, and what it said to that."""
     worker = LocalWorker()
-    worker.send(Start(cloudpickle.dumps((getattr(faulty_envs, name), params)), 1, 0))
+    worker.send(Start(cloudpickle.dumps((getattr(faulty_envs, name), params)), 1, 0, "success"))
     return worker, worker.reply
 
 
@@ -122,7 +122,7 @@ def test_what_is_plain_is_accepted() -> None:
     for name in ("Sound", "Lenient"):
         first, second = played(name)
         np.testing.assert_array_equal(first, [np.zeros((1, 2))])
-        observation, reward, terminated, truncated = second
+        observation, reward, terminated, truncated, _ = second
         assert (observation.tolist(), reward.tolist()) == ([[0.0, 0.0]], [0.5])
         assert (terminated.tolist(), truncated.tolist()) == ([False], [False])
 

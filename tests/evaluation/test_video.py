@@ -14,7 +14,8 @@ from metarl.envs.tasks import UniformInterval
 from metarl.errors import EnvironmentFailure
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import Evaluation, evaluate
-from metarl.report.video import NoPictures, shown_tasks, speed, write_movie, write_video
+from metarl.report.movie import write_movie
+from metarl.report.video import NoPictures, shown_tasks, speed, write_video
 from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
 
 STEPS = 11  # of an episode below
