@@ -161,8 +161,9 @@ class _Slice:
         return _describe_env(self.envs[0], Memory(count, resident, self._growth))
 
     def _rows(self, request: Call) -> list[np.ndarray]:
-        calls = {"reset": _reset, "step": partial(_step, self._success_key), "render": _render}
-        call: Callable[..., tuple] = calls[request.what]
+        step = partial(_step, self._success_key)
+        calls: dict[str, Callable[..., tuple]] = {"reset": _reset, "step": step, "render": _render}
+        call = calls[request.what]
         rows = []
         for lane, *own in zip(request.lanes, *request.columns, strict=True):
             self._turn_to(lane)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from gymnasium.spaces import Box, Discrete
+    from gymnasium.spaces import Space
 
     from metarl.envs.drawn_vector import DrawnVectorEnv
 
@@ -32,7 +32,7 @@ class Recording:
     rewards: np.ndarray
 
     @classmethod
-    def begun(cls, seeds: np.ndarray, space: Box | Discrete, horizon: int) -> Recording:
+    def begun(cls, seeds: np.ndarray, space: Space, horizon: int) -> Recording:
         """Nothing yet of n episodes that begin with these seeds [n]; the space of the actions."""
         kind = np.int64 if np.issubdtype(space.dtype, np.integer) else np.float64
         actions = np.zeros((len(seeds), horizon, *(space.shape or ())), kind)
@@ -93,8 +93,8 @@ class Replay:
             same = np.isclose(reward, recorded, rtol=1e-6, atol=1e-9) | np.isnan(recorded)
             self.differs |= not same.all()
             self._t += 1
-            for lane in np.flatnonzero(self._lengths == self._t):
+            for lane in np.flatnonzero(self._lengths == self._t).tolist():
                 self._pictures[lane] = self._env.picture(lane)
-        for lane in np.flatnonzero((self._lengths > t) & (before < t)):
+        for lane in np.flatnonzero((self._lengths > t) & (before < t)).tolist():
             self._pictures[lane] = self._env.picture(lane)
         return self._pictures
