@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metarl.runs.trained_run import load_run
@@ -138,6 +139,24 @@ def test_mamls_tables_are_those_of_their_evaluations():
             for mean, (low, high), std in zip(*columns, strict=True)
         ]
         assert f"| {measured['action_mode']} | {' | '.join(cells)} |" in rows
+
+
+def test_rl2s_rows_on_navigation_are_those_of_its_evaluations():
+    rows = _rows("rl2.md", "navigation")
+    stochastic = []
+    for seed in (1, 2, 3):
+        found = _evaluation(f"rl2_navigation/seed_{seed}")
+        assert len(found["evaluation_seeds"]) >= 10
+        assert max(found["evaluation_seed_std"]) < 1e-9  # nothing is drawn
+        cells = [f"{mean:.2f}" for mean in found["mean"]]
+        assert f"| deterministic, seed {seed} | {' | '.join(cells)} |" in rows
+        stochastic.append(found["other_mode"]["evaluation_seed_means"])
+    by_evaluation_seed = np.mean(stochastic, axis=0)
+    figures = zip(
+        by_evaluation_seed.mean(axis=1), by_evaluation_seed.std(axis=1, ddof=1), strict=True
+    )
+    cells = [f"{mean:.2f} ± {std:.2f}" for mean, std in figures]
+    assert f"| stochastic, all, ten evaluation seeds | {' | '.join(cells)} |" in rows
 
 
 def test_the_sparse_semicircles_table_is_that_of_its_evaluation():
