@@ -147,7 +147,7 @@ def _iterations(spans: Sequence[tuple[int, int]]) -> str:
 
 
 def prepare_output(output: Path, chosen: bool) -> None:
-    """Make the folder of a report before anything is measured.
+    """Try that the folder of a report can be made, before anything is measured; none is left.
 
     Raises:
         UserError: it is a run's own folder, or no folder can be made where the user asked for it.
@@ -155,11 +155,14 @@ def prepare_output(output: Path, chosen: bool) -> None:
     """
     if holds_run(output):
         raise UserError(f"--output {output} is the folder of a run; choose a folder of its own.")
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)
         probe = output / ".writable"
         probe.touch()
         probe.unlink()
+        for folder in made:
+            folder.rmdir()
     except OSError as error:
         said = f"cannot be written: {error.strerror or error}."
         if chosen:

@@ -295,7 +295,9 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = run / "checkpoints" / "4" / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    del manifest["manifest_sha256"]  # and sealed anew, as who means it would
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest | {"manifest_sha256": digest}))
 
 
 def flip_a_bit(run: Path) -> None:

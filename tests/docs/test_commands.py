@@ -295,7 +295,8 @@ def test_the_example_of_an_own_environment_trains_and_evaluates(work: Path) -> N
     options += ["--evaluation.episodes", "1", "--tracking.wandb", "disabled"]
     assert metarl_command(["train", "maml_pendulum_length", "--run-dir", "run", *options]) == 0
     metrics = [yaml.safe_load(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    assert [m["env_steps"] for m in metrics] == [1600, 3200]  # 2 × 2 episodes × 200 steps × 2
+    # 2 × 2 episodes × 200 steps × 2, and in the first the look at the observations
+    assert [m["env_steps"] for m in metrics] == [2400, 4000]
     evaluation = yaml.safe_load(Path("run/evaluation/held_out/evaluation.json").read_text())
     assert evaluation["task_columns"] == ["length"]
     assert len(evaluation["tasks"]) == 40

@@ -88,12 +88,12 @@ def test_return_by_task(make: Callable[[], Evaluation]) -> None:
         assert min(share_of(colors, BEFORE), share_of(colors, AFTER)) > 1e-3
 
 
-def test_return_by_task_in_three_dimensions_is_refused() -> None:
+def test_return_by_task_in_three_dimensions_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     evaluation = replace(
         velocities(), tasks=np.zeros((12, 3)), task_columns=tuple("abc"), task_units=("",) * 3
     )
-    with pytest.raises(ValueError, match="tasks of 3 dimensions"):
-        evaluation_plots.plot_return_by_task(navigation_result(evaluation))
+    assert not evaluation_plots.plot_return_by_task(navigation_result(evaluation))
+    assert "tasks of 3 dimensions" in capsys.readouterr().err
 
 
 def test_reward_within_episode() -> None:
@@ -102,15 +102,15 @@ def test_reward_within_episode() -> None:
 
 
 @pytest.mark.parametrize("with_goals", [True, False])
-def test_paths(with_goals: bool) -> None:
+def test_paths(with_goals: bool, capsys: pytest.CaptureFixture[str]) -> None:
     evaluation = navigation_evaluation()
     if not with_goals:
         evaluation = replace(evaluation, task_columns=("mass", "drag"))
     paths = pixels(evaluation_plots.plot_paths(evaluation))
     picture = pixels(evaluation_plots.plot_adaptation_picture(evaluation))
     assert picture.shape[1] / picture.shape[0] > 2 > paths.shape[1] / paths.shape[0]
-    with pytest.raises(ValueError, match="no paths to draw"):
-        evaluation_plots.plot_paths(velocities())
+    assert not evaluation_plots.plot_paths(velocities())
+    assert "no paths to draw" in capsys.readouterr().err
 
 
 def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
@@ -160,10 +160,10 @@ def test_returns_are_read_under_their_old_and_their_new_names() -> None:
     assert draw({"a": [trial]}) != draw({"a": [new]})  # its legend says "episode"
 
 
-def test_training_curves_without_returns() -> None:
+def test_training_curves_without_returns(capsys: pytest.CaptureFixture[str]) -> None:
     for runs in ({}, {"run": []}, {"run": [[{"iteration": 0, "env_steps": 5}]]}):
-        with pytest.raises(ValueError, match="no curve to draw"):
-            training_plots.plot_training_curves(runs)
+        assert not training_plots.plot_training_curves(runs)
+        assert "no curve to draw" in capsys.readouterr().err
 
 
 def test_reading_metrics_leaves_out_a_half_written_line(tmp_path: Path) -> None:
