@@ -216,9 +216,7 @@ def test_other_tasks(dimensions: int, tmp_path: Path) -> None:
     assert {path.name for path in made.plots} == expected
 
 
-def test_groups_side_by_side(
-    comparison: Comparison, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_groups_side_by_side(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     """Seven groups, each in a colour of its own; where one is better, it stands further right."""
     groups = {f"m{i}": [run("r", shift=4.0 * i, seed=s) for s in (1, 2)] for i in range(7)}
     colors = pixels(plot_returns_by_group(compare(groups)))
