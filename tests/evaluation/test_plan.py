@@ -60,5 +60,5 @@ def test_tasks_come_with_the_name_that_results_call_them_by(tmp_path: Path) -> N
     tasks, name = plan.tasks(distribution), plan.split_name(distribution)
     assert (tasks.tolist(), name) == ([[1.0], [2.0]], "tasks of own.csv")
     two = FiniteTasks([[-1.0], [1.0]], ("direction",), ("",))
-    with pytest.raises(UserError, match="There is no split out_of_range: .*nothing out of range"):
+    with pytest.raises(UserError, match=r"There is no split out_of_range: .*nothing out of range"):
         replace(PLAN, split="out_of_range").tasks(two)
