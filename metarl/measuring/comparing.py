@@ -89,7 +89,9 @@ def open_groups(
     for path in (Path(os.path.expanduser(path)) for path in paths):
         config = load_run_config(path, trust, checkpoint=checkpoint)
         start = recorded_start(path)
-        began = start and f"{start['run']} {start['iteration']} ({start['sha256'][:8]})"
+        began = None
+        if start is not None:
+            began = f"{start['run']} {start['iteration']} ({start['sha256'][:8]})"
         folders.append(RunFolder(path, config, options.plan(config.evaluation), trust, began))
     check_comparable(folders)
     return group_runs(folders)

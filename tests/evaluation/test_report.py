@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from metarl.errors import EnvironmentFailure
 from metarl.evaluation.protocol import Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.report.evaluation_report import write_report
-from metarl.report.page import ReportFiles
+from metarl.report.page import ReportFiles, code, literal
 from tests.evaluation.fakes import navigation_evaluation, navigation_result
 
 COMMAND = "python evaluate.py --run runs/navigation --seed 7"
@@ -193,7 +193,7 @@ def test_the_page_shows_before_it_tells(files: ReportFiles) -> None:
 NASTY = [
     *("<script>alert(1)</script>", "a|b", "`code` ``", "[x](javascript:y)", "![x](y.png)"),
     *("**b**", "# head", "- item", "1. item", "> quote", "&lt;b&gt;", "_em_", "[x]: y"),
-    *("\\|", "a\n\nb", "---", "$\\bad$", "https://evil.org/x", "see www.evil.org", "\\<i>"),
+    *("\\|", "a\n\nb", "---", "$\\bad$"),
 ]
 
 
@@ -229,6 +229,22 @@ def test_what_users_supply_is_text(name: str, tmp_path: Path) -> None:
     assert "<h1>" in html
     cells = [line for line in permissive.render(page).splitlines() if line.startswith("<td>")]
     assert f"<td>{escape(shown, quote=False)}</td>".replace('"', "&quot;") in cells
+
+
+@pytest.mark.parametrize(
+    "name", [*NASTY, "https://evil.org/x", "see www.evil.org", "\\<i>", "a\x1b[31mb", "half \udc80"]
+)
+def test_literal_text_under_programs_that_know_less_or_more(name: str) -> None:
+    """Than CommonMark: no backslash before HTML, no fences; but addresses that become links."""
+    said = literal(name)
+    assert "<" not in said
+    assert "://" not in said
+    assert "www." not in said
+    assert said.isprintable()
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(name.split()))
+    assert unescape(MarkdownIt("commonmark").render(said)) == f"<p>{shown}</p>\n"
+    lines = code(f"{name}\n```").split("\n")
+    assert all(line.startswith("    ") for line in lines)
 
 
 def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
