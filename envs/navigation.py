@@ -57,7 +57,7 @@ class PointNavigation(TaskVectorEnv):
         "varibad": _SEMICIRCLE | {"horizon": 100},
         "pearl": _SEMICIRCLE | {"horizon": 20, "reward": "sparse", "sparse_radius": 0.2},
     }
-    position_columns = (0, 1)
+    position_columns: tuple[int, int] | None = (0, 1)
 
     def __init__(  # noqa: PLR0913  # they are a config's fields
         self,
