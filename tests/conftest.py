@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if hasattr(signal, "SIGHUP"):  # nohup has it ignored, and programs leave what is ignored as it is
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 

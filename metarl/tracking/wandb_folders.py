@@ -80,4 +80,7 @@ def set_aside(root: Path, wandb_id: str) -> None:
     for segment in sorted(root.glob(f"offline-run-*-{wandb_id}")):
         place = root / "superseded"
         place.mkdir(exist_ok=True)
-        os.rename(segment, place / segment.name)
+        free = place / segment.name
+        while free.exists():  # segments are called after the second in which they began
+            free = free.with_name(f"{free.name}_")
+        os.rename(segment, free)

@@ -29,6 +29,7 @@ from metarl.storage.provenance import _git_state, metadata
 from metarl.storage.run_folder import truncate_metrics
 from metarl.tracking import connection, console, wandb_run
 from metarl.tracking.tracker import Tracker
+from metarl.tracking.wandb_folders import set_aside
 from metarl.tracking.wandb_run import Media
 
 ROOT = Path(__file__).parents[2]
@@ -462,6 +463,14 @@ def test_auto_without_a_key_is_offline_without_a_question(
     assert warnings(output) == []
     assert len(wandb_files(run_dir)) == 1
     assert json.loads((run_dir / "wandb.json").read_text())["mode"] == "offline"
+
+
+def test_segments_of_one_second_are_all_set_aside(tmp_path: Path) -> None:
+    for _ in range(3):
+        (tmp_path / "offline-run-20261126_120000-id").mkdir()
+        (tmp_path / "offline-run-20261126_120000-id" / "run-id.wandb").touch()
+        set_aside(tmp_path, "id")
+    assert len(list(tmp_path.glob("superseded/*/run-id.wandb"))) == 3
 
 
 def test_the_last_segment_of_an_offline_run_holds_all_of_it(run_dir: Path) -> None:
