@@ -68,11 +68,12 @@ def shown(value: object) -> str:
 
 
 def at(path: Path, origins: Origins) -> str:
-    """``configs/x.yaml, line 3: `` for the innermost given value that holds ``path``."""
-    for length in range(len(path), 0, -1):
-        if origin := origins.get(path[:length]):
-            return f"{origin}: "
-    return ""
+    """``configs/x.yaml, line 3: `` for the given value at ``path``, else within, else around it."""
+    # A command line gives values within a section without giving the section.
+    within = [given for given in origins if path and given[: len(path)] == path]
+    around = [path[:length] for length in range(len(path) - 1, 0, -1)]
+    given = next((p for p in (path, *within, *around) if p in origins), None)
+    return "" if given is None else f"{origins[given]}: "
 
 
 def named_origins(sentence: str, section: Path, origins: Origins) -> str:

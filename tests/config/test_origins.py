@@ -75,6 +75,7 @@ REAL: list[tuple[str, list[str], str, str]] = [
     (PPO, ["--algorithm.outer.clip", "-1"], "command line", "algorithm.outer.clip is -1"),
     (PPO, ["--algorithm.outer", "ppoo"], "command line", "algorithm.outer is 'ppoo'"),
     (PPO, ["--algorithm.outer.max_kl", "1"], "command line", "no field algorithm.outer.max_kl"),
+    (RL2, ["--algorithm.outer.name", "ppo"], "command line", "no field algorithm.outer"),
     (
         PPO,
         ["--algorithm.outer.name", "trpo", "--algorithm.outer.clip", "1"],
