@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import json
 import shutil
@@ -13,63 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import metarl
-import train
 from metarl.cli.main import main
 from metarl.config.trust import Trust, named_code
 from metarl.envs import importing
 from metarl.envs.importing import import_class, run_folder_of
 from metarl.errors import UserError
 from metarl.runs import trained_run
-from metarl.storage.tensors import write_plain
 from tests.programs import write_config
-
-TRAP = """
-from pathlib import Path
-from metarl.algorithms.maml import MAML as Algorithm
-from metarl.envs.navigation import PointNavigation as Env
-from metarl.envs.tasks import UniformInterval
-
-class Tasks(UniformInterval):
-    pass
-
-Path({marker!r}).touch()
-"""
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that names parts of metarl alone."""
-    folder = tmp_path_factory.mktemp("honest")
-    config = write_config(folder, iterations=1)
-    assert train.main(["--config", str(config), "--run-dir", str(folder / "run")]) == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the module `trap` leaves when it is executed; it can be found and imported."""
-    marker = tmp_path / "executed"
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib/trap.py").write_text(TRAP.format(marker=str(marker)))
-    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    monkeypatch.delitem(sys.modules, "trap", raising=False)
-    return marker
-
-
-def stranger(honest: Path, folder: Path, **changes: Any) -> Path:
-    """The honest run with a config that a stranger changed; sections are merged."""
-    shutil.copytree(honest, folder)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    for name, value in changes.items():
-        merged = isinstance(value, dict) and isinstance(config.get(name), dict)
-        config[name] = config[name] | value if merged else value
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
-
+from tests.runs.strangers import STATES, TRAP, reseal, rewrite_manifest, stranger
 
 NAMED: dict[str, dict[str, Any]] = {
     "environment": {"env": {"name": "trap:Env"}},
@@ -168,49 +121,6 @@ def test_a_damaged_checkpoint_is_refused_before_anything_is_imported(
     assert not marker.exists()
 
 
-def reseal(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the state of the last checkpoint as one who knows its hashes."""
-    path = run / "checkpoints/1"
-    state = torch.load(path / "state.pt", weights_only=True)
-    changed = change(state)
-    data = write_plain(state if changed is None else changed)
-    (path / "state.pt").write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["manifest_sha256"]
-    manifest["sha256"] = hashlib.sha256(data).hexdigest()
-    (path / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _parameters(make: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], None]:
-    def change(state: dict[str, Any]) -> None:
-        params = state["algorithm"]["params"]
-        params |= {name: make(value) for name, value in params.items()}
-
-    return change
-
-
-def _without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda state: {key: value for key, value in state.items() if key != name}
-
-
-STATES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no algorithm": (_without("algorithm"), "'algorithm'"),
-    "an algorithm of text": (lambda s: s | {"algorithm": "x"}, "state is str"),
-    "no time": (_without("wall_time_s"), "'wall_time_s' is missing"),
-    "a time of text": (lambda s: s | {"wall_time_s": "1"}, "wall_time_s is str"),
-    "an endless time": (lambda s: s | {"wall_time_s": float("inf")}, "no finite number"),
-    "nothing": (lambda s: {}, "is missing"),
-    "no parameters": (lambda s: s | {"algorithm": {}}, "'params' is missing"),
-    "a list of parameters": (lambda s: s["algorithm"].update(params=[1]), "params is a list of 1"),
-    "parameters of text": (_parameters(lambda x: "x"), "is str, where float32"),
-    "whole parameters": (_parameters(torch.Tensor.int), "is int32"),
-    "complex parameters": (_parameters(lambda x: x + 1j), "is complex64"),
-    "long parameters": (_parameters(torch.Tensor.double), "is float64"),
-    "wide parameters": (_parameters(lambda x: x.repeat(2, *[1] * (x.ndim - 1))), "float32 ["),
-    "more parameters": (lambda s: s["algorithm"]["params"].update(x=1), "params has"),
-}
-
-
 @pytest.mark.parametrize("wrong", STATES)
 def test_a_state_of_another_kind_is_a_sentence(
     wrong: str, honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -231,11 +141,9 @@ def test_a_checkpoint_that_names_code_is_another_configs(
     honest: Path, marker: Path, tmp_path: Path
 ) -> None:
     run = stranger(honest, tmp_path / "run")
-    path = run / "checkpoints/1/manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["manifest_sha256"]
-    manifest["config_fingerprint"]["env.name"] = "trap:Env"
-    path.write_text(json.dumps(manifest))
+    manifest = json.loads((run / "checkpoints/1/manifest.json").read_text())
+    named = manifest["config_fingerprint"] | {"env.name": "trap:Env"}
+    rewrite_manifest(run, config_fingerprint=named)
     with pytest.raises(UserError, match=r"env\.name was 'trap:Env' and is 'point_nav"):
         metarl.load_run(run)
     assert not marker.exists()
