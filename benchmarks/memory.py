@@ -9,7 +9,6 @@ the slope of a straight line through the second half, when the allocators have s
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ import numpy as np
 from benchmarks.measurement import count, parse_some, parser, peak_memory, write_json
 from metarl.config.fields import Config
 from metarl.config.loading import load_config
+from metarl.envs.memory import resident_bytes
+from metarl.errors import EnvironmentFailure
 from metarl.process import run_program
 from metarl.tracking.tracker import Tracker
 from metarl.training.trainer import Trainer
@@ -36,13 +37,10 @@ class MemoryTracker(Tracker):
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Note, and record as the tracker does."""
         super().log(metrics)
-        self.rows.append({"iteration": metrics["iteration"], "resident_bytes": resident_memory()})
-
-
-def resident_memory() -> int:
-    """The memory that this process has in RAM now, bytes (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        resident = resident_bytes()
+        if resident is None:
+            raise EnvironmentFailure("The resident memory is read in /proc, which is not here.")
+        self.rows.append({"iteration": metrics["iteration"], "resident_bytes": resident})
 
 
 def train(config: Config) -> list[dict[str, int]]:

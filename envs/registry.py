@@ -18,6 +18,7 @@ from metarl.envs.importing import import_class, import_maker, import_module, unk
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
+from metarl.errors import message_of
 
 NAMES: dict[str, str] = {
     "point_navigation": "metarl.envs.navigation:PointNavigation",
@@ -162,7 +163,7 @@ def _registered(path: str) -> RegisteredEnv:
     try:
         spec = gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = message_of(error).rstrip(".")
         hint = "" if module else "; name the module that registers it, too: package.module:ID"
         raise ValueError(f"The environment {path!r} is not registered: {reason}{hint}.") from error
     try:

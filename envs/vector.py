@@ -55,6 +55,8 @@ class TaskVectorEnv(VectorEnv):
     """Named sets of constructor keywords that reproduce published variants."""
     position_columns: tuple[int, int] | None = None
     """Observation columns that are a position (x, y), where there are such."""
+    picture_fps: float | None = None
+    """Pictures a second, where an environment draws itself; else None."""
     success: Floats | None = None
     """Of each lane's episode so far, 1 where it has succeeded; None where nothing tells."""
 

@@ -7,6 +7,7 @@ each with the sentence that the command line would print.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -114,7 +115,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     options = _options(*values)
     measured = _subject(subject, config, checkpoint, device, trust_code)
     plan = options.plan(measured.config.evaluation)
-    output = None if output is None else Path(output).expanduser()
+    output = None if output is None else Path(os.path.expanduser(output))
     try:
         if output is not None:
             prepare_output(output, chosen=True)
@@ -170,7 +171,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
     options = _options(*values)
     groups = open_groups(runs, options, checkpoint, Trust(trust_code))
-    output = None if output is None else Path(output).expanduser()
+    output = None if output is None else Path(os.path.expanduser(output))
     if output is not None:
         prepare_output(output, chosen=True)
     comparison = measure_groups(groups, checkpoint, device)

@@ -84,11 +84,14 @@ class Trial(Trajectory):
         observed: The moments of the valid steps' observations as the environment gave them, a
             :class:`metarl.maths.running_moments.RunningMoments`; None where the actor's are not
             normalised.
+        success: Whether each episode succeeded, float32 0 or 1 ``[M, L, E]``; None where the
+            environment does not tell.
     """
 
     episode_start: Tensor
     values: Tensor | None
     observed: Any = None
+    success: Tensor | None = None
 
     def episode_returns(self) -> Tensor:
         """Undiscounted returns of the episodes of every lane in their order, ``[M, L, E]``."""

@@ -58,7 +58,7 @@ class GradientBatch:
         data: D_0, …, D_K: the samples of the policies after 0..K steps, on the update device.
         env_steps: Valid steps of all trajectories.
         metrics: Mean returns after 0..K steps, over episodes and then tasks, and the shares of
-            clipped actions.
+            clipped actions and of successful episodes.
         returns: Every task's mean return after 0..K steps, ``[M]`` each, on the update device.
         moments: Of the observations up to these; None where they are not normalised.
     """
@@ -144,7 +144,7 @@ class MAML:
         theta = stack(self.params, config.tasks)
         data: list[Samples] = []
         returns: list[Tensor] = []  # [M, B] each
-        clipped: dict[str, float] = {}
+        shares: dict[str, float] = {}
         env_steps = 0
         moments = self.moments
         if moments is not None and moments.count == 0:
@@ -161,7 +161,9 @@ class MAML:
             env_steps += trajectory.env_steps
             returns.append(trajectory.returns())
             if (share := trajectory.clipped_share()) is not None:
-                clipped[f"actions/clipped_step_{k}"] = share
+                shares[f"actions/clipped_step_{k}"] = share
+            if trajectory.success is not None:
+                shares[f"success/step_{k}"] = float(trajectory.success.mean())
             data.append(self.advantages.samples(trajectory.to(self.device)))
             if k < config.adaptation_steps:
                 theta = adaptation.step(theta, data[k], k).adapted
@@ -169,7 +171,7 @@ class MAML:
             warn_of_scale(trajectory, "normalize_observations")
         metrics = {f"return/step_{k}": float(x.mean()) for k, x in enumerate(returns)}
         of_tasks = tuple(x.mean(1).to(self.device) for x in returns)
-        metrics |= clipped
+        metrics |= shares
         return GradientBatch(key.iteration, tasks, data, env_steps, metrics, of_tasks, so_far)
 
     def _actor(self, theta: Params, moments: RunningMoments | None) -> PolicyActor:

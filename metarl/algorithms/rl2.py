@@ -114,6 +114,9 @@ class RL2:
         metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
         if (clipped := trial.clipped_share()) is not None:
             metrics["actions/clipped"] = clipped
+        if trial.success is not None:
+            shares = trial.success.mean((0, 1)).tolist()
+            metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
         return RL2Batch(key, trial, metrics, env_steps + trial.env_steps, moments)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:

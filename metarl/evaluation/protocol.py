@@ -56,7 +56,8 @@ class Evaluation:
             position.
         states: What pictures of the first lane of every task are drawn from, of the first seed,
             float32 [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
-        recordings: K+1 of the first lane of every task, of the first seed.
+        recordings: K+1 of the first lane of every task, of the first seed, where the environment
+            draws itself; else none.
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
         success: 1 for every episode that succeeded, else 0, as returns; None where the environment
             tells of none.
@@ -171,7 +172,7 @@ def evaluate(
         seeds=(plan.seed,),
         env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
-        recordings=tuple(played.recording for played in recorded),
+        recordings=tuple(played.recording for played in recorded if played.recording),
         **_stacked(recorded),
     )
 
@@ -228,7 +229,7 @@ class _Round:
     paths: np.ndarray | None
     states: np.ndarray | None
     env_steps: int
-    recording: Recording
+    recording: Recording | None
     success: np.ndarray | None = None
 
 
@@ -242,7 +243,9 @@ def _play_round(
     flat_observation, _ = env.reset(seed=seeds)
     observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
     active = np.ones((n, lanes), dtype=bool)
-    recording = Recording.begun(seeds[::lanes], env.single_action_space, env.horizon)
+    recording = None
+    if env.picture_fps is not None:  # else nobody will play it again
+        recording = Recording.begun(seeds[::lanes], env.single_action_space, env.horizon)
     record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0, recording)
     columns = env.position_columns
     if columns is not None:
@@ -267,7 +270,8 @@ def _play_round(
         truncated = flat_truncated.reshape(n, lanes)
         reward = np.where(active, reward, 0.0)
         _check_finite("reward", reward, env, tasks, active, k, t)
-        recording.note(t, active[:, 0], action[:, 0], reward[:, 0])
+        if recording is not None:
+            recording.note(t, active[:, 0], action[:, 0], reward[:, 0])
         record.returns += reward
         record.rewards[:, t] = reward.mean(axis=1)
         record.env_steps += int(active.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +32,12 @@ class RolloutWorker:
 
     Attributes:
         seconds: Spent in :meth:`collect` so far.
-        successes: Share of successful episodes, one for every episode of the trials collected since
-            the list was last emptied; nothing where the environment tells of none.
         say: Takes the line about the instances that will be built, before they are.
         expected_lanes: As many as will be asked for, so far as that is known beforehand.
     """
 
     def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
         self.seconds = 0.0
-        self.successes: list[float] = []
         self.say: Callable[[str], None] = lambda line: None
         self.expected_lanes = 1
         self._said_lanes = 1
@@ -105,8 +103,7 @@ class RolloutWorker:
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
         keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
         with one_torch_thread():
-            trial, succeeded = _play(env, actor, tasks, lanes, keys)
-        self.successes += [] if env.success is None else succeeded.mean(axis=1).tolist()
+            trial = _play(env, actor, tasks, lanes, keys)
         check_finite("rewards of the rollout are", trial.rewards, tasks)
         check_finite("log-probabilities of the rollout are", trial.log_probs, tasks)
         if trial.values is not None:
@@ -117,15 +114,15 @@ class RolloutWorker:
 
 def _play(
     env: TaskVectorEnv, actor: Actor, tasks: np.ndarray, lanes: int, keys: list[Key]
-) -> tuple[Trial, np.ndarray]:
-    """One trial on every lane, and success [E, M·B]; the e-th key is that of its e-th episode."""
+) -> Trial:
+    """One trial on every lane; the e-th key is that of its e-th episode."""
     num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
     noise = _draw_noise(actor, keys, num_tasks, lanes, env.horizon)  # rows [E, M, T, B]
     first_row = np.add.outer(np.arange(num_tasks) * env.horizon * lanes, np.arange(lanes)).ravel()
     seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
     every = np.arange(num_lanes)
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
-    succeeded = np.zeros(seeds.shape)
+    success = np.zeros((num_lanes, len(keys)), dtype=np.float32)
     observation, _ = env.reset(seed=seeds[0])
     discrete = isinstance(env.single_action_space, spaces.Discrete)
     last = LastStep.none(shape, None if discrete else env.single_action_space.shape or ())
@@ -134,12 +131,12 @@ def _play(
     tally = None if actor.moments is None else _Tally()
     while not (finished := env.finished).all():
         raw = torch.from_numpy(observation.astype(np.float64)).view(*shape, -1)
-        shown = as_shown(raw, actor.moments)
+        shown, valid = as_shown(raw, actor.moments), ~finished
         inputs = Inputs(shown, *last, episode_start=torch.from_numpy(t == 0).view(shape))
         # What is normalised is clipped, and so finite, whatever it was.
         check_finite("observations of the rollout are", raw if tally else shown, tasks)
         if tally is not None:
-            tally.add(raw.flatten(0, 1), ~finished)
+            tally.add(raw.flatten(0, 1), valid)
         rows = first_row + (episode * num_tasks * env.horizon + t) * lanes
         drawn = torch.from_numpy(noise.take(rows, axis=0))
         decision = actor.act(inputs, drawn.view(*shape, *drawn.shape[1:]), carry)
@@ -149,20 +146,21 @@ def _play(
         # A copy: an environment may clip in place, and the raw sample is what is learned.
         observation, reward, terminated, truncated, _ = env.step(played.copy())
         last = last.then(decision.action, torch.from_numpy(reward.astype(np.float32)).view(shape))
-        steps.append(_step(inputs, decision, last.reward, terminated, truncated, ~finished))
+        steps.append(_step(inputs, decision, last.reward, terminated, truncated, valid))
 
         t += 1
         over = terminated | truncated
         if over.any():
             t[over] = 0
             if env.success is not None:  # of a lane that waits for the others it stays
-                succeeded[episode[over], every[over]] = env.success[over]
-            again = over & ~finished & (episode < len(keys) - 1)
+                success[every[over], episode[over]] = env.success[over]
+            again = over & valid & (episode < len(keys) - 1)
             if again.any():
                 episode[again] += 1
                 options = {"reset_mask": again}
                 observation, _ = env.reset(seed=seeds[episode, every], options=options)
-    return _trial(steps, tally.moments() if tally else None), succeeded
+    told = None if env.success is None else torch.from_numpy(success).view(*shape, -1)
+    return _trial(steps, {"observed": tally.moments() if tally else None, "success": told})
 
 
 def _step(
@@ -188,15 +186,15 @@ def _step(
     return step if decision.value is None else step | {"values": decision.value}
 
 
-def _trial(steps: list[dict[str, Tensor]], observed: RunningMoments | None) -> Trial:
-    """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``."""
+def _trial(steps: list[dict[str, Tensor]], whole: dict[str, Any]) -> Trial:
+    """Time steps ``[M, B, ...]`` → rows ``[M, B, S, ...]``, beside what is of the whole trial."""
     rows = {
         name: torch.stack([step[name] for step in steps]).movedim(0, 2).contiguous()
         for name in steps[0]
     }
     flags = ("terminated", "truncated", "episode_start")
     rows |= {name: rows[name] & rows["valid"] for name in flags}
-    return Trial(**{"values": None} | rows, observed=observed)  # type: ignore[arg-type]
+    return Trial(**{"values": None} | rows | whole)
 
 
 class _Tally:

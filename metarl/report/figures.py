@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 from PIL import Image
 
+from metarl.errors import message_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -76,7 +78,7 @@ def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
 
 def warn_of_picture(name: str, error: Exception) -> None:
     """Say that a picture is missing."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    said = f"{type(error).__name__}: {message_of(error)}"
     print(f"warning: the {name} cannot be drawn; all else is there. {said}", file=sys.stderr)
 
 

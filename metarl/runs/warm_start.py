@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import UserError
+from metarl.errors import UserError, message_of
 from metarl.maths.params import check_state
 from metarl.storage.checkpoint import load_checkpoint
 from metarl.types import Algorithm
@@ -44,7 +44,7 @@ def warm_start(algorithm: Algorithm, run: str | Path) -> dict[str, Any]:
         check_state(taken, {name: own[name] for name in taken})
         algorithm.load_state_dict(own | taken)
     except Exception as error:  # a user's algorithm can fail in any way
-        said = " ".join(str(error).split())[:400] or type(error).__name__
+        said = message_of(error) or type(error).__name__
         raise UserError(
             f"--init-from: what {run_dir} has learned does not fit this run's algorithm and "
             f"spaces: {said}."

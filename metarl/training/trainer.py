@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,6 @@ class Trainer:
         start, rollout_before = time.perf_counter(), self.worker.seconds
         try:
             with enough_memory(f"Iteration {self.iteration}", "take fewer tasks or episodes"):
-                self.worker.successes.clear()
                 batch = self.algorithm.collect(self.worker, key)
                 collected = time.perf_counter()
                 metrics = self.algorithm.update(batch)
@@ -188,7 +187,6 @@ class Trainer:
                 "env_steps": self.env_steps,
                 "wall_time_s": self._wall_time(),
                 **batch.metrics,
-                **_successes(batch.metrics, self.worker.successes),
                 **metrics,
                 "time/rollout": rollout,
                 "time/adapt": collected - start - rollout,
@@ -299,15 +297,6 @@ def _far_update(iteration: int, metrics: Mapping[str, Any]) -> str | None:
                 f"({name}), from which training may not recover: {cure}."
             )
     return None
-
-
-def _successes(metrics: Mapping[str, float], rates: Sequence[float]) -> dict[str, float]:
-    """The share of successful episodes beside each mean return, as success/step_0 and so on."""
-    names = [name for name in metrics if name.startswith("return/")]
-    # What an algorithm plays before, to know the scale of the observations, has no return either.
-    told = zip(reversed(names), reversed(rates), strict=False)
-    found = {name.replace("return/", "success/"): rate for name, rate in told}
-    return dict(reversed(found.items())) if len(rates) >= len(names) else {}
 
 
 def _has_begun(run_dir: Path) -> bool:

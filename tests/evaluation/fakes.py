@@ -41,6 +41,7 @@ class StairEnv:
     """
 
     position_columns: tuple[int, int] | None = (0, 1)
+    picture_fps: float | None = None
     single_action_space = spaces.Box(-1.0, 1.0, (1,))
 
     def __init__(self, num_envs: int, horizon: int = 4, log: list[str] | None = None) -> None:

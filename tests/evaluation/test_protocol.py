@@ -147,6 +147,14 @@ def test_paths_end_with_the_episode() -> None:
     assert run(CountingAgent(), env).paths is None
 
 
+def test_episodes_are_kept_for_playing_again_only_where_they_can_be_drawn() -> None:
+    env = StairEnv(6)
+    assert run(CountingAgent(), env, adaptation_steps=1).recordings == ()
+    env.picture_fps = 20.0
+    recorded = run(CountingAgent(), env, adaptation_steps=1).recordings
+    assert [recording.lengths.tolist() for recording in recorded] == [[2, 3, 4]] * 2
+
+
 def test_seeds_are_each_lanes_and_rounds_own() -> None:
     env, again, other = StairEnv(6), StairEnv(6), StairEnv(6)
     run(CountingAgent(), env)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.algorithms import algorithm_class
 from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
@@ -130,6 +131,53 @@ def test_the_share_of_clipped_actions_is_of_the_entries_of_valid_steps() -> None
     assert found == pytest.approx(5 / entries, rel=1e-6)
     choices = torch.full(trial.valid.shape, 3)
     assert Trial(**vars(trial) | {"actions": choices}).clipped_share() is None
+
+
+class Telling(Stairs):
+    """An episode succeeds that ends before the horizon."""
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        reward, over = super()._advance(actions, live)
+        before = np.zeros(self.num_envs) if self.success is None else self.success
+        self.success = np.where(True if live is None else live, over, before).astype(float)
+        return reward, over
+
+
+def test_success_is_of_every_episode_of_every_lane() -> None:
+    trial = RolloutWorker(Telling).collect(Scripted(), TASKS, LANES, Key(1), EPISODES)
+    index = trial.episode_start.long().cumsum(-1) - 1
+    terminated = torch.zeros(*index.shape[:2], EPISODES)
+    terminated.scatter_add_(-1, index, trial.terminated.float())
+    assert trial.success is not None
+    assert torch.equal(trial.success, terminated.clamp(max=1.0))
+    assert 0 < float(trial.success.mean()) < 1
+    assert collect(Scripted()).success is None
+
+
+@pytest.mark.parametrize("name", ["maml", "rl2"])
+def test_metrics_tell_the_success_of_what_they_tell_the_return_of(name: str) -> None:
+    """And not of the look at the observations that is played before."""
+    played: list[Trial] = []
+
+    class Witnessed(RolloutWorker):
+        def collect(self, *args: Any) -> Trial:
+            played.append(super().collect(*args))
+            return played[-1]
+
+    worker, cls = Witnessed(Telling), algorithm_class(name)
+    env = worker.env(1)
+    algorithm = cls(
+        cls.config_class(tasks=4, minibatches=1) if name == "rl2" else cls.config_class(tasks=4),
+        env.single_observation_space,
+        env.single_action_space,
+        1,
+    )
+    metrics = algorithm.collect(worker, Key(1, 1)).metrics
+    returns = [key for key in metrics if key.startswith("return/")]
+    assert len(played) == (3 if name == "maml" else 2)
+    shares = [t.success.mean((0, 1)) for t in played[1:] if t.success is not None]
+    found = [metrics[key.replace("return/", "success/")] for key in returns]
+    assert found == pytest.approx(torch.cat(shares).tolist())
 
 
 def test_a_carry_goes_on_to_the_end_of_the_trial() -> None:
