@@ -13,7 +13,7 @@ from metarl.errors import UserError
 from metarl.measuring.evaluating import is_evaluated
 from metarl.measuring.publishing import evaluate_and_report
 from metarl.process import command_line, stop_requests, time_limit
-from metarl.runs.build import SOURCE, environment_source
+from metarl.runs.build import SOURCE
 from metarl.storage.files import write_atomically
 from metarl.storage.lock import RunLock
 from metarl.storage.provenance import metadata
@@ -99,7 +99,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
         made_with = metadata(
             config.device, threads.torch_threads, threads.physics_threads, tracker.wandb_id
         )
-        made_with[SOURCE] = environment_source(config)
+        made_with[SOURCE] = trainer.source
         if (start := trainer.started_from) is not None:
             made_with["init_from"] = start
         write_atomically(run_dir / "meta.json", json.dumps(made_with, indent=1) + "\n")

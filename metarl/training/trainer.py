@@ -81,6 +81,7 @@ class Trainer:
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
+        self.source = environment_source(config)  # its file may be edited while it is trained on
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
             self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
@@ -251,7 +252,7 @@ class Trainer:
             {
                 "algorithm": self.algorithm.state_dict(),
                 "wall_time_s": self._wall_time(),
-                SOURCE: environment_source(self.config),
+                SOURCE: self.source,
             },
             env_steps=self.env_steps,
             fingerprint=fingerprint(self.config),
