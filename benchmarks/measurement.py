@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from metarl.envs.vector import num_cores
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.storage.provenance import metadata
 
@@ -33,11 +34,12 @@ def parser(name: str, doc: str | None, repeats: int | None = 3) -> argparse.Argu
     options = argparse.ArgumentParser(
         f"python -m benchmarks.{name}", description=first_line, allow_abbrev=False
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if repeats is not None:
         help_text = "pairs of measurements"
         options.add_argument("--repeats", type=count, default=repeats, help=help_text)
-    options.add_argument("--threads", type=count, default=cores, help="of physics and torch each")
+    options.add_argument(
+        "--threads", type=count, default=num_cores(), help="of physics and torch each"
+    )
     options.add_argument("--json", type=Path, help="file to write")
     return options
 

@@ -7,7 +7,6 @@ Environment variables are never read as config.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,10 +150,10 @@ def resolve(config: Config) -> Config:
     Raises:
         UserError: The environment refuses a parameter, or cuda is asked for and there is none.
     """
+    from metarl.envs.vector import num_cores  # late: it loads Gymnasium
+
     _check_environment(config)
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    threads = config.rollout.torch_threads or cores
+    threads = config.rollout.torch_threads or num_cores()
     settled = _on_machine(config, resolve_device(config.device, config.origins), threads)
     return settled.model_copy(update={"run_dir": str(config.run_folder)})
 

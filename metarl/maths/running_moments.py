@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -92,12 +91,7 @@ class RunningMoments:
 
     def normalize(self, x: Tensor) -> Tensor:
         """(x − mean) / std, clipped to ±10, for x ``[..., d]``, in its dtype."""
-        return self.normalizer(x)(x)
-
-    def normalizer(self, like: Tensor) -> Callable[[Tensor], Tensor]:
-        """:meth:`normalize` for many tensors of that dtype and device: mean and std cast once."""
-        mean, std = (y.to(device=like.device, dtype=like.dtype) for y in (self.mean, self.std))
-        return partial(_standardized, mean=mean, std=std)
+        return ((x - self.mean.to(x)) / self.std.to(x)).clamp(-CLIP, CLIP)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and a number."""
@@ -107,7 +101,3 @@ class RunningMoments:
     def from_state(cls, state: dict[str, Any]) -> RunningMoments:
         """What :meth:`state_dict` returned."""
         return cls(float(state["count"]), state["mean"], state["squares"])
-
-
-def _standardized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    return ((x - mean) / std).clamp(-CLIP, CLIP)
