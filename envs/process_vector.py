@@ -11,7 +11,6 @@ see `ProcessVectorEnv.with_lanes`.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
 from metarl.envs.watch import Watch
-from metarl.errors import message_of, one_line
+from metarl.errors import message_of, one_line, warn
 
 _MEASURED = 5  # instances a process, to tell what the others will take
 
@@ -231,11 +230,10 @@ class ProcessVectorEnv(TaskVectorEnv):
         if outside.any():
             lane, entry = np.argwhere(outside)[0]
             self._pool.said.add(self._name)
-            print(
-                f"warning: {self._name} gave the observation {self._observation[lane, entry]:.6g} "
+            warn(
+                f"{self._name} gave the observation {self._observation[lane, entry]:.6g} "
                 f"in entry {entry}, which its observation_space bounds by {space.low[entry]:.6g} "
-                f"and {space.high[entry]:.6g}. It is used as it is.",
-                file=sys.stderr,
+                f"and {space.high[entry]:.6g}. It is used as it is."
             )
 
     def _observe(self) -> Floats:

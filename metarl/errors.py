@@ -1,4 +1,4 @@
-"""The two errors that end a program with a sentence instead of a traceback.
+"""The two errors that end a program with a sentence instead of a traceback, and warnings.
 
 What others have written, an exception's message above all, may be of many lines, of a hundred
 thousand characters, or full of a terminal's control sequences: it is :func:`one_line` here.
@@ -6,7 +6,9 @@ thousand characters, or full of a terminal's control sequences: it is :func:`one
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 
 LONGEST = 500
 """Characters of what is quoted from others."""
@@ -35,6 +37,12 @@ def message_of(error: BaseException) -> str:
         return one_line(str(error))
     except Exception:  # a user's __str__ can fail in any way
         return "its message cannot be shown"
+
+
+def warn(sentence: str) -> None:
+    """Print a warning on standard error, where nobody has to read it."""
+    with contextlib.suppress(OSError):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 class _Sentence(Exception):

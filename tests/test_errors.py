@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
 from metarl.envs.faults import in_words, value_in_words
-from metarl.errors import LONGEST, EnvironmentFailure, UserError, message_of, one_line
+from metarl.errors import LONGEST, EnvironmentFailure, UserError, message_of, one_line, warn
 
 
 class Mute(Exception):
@@ -61,6 +63,20 @@ def test_a_sentence_is_one_line_whatever_it_quotes(kind: type[Exception]) -> Non
     assert str(kind("The file a  b is wrong:\n it ends.")) == "The file a b is wrong: it ends."
     assert str(kind("The file a  b is wrong.")) == "The file a  b is wrong."
     assert len(str(kind("y" * 10**6))) < 2100
+
+
+def test_a_warning_that_nobody_reads_ends_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warn("it is late.")
+    assert capsys.readouterr().err == "warning: it is late.\n"
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    warn("it is late.")
 
 
 def test_values_that_cannot_be_shown() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.errors import warn
 from metarl.maths.running_moments import CLIP, RunningMoments
 from metarl.random import Key
 from metarl.types import Actor, Decision, EpisodeSource, Inputs, Trial
@@ -69,9 +69,8 @@ def warn_of_scale(trial: Trial, setting: str) -> None:
         return
     column = int(size.argmax())
     more = f", and {large - 1} more are beyond {CLIP:g}" if large > 1 else ""
-    print(
-        f"warning: observation column {column} has mean {float(seen.mean[column]):.3g} and "
+    warn(
+        f"observation column {column} has mean {float(seen.mean[column]):.3g} and "
         f"standard deviation {float(seen.std[column]):.3g}{more}: policies learn badly from "
-        f"numbers beyond {CLIP:g}. Set algorithm.{setting} to true, or scale them yourself.",
-        file=sys.stderr,
+        f"numbers beyond {CLIP:g}. Set algorithm.{setting} to true, or scale them yourself."
     )

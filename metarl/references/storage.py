@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import metarl
 from metarl import envs
 from metarl.config.validation import as_plain
 from metarl.envs.source import source_hash
-from metarl.errors import UserError
+from metarl.errors import UserError, warn
 from metarl.storage.files import replace_folder, writing
 from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
@@ -144,10 +143,7 @@ def stored(
             if definition.describes(data.get("env")):
                 yield path, data
             elif definition.is_of_another_source(data.get("env")):
-                print(
-                    f"warning: {path.parent} is not used: {definition.name} has changed since.",
-                    file=sys.stderr,
-                )
+                warn(f"{path.parent} is not used: {definition.name} has changed since.")
 
 
 class StoredReference(NamedTuple):

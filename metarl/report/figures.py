@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from PIL import Image
 
-from metarl.errors import message_of
+from metarl.errors import message_of, warn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +78,7 @@ def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
 def warn_of_picture(name: str, error: Exception) -> None:
     """Say that a picture is missing."""
     said = f"{type(error).__name__}: {message_of(error)}"
-    print(f"warning: the {name} cannot be drawn; all else is there. {said}", file=sys.stderr)
+    warn(f"the {name} cannot be drawn; all else is there. {said}")
 
 
 def new_figure(width: float, height: float, compress: bool = False) -> Figure:

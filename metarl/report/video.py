@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metarl.envs.drawn_vector import DrawnVectorEnv, draws_itself, what_pictures_need
 from metarl.envs.faults import SimulationFailure, users_code
+from metarl.errors import warn
 from metarl.evaluation.recording import Replay
 from metarl.report.evaluation_plots import goals_of, spread_tasks, square_window
 from metarl.report.figures import SERIES
@@ -180,10 +180,9 @@ def _write_replay(evaluation: Evaluation, env: ProcessVectorEnv, folder: Path) -
         frames = _frames(evaluation, panels, lambda t: f"step {t}", times)
         files = write_movie(frames, env_fps / stride, folder)
     if replay.differs:
-        print(
-            "warning: the video shows other episodes than those that were measured: "
-            f"{drawn.name} does not repeat itself after a reset with the same seed.",
-            file=sys.stderr,
+        warn(
+            "the video shows other episodes than those that were measured: "
+            f"{drawn.name} does not repeat itself after a reset with the same seed."
         )
     return files
 

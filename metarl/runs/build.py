@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from metarl.config.loading import resolve_device
 from metarl.config.messages import named_origins
 from metarl.envs.contract import Success
 from metarl.envs.source import source_hash
-from metarl.errors import UserError, message_of
+from metarl.errors import UserError, message_of, warn
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import check_state
 from metarl.process import enough_memory, say
@@ -101,8 +100,7 @@ def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config) -> N
         ) from error
     saved, now = state.get(SOURCE), environment_source(config)
     if isinstance(saved, str) and now is not None and saved != now:
-        print(
-            f"warning: {config.env.name} has changed since the checkpoint in {config.run_folder} "
-            "was written: its numbers are of another environment than those from here on.",
-            file=sys.stderr,
+        warn(
+            f"{config.env.name} has changed since the checkpoint in {config.run_folder} "
+            "was written: its numbers are of another environment than those from here on."
         )

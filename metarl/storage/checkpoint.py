@@ -15,14 +15,13 @@ import contextlib
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from metarl import __version__
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.errors import EnvironmentFailure, UserError, warn
 from metarl.storage.files import delete_folder, delete_leftovers, replace_file, replace_folder
 from metarl.storage.tensors import read_plain, write_plain
 
@@ -202,7 +201,7 @@ def _chosen(
             raise UserError(f"{error} There is no other good checkpoint in {folder}.") from None
         if which != "latest" or not fall_back:
             raise UserError(f"{error} The newest good one is that of iteration {good}.") from None
-        print(f"warning: {error} Going on from iteration {good}.", file=sys.stderr)
+        warn(f"{error} Going on from iteration {good}.")
         return read(folder / str(good))
 
 

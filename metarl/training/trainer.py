@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from metarl import envs
 from metarl.config.loading import changes, fingerprint
 from metarl.envs.registry import NAMES
-from metarl.errors import EnvironmentFailure, UserError
+from metarl.errors import EnvironmentFailure, UserError, warn
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.probe import probe
@@ -99,7 +98,7 @@ class Trainer:
         metrics = run_dir / "metrics.jsonl"
         truncate_metrics(metrics, self.iteration)
         if missing := missing_lines(metrics, self.iteration):
-            print(f"warning: {missing}", file=sys.stderr)
+            warn(missing)
         self._validated = truncate_metrics(run_dir / "validation.jsonl", self.iteration)
 
     @property
