@@ -27,17 +27,8 @@ class DrawnVectorEnv(ProcessVectorEnv):
     """
 
     def __init__(self, env: ProcessVectorEnv, num_envs: int) -> None:
-        maker, params, num_workers, step_timeout, success = env._made_of
-        super().__init__(
-            maker,
-            num_envs,
-            params | {"render_mode": "rgb_array"},
-            num_workers=num_workers,
-            task_distribution=env.task_distribution,
-            pool=type(env._pool)(),
-            step_timeout=step_timeout,
-            success=success,
-        )
+        params = env._params | {"render_mode": "rgb_array"}
+        super().__init__(env._maker, num_envs, params, pool=type(env._pool)(), **env._options())
 
     @property
     def name(self) -> str:
@@ -64,8 +55,7 @@ def draws_itself(env: TaskVectorEnv) -> TypeGuard[ProcessVectorEnv]:
     """Whether an environment says that it draws pictures, and can be asked for them."""
     if not isinstance(env, ProcessVectorEnv) or env.picture_fps is None:
         return False
-    maker = env._made_of[0]
-    return "render_mode" in constructor_fields(maker) or takes_any(maker)
+    return "render_mode" in constructor_fields(env._maker) or takes_any(env._maker)
 
 
 def what_pictures_need(env: TaskVectorEnv) -> str:
@@ -76,7 +66,7 @@ def what_pictures_need(env: TaskVectorEnv) -> str:
             "renderer, as metarl.envs.mujoco_vector.MujocoTaskVectorEnv has them, or "
             "position_columns."
         )
-    maker = env._made_of[0]
+    maker = env._maker
     if env.picture_fps is None:
         lacks = "its metadata lists no such mode"
     else:

@@ -27,7 +27,6 @@ from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
-from metarl.envs.watch import Watch
 from metarl.errors import message_of, one_line, warn
 
 _MEASURED = 5  # instances a process, to tell what the others will take
@@ -72,10 +71,10 @@ class ProcessVectorEnv(TaskVectorEnv):
         self._pool = Pool() if pool is None else pool
         if step_timeout is not None:
             step_timeout = checks.number("step_timeout", step_timeout, above=0.0)
-        self._made_of = (maker, dict(params or {}), num_workers, step_timeout, success)
+        self._maker, self._params, self._success = maker, dict(params or {}), success
+        self._num_workers, self._step_timeout = num_workers, step_timeout
         self._name = getattr(maker, "__name__", str(maker))
         self._awaited: tuple[Worker, Lanes] | None = None
-        self._watch = Watch(self, step_timeout)
         count = min(num_workers or num_cores(), num_envs)
         self._slices = np.array_split(np.arange(num_envs), count)
         try:
@@ -89,7 +88,6 @@ class ProcessVectorEnv(TaskVectorEnv):
             self.close()
             raise
         self._name = description.name
-        self._watch = Watch(self, step_timeout)
         self.position_columns = description.position_columns
         self.picture_fps = description.picture_fps
         self._observation = np.zeros((num_envs, observation_space.low.size))
@@ -103,17 +101,17 @@ class ProcessVectorEnv(TaskVectorEnv):
         They build only what is missing, so there are as many instances as the largest one has
         lanes. One of them plays at a time, from a reset of all its lanes; to close one closes all.
         """
-        maker, params, num_workers, step_timeout, success = self._made_of
-        return ProcessVectorEnv(
-            maker,
-            num_envs,
-            params,
-            num_workers=num_workers,
-            task_distribution=self.task_distribution,
-            pool=self._pool if self._pool.workers else None,
-            step_timeout=step_timeout,
-            success=success,
-        )
+        pool = self._pool if self._pool.workers else None
+        return ProcessVectorEnv(self._maker, num_envs, self._params, pool=pool, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """What another one on other lanes is made with as well."""
+        return {
+            "num_workers": self._num_workers,
+            "task_distribution": self.task_distribution,
+            "step_timeout": self._step_timeout,
+            "success": self._success,
+        }
 
     def close_extras(self) -> None:
         """End the workers."""
@@ -125,15 +123,14 @@ class ProcessVectorEnv(TaskVectorEnv):
         return self._pool.workers[: len(self._slices)]
 
     def costs(self, num_envs: int) -> str:
-        maker, _, num_workers, *_ = self._made_of
-        workers = min(num_workers or num_cores(), num_envs)
+        workers = min(self._num_workers or num_cores(), num_envs)
         few = np.array_split(np.arange(min(num_envs, _MEASURED * workers)), workers)
         self._pool.employ(workers)
-        return costs_in_words(maker.__name__, num_envs, [d.memory for d in self._start(few)])
+        return costs_in_words(self._maker.__name__, num_envs, [d.memory for d in self._start(few)])
 
     def _start(self, slices: Sequence[Lanes]) -> list[Description]:
         """Have every worker build its lanes; their descriptions of the environment."""
-        maker, params, *_ = self._made_of
+        maker, params = self._maker, self._params
         workers = self._pool.workers[: len(slices)]
         try:
             builder = cloudpickle.dumps((maker, params))
@@ -143,7 +140,7 @@ class ProcessVectorEnv(TaskVectorEnv):
                 f"{one_line(repr(params))}: {message_of(error)}."
             ) from error
         for worker, lanes in zip(workers, slices, strict=True):
-            worker.send(Start(builder, len(lanes), os.getpid(), self._made_of[-1].key))
+            worker.send(Start(builder, len(lanes), os.getpid(), self._success.key))
         self._watch.begin("__init__", limited=False)  # the imports are not the environment's fault
         try:
             pairs = zip(workers, slices, strict=True)
@@ -217,7 +214,7 @@ class ProcessVectorEnv(TaskVectorEnv):
         if self.success is None:
             self.success = np.zeros(self.num_envs)
         before = self.success[lanes]
-        if self._made_of[-1].when == "any":
+        if self._success.when == "any":
             told = np.fmax(before, told)
         self.success[lanes] = np.where(np.isfinite(told), told, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from abc import abstractmethod
@@ -57,6 +58,7 @@ class TaskVectorEnv(VectorEnv):
     """Observation columns that are a position (x, y), where there are such."""
     picture_fps: float | None = None
     """Pictures a second, where an environment draws itself; else None."""
+    _step_timeout: float | None = None  # seconds after which a call of `reset` or `step` failed
     success: Floats | None = None
     """Of each lane's episode so far, 1 where it has succeeded; None where nothing tells."""
 
@@ -78,7 +80,6 @@ class TaskVectorEnv(VectorEnv):
         self.task_distribution = task_distribution
 
         self._name = type(self).__name__  # in messages
-        self._watch = Watch(self)
 
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
@@ -98,6 +99,10 @@ class TaskVectorEnv(VectorEnv):
     def costs(self, num_envs: int) -> str | None:
         """What so many lanes will take, in a sentence, if that is worth telling beforehand."""
         return None
+
+    @functools.cached_property
+    def _watch(self) -> Watch:
+        return Watch(self, self._step_timeout)
 
     # Tasks
 
