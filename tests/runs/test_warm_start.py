@@ -15,7 +15,7 @@ from metarl.measuring.comparing import open_groups
 from metarl.measuring.options import EvaluationOptions
 from metarl.storage.checkpoint import load_checkpoint
 from tests.programs import Nested, tiny, write_config
-from tests.runs.test_trust import marker, stranger  # noqa: F401
+from tests.runs.strangers import stranger
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,7 @@ def test_what_cannot_be_begun_with_is_a_sentence(
 
 
 def test_nothing_that_the_other_run_names_is_imported(
-    first: Path,
-    config: str,
-    tmp_path: Path,
-    marker: Path,  # noqa: F811
+    first: Path, config: str, tmp_path: Path, marker: Path
 ) -> None:
     other = stranger(first, tmp_path / "other", env={"name": "trap:Env"})
     argv = ["train", config, "--run-dir", str(tmp_path / "run"), "--init-from", str(other)]
