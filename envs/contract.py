@@ -16,7 +16,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.envs.faults import BrokenContract, defined, value_in_words, written_at
+from metarl.envs.faults import (
+    BrokenContract,
+    defined,
+    number,
+    numbers,
+    value_in_words,
+    written_at,
+)
 from metarl.envs.vector import Floats
 
 _NAMES = ("observation", "reward", "terminated", "truncated", "info")
@@ -142,28 +149,24 @@ def check_success(env: gymnasium.Env, key: str, info: dict[str, Any]) -> float:
     """What the info of a step says of success, NaN where it says nothing."""
     if key not in info:
         return math.nan
-    values = _array(info[key])
-    if values.size != 1 or values.dtype.kind not in "biuf":
+    success = number(info[key])
+    if success is None:
         given = value_in_words(info[key])
         raise BrokenContract(
             f"{_defined(env, 'step')} returned {given} as info[{key!r}]: it must be true or false"
         )
-    return float(values.reshape(-1)[0])
+    return float(success)
 
 
 def observation_row(env: gymnasium.Env, method: str, observation: Any) -> Floats:
     """The observation as one row of numbers, as many as its space has."""
-    try:
-        values = np.asarray(observation)
-    except Exception:  # ragged lists, tensors that need a gradient
-        values = np.empty(0, dtype=object)
-    shape = env.observation_space.shape
-    if values.dtype.kind not in "biuf" or values.shape != shape:
+    values, shape = numbers(observation), env.observation_space.shape
+    if values is None or values.shape != shape:
         given = value_in_words(observation)
-        if isinstance(observation, list) and values.dtype.kind in "biuf":
+        if isinstance(observation, list) and values is not None:
             given = value_in_words(values)
         advice = ""
-        if isinstance(observation, dict | tuple) and values.dtype.kind not in "biuf":
+        if isinstance(observation, dict | tuple) and values is None:
             advice = f"; or declare what they are, and {_how_to_flatten(env)}"
         raise BrokenContract(
             f"{_defined(env, method)} returned {given} as the observation: it must be an "
@@ -201,8 +204,8 @@ def picture_fps(env: gymnasium.Env) -> float | None:
     modes = metadata.get("render_modes")
     if not isinstance(modes, Collection) or "rgb_array" not in modes:
         return None
-    fps = _array(metadata.get("render_fps"))
-    if fps.shape != () or fps.dtype.kind not in "iuf" or not 0.1 <= fps <= 1000.0:
+    fps = numbers(metadata.get("render_fps"))
+    if fps is None or fps.shape != () or fps.dtype.kind == "b" or not 0.1 <= fps <= 1000.0:
         return 20.0
     return float(fps)
 
@@ -218,10 +221,10 @@ def _how_to_flatten(env: gymnasium.Env) -> str:
 def _reward(env: gymnasium.Env, reward: Any) -> float:
     """A finite number; an array of one is one."""
     if type(reward) is not float:
-        values = _array(reward)
-        if values.size != 1 or values.dtype.kind not in "biuf":
+        value = number(reward)
+        if value is None:
             raise BrokenContract(_wrong(env, "reward", reward, "a number"))
-        reward = float(values.reshape(-1)[0])
+        reward = float(value)
     if not math.isfinite(reward):
         raise BrokenContract(_wrong(env, "reward", reward, "a finite number"))
     return reward
@@ -231,17 +234,10 @@ def _flag(env: gymnasium.Env, name: str, value: Any) -> bool:
     """True or false; 1 and 0, and an array of one, are good as well."""
     if type(value) is bool:
         return value
-    values = _array(value)
-    if values.size != 1 or values.dtype.kind not in "biuf" or values.reshape(-1)[0] not in (0, 1):
+    flag = number(value)
+    if flag not in (0, 1):
         raise BrokenContract(_wrong(env, name, value, "true or false"))
-    return bool(values.reshape(-1)[0])
-
-
-def _array(value: Any) -> np.ndarray:
-    try:
-        return np.asarray(value)
-    except Exception:  # a ragged list, a tensor that needs a gradient
-        return np.empty(0, dtype=object)
+    return bool(flag)
 
 
 def _wrong(env: gymnasium.Env, name: str, value: Any, must: str) -> str:

@@ -134,6 +134,21 @@ def value_in_words(value: Any) -> str:
     return f"the {kind} {text if len(text) <= 40 else f'{text[:37]}...'}"
 
 
+def numbers(value: Any) -> np.ndarray | None:
+    """What a method returned as an array, whatever its shape; None if it is not of numbers."""
+    try:
+        values = np.asarray(value)
+    except Exception:  # ragged lists, tensors that need a gradient
+        return None
+    return values if values.dtype.kind in "biuf" else None
+
+
+def number(value: Any) -> Any:
+    """The one number, or truth value, that a method returned; None if it is something else."""
+    values = numbers(value)
+    return values.item() if values is not None and values.size == 1 else None
+
+
 def _is_users(file: str) -> bool:
     """Whether a file is neither Python's, nor a library's, nor metarl's."""
     installed = {"site-packages", "dist-packages"} & set(file.split(os.sep))

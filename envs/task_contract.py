@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.envs.faults import BrokenContract, defined, in_words, value_in_words, written_at
+from metarl.envs.faults import (
+    BrokenContract,
+    defined,
+    in_words,
+    numbers,
+    value_in_words,
+    written_at,
+)
 
 if TYPE_CHECKING:
     from metarl.envs.tasks import TaskDistribution
@@ -88,13 +95,10 @@ def _rows(distribution: TaskDistribution, method: str, call: Callable[[], Any]) 
         if method == "out_of_range" and isinstance(error, ValueError):
             raise  # there is none
         raise BrokenContract(f"{where} failed: {in_words(error)}.") from error
-    try:
-        tasks = np.asarray(value)
-    except Exception:  # ragged lists, tensors that need a gradient
-        tasks = np.empty(0, dtype=object)
+    tasks = numbers(value)
     columns = ", ".join(distribution.columns)
-    if tasks.dtype.kind not in "biuf" or tasks.shape[1:] != (distribution.dim,):
-        given = value if tasks.dtype.kind not in "biuf" else tasks
+    if tasks is None or tasks.shape[1:] != (distribution.dim,):
+        given = value if tasks is None else tasks
         raise BrokenContract(
             f"{where} returned {value_in_words(given)}: it must be an array of numbers of shape "
             f"[n, {distribution.dim}], a row of ({columns}) a task."

@@ -225,7 +225,7 @@ def _config(
 ) -> Config:
     """The validated config with the fields that win over it."""
     from metarl.config.loading import config_from, default_name
-    from metarl.config.trust import EVERYTHING, Trust, named_code
+    from metarl.config.trust import Trust, named_code
     from metarl.config.yaml_text import read_yaml
     from metarl.storage.places import find_config
 
@@ -255,11 +255,7 @@ def _config(
         for path, origin in origins.items()
         if not any(path[: len(own_path)] == own_path for own_path in given)
     }
-    return config_from(
-        data,
-        origins=kept | given,
-        trust=trust.in_file(path) if path else EVERYTHING,
-    )
+    return config_from(data, origins=kept | given, trust=trust.in_file(path))
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

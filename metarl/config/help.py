@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from metarl.config.loading import concrete_model
 from metarl.config.messages import sub_model
 from metarl.config.model import known_names, variants_of
-from metarl.config.trust import EVERYTHING, NOTHING, Trust
+from metarl.config.trust import NOTHING, Trust
 from metarl.config.validation import Option, merged
 from metarl.config.yaml_text import dump_yaml, read_yaml
 
@@ -36,8 +36,7 @@ def config_lines(path: Path | None, options: Sequence[Option], trust: Trust = NO
             code that nobody trusts.
     """
     data, origins = read_yaml(path) if path else ({}, {})
-    trust = trust.in_file(path) if path else EVERYTHING
-    model, env = concrete_model(*merged(data, options, origins), trust)
+    model, env = concrete_model(*merged(data, options, origins), trust.in_file(path))
     notes = {
         "env": f" ({', '.join(known_names('env'))}, or package.module:Class; "
         f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'})",

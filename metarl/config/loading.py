@@ -101,9 +101,7 @@ def load_config(path: Path | None, overrides: Sequence[str], trust: Trust = NOTH
 
 def load_options(path: Path | None, options: Sequence[Option], trust: Trust = NOTHING) -> Config:
     """:func:`load_config` with the overrides already split."""
-    if path is None:
-        return config_from({"name": default_name(None)}, options)
-    data, origins = read_yaml(path)
+    data, origins = read_yaml(path) if path else ({}, {})
     data.setdefault("name", default_name(path))
     return config_from(data, options, origins, trust.in_file(path))
 

@@ -35,9 +35,12 @@ class Trust:
     everything: bool = False
     paths: frozenset[str] = frozenset()
 
-    def in_file(self, path: FilePath) -> Trust:
-        """For a config that the user named: it is his word, unless it lies in a run folder."""
-        return self if run_folder_of(path) else Trust(everything=True)
+    def in_file(self, path: FilePath | None) -> Trust:
+        """For a config that the user named, or gave without a file.
+
+        It is his word, unless it lies in a run folder.
+        """
+        return self if path is not None and run_folder_of(path) else EVERYTHING
 
     def check(self, data: Mapping[str, Any], origins: Origins) -> None:
         """Refuses a config that names code without the user's word; nothing is imported.
