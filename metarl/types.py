@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # settings are made of these words, and load no torch
     from torch import Tensor
 
 ActionMode = Literal["stochastic", "deterministic"]
-AdaptationAxis = Literal["gradient_step", "episode"]
+AdaptationAxis = Literal["gradient_step", "episode", "support_set"]
 Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adaptation by gradient
 Activation = Literal["tanh", "relu"]
 Core = Literal["lstm", "gru"]  # of a recurrent policy
@@ -248,6 +248,43 @@ class Agent(Protocol):
 
 Learner = Agent
 """The former name, for one release."""
+
+
+class FewShotAgent(Protocol):
+    """An agent of supervised few-shot learning: it predicts, and adapts on its support set.
+
+    The evaluator calls ``begin(support)``, ``predict(query inputs)``, and then K times ``adapt()``
+    and ``predict`` again: 0..K adaptation steps on the same support set, as episodes before and
+    after each step are for :class:`Agent`.
+
+    Attributes:
+        adaptation_axis: "gradient_step", or "support_set" for agents that read it whole in their
+            one and only adaptation step.
+    """
+
+    adaptation_axis: AdaptationAxis
+
+    @property
+    def step_sizes(self) -> list[float]:
+        """Sizes of the successive adaptation steps, the last repeats; [] where there are none."""
+
+    def begin(self, support: Any) -> None:
+        """Forget everything adapted, and expect these tasks' support sets.
+
+        Args:
+            support: :class:`metarl.maths.samples.Samples` of M tasks, on the CPU.
+        """
+
+    def predict(self, inputs: Tensor) -> Any:
+        """A :data:`metarl.maths.distributions.Distribution` over targets ``[M, Q]``, on the CPU.
+
+        Args:
+            inputs: ``[M, Q, x]``; a prediction may depend on the other inputs only where the agent
+                is transductive.
+        """
+
+    def adapt(self) -> None:
+        """One adaptation step of every task on its support set."""
 
 
 class Algorithm(Protocol):

@@ -114,7 +114,7 @@ class EvaluationResult:
     seeds: list[int]
     evaluation_seed: int
     checkpoint: int | None
-    x: Literal["gradient_step", "episode"]
+    x: Literal["gradient_step", "episode", "support_set"]
     episodes_per_step: int
     step_sizes: list[float]
     episodes_used: list[int]

@@ -169,7 +169,10 @@ def edited(**changes: Any) -> str:
             edited(ci95=[[1.0, 2.0, 3.0]] * 4),
             r"'ci95.0' is \[1.0, 2.0, 3.0\];",
         ),
-        (edited(x="step"), "'x' is 'step'; input should be 'gradient_step' or 'episode'"),
+        (
+            edited(x="step"),
+            "'x' is 'step'; input should be 'gradient_step', 'episode' or 'support_set'",
+        ),
         (edited(env=3), "'env' is 3; input should be a valid string"),
         (edited(checkpoint=True), "'checkpoint' is True; input should be a valid integer"),
         (edited(references={"oracle": 3}), "'references.oracle' is 3; "),
