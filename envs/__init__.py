@@ -11,17 +11,20 @@ from metarl.envs.constructor import (
     is_batched,
     takes_any,
 )
-from metarl.envs.registry import env_maker, make
+from metarl.envs.registry import env_maker, is_few_shot, make, make_tasks
 from metarl.envs.single import TaskEnv, register
+from metarl.envs.supervised import Examples, SupervisedTasks
 from metarl.envs.tasks import FiniteTasks, GoalRegion, TaskDistribution, UniformInterval
 from metarl.envs.vector import SimulationFailure, TaskVectorEnv
 
 __all__ = [
     "REQUIRED",
     "ConstructorField",
+    "Examples",
     "FiniteTasks",
     "GoalRegion",
     "SimulationFailure",
+    "SupervisedTasks",
     "TaskDistribution",
     "TaskEnv",
     "TaskVectorEnv",
@@ -29,7 +32,9 @@ __all__ = [
     "constructor_fields",
     "env_maker",
     "is_batched",
+    "is_few_shot",
     "make",
+    "make_tasks",
     "register",
     "takes_any",
 ]

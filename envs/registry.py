@@ -1,4 +1,4 @@
-"""Environments by name or import path: `make`, and what the configuration needs to know of them."""
+"""Environments and few-shot tasks by name or import path, and what a configuration asks of them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,34 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from metarl.envs.constructor import constructor_fields, is_batched, takes_any
 from metarl.envs.contract import ANY_SUCCESS, Success
+from metarl.envs.example_contract import check_supervised
 from metarl.envs.faults import in_words
 from metarl.envs.importing import import_class, import_maker, import_module, unknown
+from metarl.envs.supervised import SupervisedTasks
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import message_of
 
-NAMES: dict[str, str] = {
+ENVIRONMENTS: dict[str, str] = {
     "point_navigation": "metarl.envs.navigation:PointNavigation",
     "half_cheetah_vel": "metarl.envs.half_cheetah:HalfCheetahVel",
     "half_cheetah_dir": "metarl.envs.half_cheetah:HalfCheetahDir",
 }
+FEW_SHOT: dict[str, str] = {
+    "sinusoid": "metarl.envs.supervised:Sinusoid",
+}
+NAMES = ENVIRONMENTS | FEW_SHOT
+"""What the section `env` of a config may be by a short name."""
+
+Made = TypeVar("Made", bound=TaskVectorEnv | SupervisedTasks)
 
 
 def make(  # noqa: PLR0913  # what a config says of it
@@ -63,11 +72,11 @@ def make(  # noqa: PLR0913  # what a config says of it
             the constructor refuses.
     """
     maker = env_maker(name)
-    presets = getattr(maker, "presets", {})
-    if preset is not None and preset not in presets:
-        raise ValueError(unknown("preset", preset, presets, f"{maker.__name__} has"))
-    keywords = dict({} if preset is None else presets[preset]) | dict(params or {}) | named
-    _check_params(maker, keywords)
+    if is_few_shot(maker):
+        raise ValueError(
+            f"{name} is few-shot learning: it has examples, and no environment to act in."
+        )
+    keywords = _keywords(maker, preset, dict(params or {}) | named)
     distribution = _task_distribution(tasks) if isinstance(tasks, str) else tasks
     if distribution is not None:
         check_distribution(distribution)
@@ -85,12 +94,61 @@ def make(  # noqa: PLR0913  # what a config says of it
         )
     if "num_threads" in inspect.signature(maker).parameters:
         keywords["num_threads"] = num_threads
-    env = _built(maker, num_envs, keywords)
+    env: TaskVectorEnv = _built(maker, num_envs, **keywords)
     return env if distribution is None else _with_tasks(env, distribution)
 
 
-def _with_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> TaskVectorEnv:
-    """The environment with a distribution in place of its own."""
+def make_tasks(
+    name: str,
+    *,
+    preset: str | None = None,
+    tasks: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    **named: Any,
+) -> SupervisedTasks:
+    """The tasks of few-shot learning, which have examples and no environment to act in.
+
+    Args:
+        name: sinusoid, or the import path of a SupervisedTasks class.
+        preset: As for `make`, like all that follow.
+        tasks: The import path of a task distribution in place of the class's own.
+        params: Parameters of the class's constructor.
+        **named: The same.
+
+    Raises:
+        ValueError: as `make`, and for an environment.
+    """
+    maker = env_maker(name)
+    if not is_few_shot(maker):
+        raise ValueError(f"{name} is an environment: it has no examples of few-shot learning.")
+    made: SupervisedTasks = _built(maker, **_keywords(maker, preset, dict(params or {}) | named))
+    check_supervised(made)
+    if tasks is None:
+        return made
+    distribution = _task_distribution(tasks)
+    check_distribution(distribution)
+    return _with_tasks(made, distribution)
+
+
+def is_few_shot(maker: Callable[..., Any]) -> bool:
+    """Whether it makes the tasks of few-shot learning, and no environment."""
+    return isinstance(maker, type) and issubclass(maker, SupervisedTasks)
+
+
+def _keywords(
+    maker: Callable[..., Any], preset: str | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """A constructor's keywords: the preset's, and those given, which win."""
+    presets = getattr(maker, "presets", {})
+    if preset is not None and preset not in presets:
+        raise ValueError(unknown("preset", preset, presets, f"{maker.__name__} has"))
+    keywords = dict({} if preset is None else presets[preset]) | given
+    _check_params(maker, keywords)
+    return keywords
+
+
+def _with_tasks(env: Made, distribution: TaskDistribution) -> Made:
+    """The same with a distribution in place of its own."""
     if distribution.dim != env.task_distribution.dim:
         raise ValueError(
             f"The tasks of {type(distribution).__name__} have {distribution.dim} numbers: "
@@ -101,16 +159,15 @@ def _with_tasks(env: TaskVectorEnv, distribution: TaskDistribution) -> TaskVecto
     return env
 
 
-def _built(maker: Callable[..., Any], num_envs: int, keywords: dict[str, Any]) -> TaskVectorEnv:
-    """A TaskVectorEnv, whose constructor may be a user's."""
+def _built(maker: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """What a constructor makes that may be a user's."""
     try:
-        env: TaskVectorEnv = maker(num_envs, **keywords)
+        return maker(*arguments, **keywords)
     except ValueError:
         raise  # in words, as ours
     except (Exception, SystemExit) as error:  # a user's class can fail in any way
         reason = in_words(error, maker, "__init__")
         raise ValueError(f"{maker.__name__} cannot be built: {reason}.") from error
-    return env
 
 
 def env_maker(name: str) -> Callable[..., Any]:
@@ -123,12 +180,13 @@ def env_maker(name: str) -> Callable[..., Any]:
     if re.fullmatch(r".+-v\d+", path):
         return _registered(path)
     maker = import_maker("environment", path, NAMES)
-    if not isinstance(maker, type) or issubclass(maker, TaskVectorEnv | gymnasium.Wrapper):
+    ours = TaskVectorEnv | SupervisedTasks | gymnasium.Wrapper
+    if not isinstance(maker, type) or issubclass(maker, ours):
         return maker  # of a wrapper, what it wraps may have the method
     if not issubclass(maker, gymnasium.Env) or not callable(getattr(maker, "set_task", None)):
         raise ValueError(
-            f"The environment {name!r} is neither a TaskVectorEnv "
-            "nor a gymnasium.Env with a method set_task(task)."
+            f"The environment {name!r} is neither a TaskVectorEnv nor a gymnasium.Env with a "
+            "method set_task(task), nor are they SupervisedTasks."
         )
     return maker
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metarl.envs.registry import NAMES, make
+from metarl.envs.registry import ENVIRONMENTS, make
 from metarl.envs.tasks import Tasks
 from metarl.envs.vector import Floats
 
@@ -108,7 +108,7 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
 def register() -> None:
     """Register ours with Gymnasium as `metarl/<class>-v0`; once is enough, more does no harm."""
-    for name, path in NAMES.items():
+    for name, path in ENVIRONMENTS.items():
         env_id = f"metarl/{path.partition(':')[2]}-v0"
         if env_id not in gymnasium.registry:
             gymnasium.register(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # settings are made of these words, and load no torch
 ActionMode = Literal["stochastic", "deterministic"]
 AdaptationAxis = Literal["gradient_step", "episode", "support_set"]
 Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adaptation by gradient
+DataKind = Literal["episodes", "examples"]  # what an algorithm learns from, and a source gives
 Activation = Literal["tanh", "relu"]
 Core = Literal["lstm", "gru"]  # of a recurrent policy
 

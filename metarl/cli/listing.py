@@ -1,4 +1,4 @@
-"""What there is to choose from: ``metarl list``, a line for each config, environment, algorithm."""
+"""What there is to choose from: ``metarl list``, a line for each config, environment and so on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _USAGE = """\
 What there is, a line each.
 
   metarl list                                          everything
-  metarl list configs | environments | algorithms
+  metarl list configs | environments | few-shot | algorithms
 
-A config is trained by its name, metarl train NAME; environments and algorithms stand in configs.
+A config is trained by its name, metarl train NAME; the rest stands in configs: environments and the
+tasks of few-shot learning in the section env.
 """
 
 
@@ -53,9 +54,16 @@ def configs() -> dict[str, str]:
 
 def environments() -> dict[str, str]:
     """Name -> the first sentence of the docstring of each environment."""
-    from metarl.envs.registry import NAMES, env_maker
+    from metarl.envs.registry import ENVIRONMENTS, env_maker
 
-    return _docstrings(NAMES, env_maker)
+    return _docstrings(ENVIRONMENTS, env_maker)
+
+
+def few_shot() -> dict[str, str]:
+    """Name -> the first sentence of the docstring of each distribution of few-shot tasks."""
+    from metarl.envs.registry import FEW_SHOT, env_maker
+
+    return _docstrings(FEW_SHOT, env_maker)
 
 
 def algorithms() -> dict[str, str]:
@@ -69,6 +77,7 @@ def algorithms() -> dict[str, str]:
 LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "configs": configs,
     "environments": environments,
+    "few-shot": few_shot,
     "algorithms": algorithms,
 }
 

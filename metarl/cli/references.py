@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from metarl.cli.command_line import ReferenceArguments
     from metarl.config.fields import Config
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
-    from metarl.experience.rollout import RolloutWorker
     from metarl.references.storage import Definition
+    from metarl.runs.build import Source
 
 
 def run(argv: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ class _Command:
     arguments: ReferenceArguments
     config: Config
     definition: Definition
-    worker: RolloutWorker
+    worker: Source
     circumstances: dict[str, Any]  # versions, machine, command and commit, for the record
     folder: Path
 

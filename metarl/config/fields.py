@@ -117,7 +117,9 @@ class TrackingConfig(Section):
 class EnvConfig(Section):
     """The environment; the parameters of its constructor follow as further fields."""
 
-    name: str = Field("point_navigation", description="environment, or package.module:Class")
+    name: str = Field(
+        "point_navigation", description="environment, few-shot tasks or package.module:Class"
+    )
     preset: str | None = Field(None, description="named parameters of a paper; given ones win")
     tasks: str | None = Field(
         None, description="task distribution as package.module:Class; null: the environment's own"

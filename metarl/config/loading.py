@@ -162,14 +162,16 @@ def _on_machine(config: Config, device: DeviceName, torch_threads: int) -> Confi
 
 
 def _check_environment(config: Config) -> None:
-    """Builds one lane of a natively batched environment: its constructor knows its ranges."""
+    """Builds few-shot tasks, or one lane if it is natively batched: their constructors know."""
     from metarl import envs
 
-    if not envs.is_batched(envs.env_maker(config.env.name)):
-        return  # its worker processes report it when they start
+    maker = envs.env_maker(config.env.name)
     tasks, params = config.env.tasks, env_parameters(config)
     try:
-        envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
+        if envs.is_few_shot(maker):
+            envs.make_tasks(config.env.name, tasks=tasks, params=params)
+        elif envs.is_batched(maker):  # of others worker processes report it when they start
+            envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
     except (ValueError, TypeError) as error:
         said = f"env: {message_of(error)}"
         raise UserError(named_origins(said, ("env",), config.origins) + said) from error

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
+from metarl.envs.example_contract import drawn_examples
 from metarl.envs.supervised import Examples, SupervisedTasks
 from metarl.envs.tasks import TaskDistribution
+from metarl.errors import UserError
 from metarl.maths.samples import Samples
 from metarl.random import Key
+from metarl.types import DataKind
 
 
 class FewShotSets(NamedTuple):
@@ -42,19 +46,62 @@ class FewShotSource:
         tasks: The distribution.
 
     Attributes:
+        gives: What there is to learn from.
         seconds: Spent in :meth:`examples` so far.
     """
+
+    gives: ClassVar[DataKind] = "examples"
 
     def __init__(self, tasks: SupervisedTasks) -> None:
         self.tasks = tasks
         self.seconds = 0.0
         self.say: Callable[[str], None] = lambda line: None
-        self.expected_lanes = 1
 
     @property
     def task_distribution(self) -> TaskDistribution:
         """The distribution of the tasks."""
         return self.tasks.task_distribution
+
+    @property
+    def spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        """Of one input and of one target."""
+        return self.tasks.input_space, self.tasks.target_space
+
+    def probe(self, name: str) -> list[str]:
+        """What is to be warned of: examples of one stream that differ when drawn again."""
+        task = self.task_distribution.validation()[:1]
+        once, again = (self.examples(task, 1, Key(0)) for _ in range(2))
+        if all(
+            torch.equal(getattr(a, part), getattr(b, part))
+            for a, b in zip(once, again, strict=True)
+            for part in ("observations", "actions")
+        ):
+            return []
+        return [
+            f"{name} drew other examples when one task and stream were drawn from a second time, "
+            "so neither will results on it repeat nor resumed runs go on exactly: draw from the "
+            "generators that are given."
+        ]
+
+    def env(self, num_lanes: int) -> NoReturn:
+        """There is none to act in.
+
+        Raises:
+            UserError: says so.
+        """
+        raise UserError(
+            f"{type(self.tasks).__name__} is few-shot learning, which has examples and no "
+            "environment to act in: videos, references that act and agents that act need one."
+        )
+
+    def expect(self, tasks: np.ndarray, queries: int) -> None:
+        """That many query examples of every task ``[M, d]`` will be asked for.
+
+        Raises:
+            UserError: there are not so many.
+        """
+        for task in tasks:  # one by one, since all at once may be much
+            self.examples(task[None], queries, Key(0))
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]`` from the key's own stream."""
@@ -70,7 +117,7 @@ class FewShotSource:
         """
         start = time.perf_counter()
         rngs = [key.generator("reset", m) for m in range(len(tasks))]
-        support, query = self.tasks.draw(np.asarray(tasks), rngs, queries)
+        support, query = drawn_examples(self.tasks, np.asarray(tasks), rngs, queries)
         sets = FewShotSets(_samples(support), _samples(query))
         self.seconds += time.perf_counter() - start
         return sets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from torch import Tensor
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 from metarl.experience.inputs import LastStep, as_shown
+from metarl.experience.probe import probe
 from metarl.experience.threads import one_torch_thread
 from metarl.maths.finite import check_finite
 from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
-from metarl.types import Actor, Decision, Inputs, Trial
+from metarl.types import Actor, DataKind, Decision, Inputs, Trial
 
 
 class RolloutWorker:
@@ -31,15 +32,17 @@ class RolloutWorker:
         make_env: Number of lanes ↦ environment.
 
     Attributes:
+        gives: What there is to learn from.
         seconds: Spent in :meth:`collect` so far.
         say: Takes the line about the instances that will be built, before they are.
-        expected_lanes: As many as will be asked for, so far as that is known beforehand.
     """
+
+    gives: ClassVar[DataKind] = "episodes"
 
     def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
         self.seconds = 0.0
         self.say: Callable[[str], None] = lambda line: None
-        self.expected_lanes = 1
+        self._expected_lanes = 1
         self._said_lanes = 1
         self._make_env = make_env
         self._envs: dict[int, TaskVectorEnv] = {}
@@ -50,15 +53,29 @@ class RolloutWorker:
         env = next(iter(self._envs.values()), None) or self.env(1)
         return env.task_distribution
 
+    @property
+    def spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        """Of one observation and of one action."""
+        env = self.env(1)
+        return env.single_observation_space, env.single_action_space
+
+    def probe(self, name: str) -> list[str]:
+        """What is to be warned of in the environment of that name, see :func:`probe`."""
+        return probe(self.env(1), name)
+
     def env(self, num_lanes: int) -> TaskVectorEnv:
         """The environment of that many lanes."""
         if num_lanes not in self._envs:
             first = next(iter(self._envs.values()), None)
             if first is not None:
-                self._say_costs(first, max(num_lanes, self.expected_lanes))
+                self._say_costs(first, max(num_lanes, self._expected_lanes))
             shared = None if first is None else first.with_lanes(num_lanes)
             self._envs[num_lanes] = shared or self._make_env(num_lanes)
         return self._envs[num_lanes]
+
+    def expect(self, tasks: np.ndarray, episodes: int) -> None:
+        """That many lanes of every task ``[M, d]`` will be asked for."""
+        self._expected_lanes = max(self._expected_lanes, len(tasks) * episodes)
 
     def _say_costs(self, env: TaskVectorEnv, num_lanes: int) -> None:
         """What is to be built, unless as much was announced before."""

@@ -20,7 +20,7 @@ from metarl.types import ActionMode, Agent
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config, DeviceName
-    from metarl.experience.rollout import RolloutWorker
+    from metarl.runs.build import Source
 
 
 @dataclass
@@ -40,7 +40,7 @@ class UserAgent:
     cls: type
     config_path: str
     config: Config
-    worker: RolloutWorker
+    worker: Source
     env_steps: int = 0
 
     @property

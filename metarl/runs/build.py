@@ -1,79 +1,106 @@
-"""From a config to its parts: the environments and the algorithm."""
+"""From a config to its parts: what there is to learn from, and the algorithm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from metarl import envs
-from metarl.algorithms import algorithm_class
+from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.loading import resolve_device
-from metarl.config.messages import named_origins
+from metarl.config.messages import at, named_origins
 from metarl.envs.contract import Success
 from metarl.envs.source import source_hash
 from metarl.errors import UserError, message_of, warn
+from metarl.experience.few_shot import FewShotSource
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import check_state
 from metarl.process import enough_memory, say
-from metarl.types import Algorithm
+from metarl.types import Algorithm, DataKind
 
 if TYPE_CHECKING:
     from metarl.config.fields import Config
 
 SOURCE = "environment_source"
 """In a checkpoint's state, the hash of the environment's source."""
+Source = RolloutWorker | FewShotSource
+"""What there is to learn from: episodes in environments, or the examples of few-shot tasks."""
 
 
-def make_worker(config: Config) -> RolloutWorker:
-    """The rollout worker of a config's environment.
+def make_worker(config: Config) -> Source:
+    """The rollout worker of a config's environment, or the source of its few-shot tasks.
 
     Raises:
         UserError: the environment refuses its parameters.
     """
+    name, tasks, params = config.env.name, config.env.tasks, env_parameters(config)
 
     def make_env(num_lanes: int) -> envs.TaskVectorEnv:
-        try:
+        with _refusals(config):
             return envs.make(
-                config.env.name,
+                name,
                 num_lanes,
                 num_threads=config.rollout.physics_threads,
                 num_workers=config.rollout.workers,
                 step_timeout=config.rollout.step_timeout,
                 success=Success(config.evaluation.success_key, config.evaluation.success),
-                tasks=config.env.tasks,
-                params=env_parameters(config),
+                tasks=tasks,
+                params=params,
             )
-        except (ValueError, TypeError) as error:
-            said = f"env: {message_of(error)}"
-            raise UserError(named_origins(said, ("env",), config.origins) + said) from error
 
+    if envs.is_few_shot(envs.env_maker(name)):
+        with _refusals(config):
+            return FewShotSource(envs.make_tasks(name, tasks=tasks, params=params))
     worker = RolloutWorker(make_env)
     worker.say = say
     return worker
 
 
+@contextlib.contextmanager
+def _refusals(config: Config) -> Iterator[None]:
+    """Within, what an environment's constructor refuses is a sentence about the section env."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        said = f"env: {message_of(error)}"
+        raise UserError(named_origins(said, ("env",), config.origins) + said) from error
+
+
 @enough_memory("The algorithm", "take smaller networks")
-def make_algorithm(config: Config, worker: RolloutWorker) -> Algorithm:
+def make_algorithm(config: Config, worker: Source) -> Algorithm:
     """The untrained algorithm of a config, on its device.
 
     Raises:
-        UserError: it cannot serve the environment's spaces.
+        UserError: it learns from something else, or cannot serve the environment's spaces.
         EnvironmentFailure: it does not fit into memory.
     """
-    env = worker.env(1)
     cls = algorithm_class(config.algorithm.name)
+    if (wanted := _learns_from(cls)) != worker.gives:
+        fitting = [n for n in ALGORITHMS if _learns_from(algorithm_class(n)) == worker.gives]
+        said = (
+            f"{config.algorithm.name} learns from {wanted} and {config.env.name} gives "
+            f"{worker.gives}, from which there learn {', '.join(fitting) or 'none'}."
+        )
+        raise UserError(at(("algorithm", "name"), config.origins) + said)
+    spaces = worker.spaces
     try:
         return cls(
             config.algorithm,
-            env.single_observation_space,
-            env.single_action_space,
+            *spaces,
             config.seed,
             resolve_device(config.device),
         )
     except ValueError as error:
         said = f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."
         raise UserError(named_origins(said, ("algorithm",), config.origins) + said) from error
+
+
+def _learns_from(algorithm: Any) -> DataKind:
+    """What an algorithm's class says of it; of those that say nothing, episodes."""
+    kind: DataKind = getattr(algorithm, "learns_from", "episodes")
+    return kind
 
 
 def environment_source(config: Config) -> str | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from metarl.config.fields import Config, DeviceName
-    from metarl.experience.rollout import RolloutWorker
+    from metarl.runs.build import Source
     from metarl.types import ActionMode, Agent, Algorithm
 
 
@@ -35,14 +35,14 @@ class TrainedRun:
     Attributes:
         config: The run's whole config.
         algorithm: The algorithm as it was at the checkpoint.
-        worker: Makes and keeps the environments; close it after use.
+        worker: Makes and keeps the environments, or draws examples; close it after use.
         iteration: Of the checkpoint.
         env_steps: That training had used by then.
     """
 
     config: Config
     algorithm: Algorithm
-    worker: RolloutWorker
+    worker: Source
     iteration: int
     env_steps: int = 0
 

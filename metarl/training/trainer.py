@@ -16,7 +16,6 @@ from metarl.envs.registry import NAMES
 from metarl.errors import EnvironmentFailure, UserError, warn
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
-from metarl.experience.probe import probe
 from metarl.measuring.evaluating import HEADLINE_MODE
 from metarl.measuring.options import EvaluationOptions
 from metarl.process import enough_memory
@@ -86,10 +85,8 @@ class Trainer:
             self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
         plans = [self._validation_plan] if config.validation.enabled else []
         plans += [self.at_end] if self.at_end is not None else []
-        distribution = self.worker.task_distribution
-        # Better refused now than then.
-        lanes = [len(plan.tasks(distribution)) * plan.episodes for plan in plans]
-        self.worker.expected_lanes = max(lanes, default=1)
+        for plan in plans:  # better refused now than then
+            self.worker.expect(plan.tasks(self.worker.task_distribution), plan.episodes)
         self.started_from = recorded_start(run_dir) if resume else None
         if resume and _has_begun(run_dir):
             self._restore()
@@ -157,7 +154,7 @@ class Trainer:
         if self.config.env.name in NAMES:
             return []
         try:
-            return probe(self.worker.env(1), self.config.env.name)
+            return self.worker.probe(self.config.env.name)
         except envs.SimulationFailure:
             return []  # which training will meet as well, if it is not the probe's fault
 

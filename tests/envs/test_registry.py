@@ -64,12 +64,16 @@ def test_a_class_in_the_working_directory_is_found(
         (
             {"name": "point_navigatoin"},
             r"Unknown environment 'point_navigatoin': did you mean 'point_navigation'\? there are "
-            r'point_navigation, half_cheetah_vel, half_cheetah_dir; or an import path "package',
+            r"point_navigation, half_cheetah_vel, half_cheetah_dir, sinusoid.*; or an import",
         ),
         ({"name": "ant"}, "Unknown environment 'ant': there are point_navigation, half_ch"),
         (
             {"name": "no.such:Thing"},
             "environment 'no.such:Thing' cannot be imported: .*No module named 'no'",
+        ),
+        (
+            {"name": "sinusoid"},
+            "sinusoid is few-shot learning: it has examples, and no environment to act in",
         ),
         (
             {"name": "metarl.envs.navigation:PointNavigaton"},

@@ -61,7 +61,7 @@ def test_a_line_says_how_many_instances_there_will_be_before_they_are_built(
     said: list[tuple[str, int]] = []
     worker = RolloutWorker(lambda n: make(COUNTED, n, num_workers=1, log=str(log), size=3e6))
     worker.say = lambda line: said.append((line, log.read_text().count("built")))
-    worker.expected_lanes = 12
+    worker.expect(np.zeros((4, 1)), 3)
     for lanes in (1, 8, 12, 3, 13):
         worker.env(lanes)
     worker.close()
