@@ -1,7 +1,7 @@
 """Action distributions as plain tuples of tensors with pure functions on them.
 
 ``torch.distributions`` validates its arguments on every call and cannot be differentiated in
-forward mode as a whole; the two families here can, and hold nothing but their parameters.
+forward mode as a whole; the families here can, and hold nothing but their parameters.
 Log-probabilities are sums over the action's dimensions.
 """
 
@@ -108,4 +108,43 @@ class Categorical(NamedTuple):
         return Categorical(p * (tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)))
 
 
-Distribution = DiagonalGaussian | Categorical
+class SquaredErrorGaussian(NamedTuple):
+    """N(μ, ½ I) over targets of y dimensions, whose −log p is the squared error.
+
+    Attributes:
+        mean: μ ``[..., y]``.
+    """
+
+    mean: Tensor
+
+    @staticmethod
+    def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The draws that :meth:`sample` consumes: standard normal, float32."""
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """μ + ε/√2 for ε ``[..., y]`` standard normal."""
+        return self.mean + math.sqrt(0.5) * noise
+
+    def mode(self) -> Tensor:
+        """The prediction μ ``[..., y]``."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """−Σ_i (y_i − μ_i)² ``[...]``, without the normalising constant −½ y log π."""
+        return -(action - self.mean).square().sum(-1)
+
+    def kl(self, other: SquaredErrorGaussian) -> Tensor:
+        """KL(self ‖ other) = ‖μ − μ'‖² ``[...]``."""
+        return (self.mean - other.mean).square().sum(-1)
+
+    def entropy(self) -> Tensor:
+        """½ log(πe) a dimension ``[...]``."""
+        return torch.full_like(self.mean, 0.5 + 0.5 * math.log(math.pi)).sum(-1)
+
+    def fisher_product(self, tangent: SquaredErrorGaussian) -> SquaredErrorGaussian:
+        """The Fisher metric of μ applied to a tangent: 2 dμ."""
+        return SquaredErrorGaussian(2.0 * tangent.mean)
+
+
+Distribution = DiagonalGaussian | Categorical | SquaredErrorGaussian

@@ -9,12 +9,18 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.maths.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    SquaredErrorGaussian,
+)
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.mlp_pass import Layers, MLPPass, activate_
@@ -47,7 +53,7 @@ class MLPPolicy:
     min_std: float = 1e-6
 
     @property
-    def family(self) -> type[DiagonalGaussian] | type[Categorical]:
+    def family(self) -> type[Distribution]:
         """The kind of distribution over actions."""
         return Categorical if self.discrete else DiagonalGaussian
 
@@ -56,7 +62,7 @@ class MLPPolicy:
         """The names of its parameters, first layer to last, and log σ."""
         layers = range(len(self.hidden_sizes) + 1)
         names = [f"layer{i}.{part}" for i in layers for part in ("weight", "bias")]
-        return names if self.discrete else [*names, "log_std"]
+        return [*names, "log_std"] if self.family is DiagonalGaussian else names
 
     @property
     def head_names(self) -> list[str]:
@@ -80,7 +86,7 @@ class MLPPolicy:
             weight = rng.uniform(-bound, bound, (n_in, n_out)).astype(np.float32)
             params[f"layer{i}.weight"] = torch.from_numpy(weight)
             params[f"layer{i}.bias"] = torch.zeros(n_out)
-        if not self.discrete:
+        if self.family is DiagonalGaussian:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
 
@@ -120,10 +126,21 @@ class MLPPolicy:
 
     def head(self, output: Tensor, params: Mapping[str, Tensor]) -> Distribution:
         """The distribution over actions that the network's output ``[M, N, a]`` stands for."""
-        if self.discrete:
-            return Categorical(output)
+        if self.family is not DiagonalGaussian:
+            family: Any = self.family
+            return family(output)
         log_std = params["log_std"].clamp(min=math.log(self.min_std))
         return DiagonalGaussian(output, log_std.unsqueeze(1))
+
+
+@dataclass(frozen=True)
+class MLPRegression(MLPPolicy):
+    """The same network as a function to be fitted by squared error: input → target."""
+
+    @property
+    def family(self) -> type[Distribution]:
+        """The kind of distribution over targets."""
+        return SquaredErrorGaussian
 
 
 @dataclass(frozen=True)
@@ -170,7 +187,7 @@ class PolicyPass:
         self, loss: Callable[[Distribution], Tensor], *, second_order: bool = False
     ) -> Derivatives:
         """Derivatives of a loss ``[M]`` of the distribution; a task's loss is of its own rows."""
-        names = [] if self._policy.discrete else ["log_std"]
+        names = [n for n in self._params if n == "log_std"]
         heads = {n: self._params[n].detach().requires_grad_() for n in names}
         output = self._network.output.detach().requires_grad_()
         ends = [output, *heads.values()]
@@ -216,9 +233,10 @@ class PolicyPass:
         """
         weights = weights.unsqueeze(-1)
         output_t = self._network.push_forward(self._policy.layers(v))[-1]
-        if isinstance(self.distribution, Categorical):
-            logits = weights * self.distribution.fisher_product(Categorical(output_t)).logits
-            return self._named(self._network.pull_back(logits)[0], [])
+        if not isinstance(self.distribution, DiagonalGaussian):
+            of_output: Any = type(self.distribution)
+            (metric_t,) = self.distribution.fisher_product(of_output(output_t))
+            return self._named(self._network.pull_back(weights * metric_t)[0], [])
         # d log σ / d parameter [M, a]: none where the floor holds
         log_std = self._params["log_std"]
         slope = (log_std >= math.log(self._policy.min_std)).to(log_std.dtype)
