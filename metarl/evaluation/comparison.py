@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
+from metarl.evaluation.measures import Measure
 from metarl.evaluation.reference_kinds import PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
@@ -22,7 +23,6 @@ from metarl.evaluation.statistics import Interval, Verdict
 from metarl.evaluation.summary import judged, judged_success, spread
 
 FORMAT = 1
-BETTER = ("better", "worse", "no clear difference")
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,22 @@ class Group:
         return self.first.episodes_used
 
     @property
+    def calibration_error(self) -> list[float] | None:
+        """Expected calibration error at each measurement, mean over seeds; None without classes."""
+        found = [run.result.calibration for run in self.runs if run.result.calibration is not None]
+        errors = [[each.error for each in by_step] for by_step in found]
+        return np.mean(errors, axis=0).tolist() if len(found) == len(self.runs) else None
+
+    @property
     def few_seeds(self) -> bool:
         return len(self.runs) < statistics.FEW_SEEDS
+
+    @property
+    def _few_shot(self) -> dict[str, Any]:
+        few_shot = self.first.few_shot
+        if few_shot is None:
+            return {}
+        return {**asdict(few_shot), "calibration_error": self.calibration_error}
 
     @property
     def _intervals_over(self) -> str:
@@ -123,6 +137,7 @@ class Group:
             "episodes_per_step": result.episodes_per_step,
             "step_sizes": result.step_sizes,
             "episodes_used": result.episodes_used,
+            **self._few_shot,
             "runs": [
                 {
                     "run": run.folder,
@@ -191,6 +206,7 @@ class Comparison:
             "evaluation_seed": shared.evaluation_seed,
             "evaluation_seeds": shared.evaluation_seeds,
             "success_means": shared.success_means,
+            **({} if shared.measure == "return" else {"measure": shared.measure}),
             "task_columns": shared.task_columns,
             "task_units": shared.task_units,
             "tasks": shared.tasks,
@@ -213,6 +229,8 @@ def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
             measurements.
     """
     runs = [run for group in groups.values() for run in group]
+    if len(measures := dict.fromkeys(run.result.by.noun for run in runs)) > 1:
+        raise ValueError(f"The runs were measured by {' and by '.join(measures)}.")
     if any(run.result.tasks != runs[0].result.tasks for run in runs):
         raise ValueError("The runs were measured on different tasks.")
     if any(run.result.evaluation_seeds != runs[0].result.evaluation_seeds for run in runs):
@@ -227,7 +245,7 @@ def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
         equal_experience=tuple(
             _pair(a, b, used, used)
             for a, b in pairs
-            for used in a.episodes_used
+            for used in dict.fromkeys(a.episodes_used)
             if used in b.episodes_used
         ),
     )
@@ -262,12 +280,14 @@ def _group(label: str, runs: Sequence[MeasuredRun], references: Mapping[str, Ref
     return Group(
         label,
         tuple(runs),
-        _mode([r.headline for r in results], references),
-        _mode(others, references) if others else None,
+        _mode([r.headline for r in results], references, first.by),
+        _mode(others, references, first.by) if others else None,
     )
 
 
-def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> GroupMode:
+def _mode(
+    modes: Sequence[ModeResult], references: Mapping[str, Reference], by: Measure
+) -> GroupMode:
     returns = np.array([mode.returns for mode in modes]).swapaxes(0, 1)  # [K+1, S, n]
     by_seed = [m.evaluation_seed_means for m in modes if m.evaluation_seed_means is not None]
     means = np.mean(by_seed, axis=0) if len(by_seed) == len(modes) else None  # [K+1, N]
@@ -281,18 +301,21 @@ def _mode(modes: Sequence[ModeResult], references: Mapping[str, Reference]) -> G
         evaluation_seed_means=None if means is None else means.tolist(),
         evaluation_seed_std=None if means is None else spread(means),
         **({} if rates is None else judged_success(rates)),
-        **judged(returns, references),
+        **judged(returns, references, by),
     )
 
 
 def _pair(a: Group, b: Group, a_used: int, b_used: int) -> Pair:
-    x = np.array(a.headline.returns[a.episodes_used.index(a_used)])  # [S_a, n]
-    y = np.array(b.headline.returns[b.episodes_used.index(b_used)])
+    x, y = (  # [S_a, n] and [S_b, n], the last where several steps learn from the same examples
+        np.array(dict(zip(g.episodes_used, g.headline.returns, strict=True))[used])
+        for g, used in ((a, a_used), (b, b_used))
+    )
+    by, sign = a.first.by, -1.0 if a.first.by.falls else 1.0
     return Pair(
         a.label,
         b.label,
         a_used,
         b_used,
-        statistics.paired_verdict(x, y, BETTER),
-        statistics.probability_of_improvement(x, y),
+        statistics.paired_verdict(x, y, by.words("better", "worse", "no clear difference")),
+        statistics.probability_of_improvement(sign * x, sign * y),
     )

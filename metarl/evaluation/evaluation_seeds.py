@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.measurements import Evaluation
+from metarl.evaluation.protocol import evaluate
 
 if TYPE_CHECKING:
     from metarl.envs.vector import TaskVectorEnv
@@ -63,18 +64,27 @@ def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
     first = next(evaluations)
     seeds, returns = list(first.seeds), [first.returns]
     rewards, env_steps_used = first.rewards, first.env_steps_used
-    success = [first.success]
+    success, confidence = [first.success], [first.confidence]
     for other in evaluations:
         seeds += other.seeds
         returns.append(other.returns)
         success.append(other.success)
-        rewards = rewards + other.rewards
+        confidence.append(other.confidence)
+        if rewards is not None and other.rewards is not None:
+            rewards = rewards + other.rewards
         env_steps_used = env_steps_used + other.env_steps_used
     return replace(
         first,
         seeds=tuple(seeds),
         returns=np.concatenate(returns, axis=2),
-        rewards=rewards / len(seeds),
+        rewards=None if rewards is None else rewards / len(seeds),
         env_steps_used=env_steps_used / len(seeds),
-        success=None if any(x is None for x in success) else np.concatenate(success, axis=2),  # type: ignore[arg-type]
+        success=_side_by_side(success),
+        confidence=_side_by_side(confidence),
     )
+
+
+def _side_by_side(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """What each seed has of every episode, [K+1, n, B]; None where one has none."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis=2) if len(known) == len(parts) else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.recording import Recording
 from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
@@ -21,104 +22,11 @@ from metarl.random import Key
 if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
     from metarl.envs.vector import TaskVectorEnv
     from metarl.evaluation.plan import EvaluationPlan
-    from metarl.types import ActionMode, AdaptationAxis, Agent
+    from metarl.types import Agent
 
 
 class BadAction(ValueError):
     """An agent's actions have a wrong shape or kind; one sentence says what is needed."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one agent earned in one action mode: K+1 measurements on n tasks × B lanes.
-
-    It is of one evaluation seed, or of several, joined by
-    :func:`metarl.evaluation.evaluation_seeds.evaluate_over_seeds`.
-
-    Attributes:
-        tasks: Task vectors, float64 [n, d].
-        task_columns: Names of the d entries of a task vector.
-        task_units: Their units.
-        split: Which set the tasks are, e.g. "held_out"; "training tasks" for a finite distribution.
-        action_mode: "stochastic" or "deterministic".
-        adaptation_axis: What one adaptation step is, "gradient_step" or "episode".
-        step_sizes: Sizes of the K adaptation steps; empty where they have none.
-        seeds: The N evaluation seeds.
-        returns: Undiscounted return of every episode, float64 [K+1, n, N·B], seed after seed.
-        env_steps_used: Env steps that one adapting agent had used before each measurement, mean
-            over agents and seeds, float64 [K+1]. Agents are tasks where the lanes of a task are
-            pooled ("gradient_step"), and lanes where each keeps its own memory ("episode").
-        rewards: Mean reward over the lanes of a task and the seeds at each time step, float64
-            [K+1, n, T]; an episode that is over counts 0, so the sum over T is the task's mean
-            return.
-        paths: Position in the first lane of every task, of the first seed, float64
-            [K+1, n, T+1, 2], NaN after the episode's end; None where the environment has no
-            position.
-        states: What pictures of the first lane of every task are drawn from, of the first seed,
-            float32 [K+1, n, T+1, q], NaN after the episode's end; None where there are no pictures.
-        recordings: K+1 of the first lane of every task, of the first seed, where the environment
-            draws itself; else none.
-        forgets: The agent began anew before every measurement: what it gains is not adaptation.
-        success: 1 for every episode that succeeded, else 0, as returns; None where the environment
-            tells of none.
-    """
-
-    tasks: np.ndarray
-    task_columns: tuple[str, ...]
-    task_units: tuple[str, ...]
-    split: str
-    action_mode: ActionMode
-    adaptation_axis: AdaptationAxis
-    step_sizes: list[float]
-    seeds: tuple[int, ...]
-    returns: np.ndarray
-    env_steps_used: np.ndarray
-    rewards: np.ndarray
-    paths: np.ndarray | None
-    states: np.ndarray | None = None
-    forgets: bool = False
-    success: np.ndarray | None = None
-    recordings: tuple[Recording, ...] = ()
-
-    @property
-    def measurement_keys(self) -> list[str]:
-        """What the K+1 measurements are called in metrics and tables."""
-        return [measurement_key(self.adaptation_axis, k) for k in range(len(self.returns))]
-
-    @property
-    def adaptation_steps(self) -> int:
-        """K."""
-        return self.returns.shape[0] - 1
-
-    @property
-    def episodes(self) -> int:
-        """B, the lanes of a task: each plays one episode a measurement and seed."""
-        return self.returns.shape[2] // len(self.seeds)
-
-    @property
-    def episodes_used(self) -> list[int]:
-        """Episodes of experience before each measurement: 0, B, 2B, … or 0, 1, 2, …
-
-        Forgotten ones do not count.
-        """
-        step = self.episodes if self.adaptation_axis == "gradient_step" else 1
-        step = 0 if self.forgets else step
-        return [k * step for k in range(self.adaptation_steps + 1)]
-
-    @property
-    def task_returns(self) -> np.ndarray:
-        """Mean return of each task at each measurement, over the seeds too, float64 [K+1, n]."""
-        return self.returns.mean(axis=2)
-
-    @property
-    def seed_returns(self) -> np.ndarray:
-        """Mean return of each task by each evaluation seed alone, float64 [K+1, n, N]."""
-        return self.returns.reshape(*self.returns.shape[:2], len(self.seeds), -1).mean(axis=3)
-
-
-def measurement_key(axis: str, k: int) -> str:
-    """The key of the measurement after k adaptation steps: "step_0" or "episode_1" first."""
-    return f"step_{k}" if axis == "gradient_step" else f"episode_{k + 1}"
 
 
 def evaluate(

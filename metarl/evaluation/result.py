@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from metarl.evaluation.protocol import measurement_key
+from metarl.evaluation.calibration import BINS, Calibration
+from metarl.evaluation.measurements import FewShot, measurement_key
+from metarl.evaluation.measures import MEASURES, Measure, MeasureName
 from metarl.evaluation.statistics import Interval, Verdict
 
 FORMAT = 1
@@ -24,6 +26,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class ModeResult:
     """One action mode's returns and what they say; lists run over adaptation steps 0..K.
+
+    Returns, here and in the names of fields, are whatever was measured, see the result's measure.
 
     Attributes:
         action_mode: "stochastic" or "deterministic".
@@ -90,7 +94,7 @@ class EvaluationResult:
         seeds: Training seeds of the runs.
         evaluation_seed: Seed of the evaluation's resets; of several, the first.
         checkpoint: Meta-iteration of the checkpoint; None for an agent without one.
-        x: What an adaptation step is, "gradient_step" or "episode".
+        x: What an adaptation step is, "gradient_step", "episode" or "support_set".
         episodes_per_step: B, episodes of each task a measurement.
         step_sizes: Of the K adaptation steps; empty where they have none.
         episodes_used: Episodes of experience before each measurement.
@@ -105,6 +109,12 @@ class EvaluationResult:
         evaluation_seeds: All N of them; every return is a mean over them, see
             :mod:`metarl.evaluation.evaluation_seeds`.
         success_means: What counts as a successful episode; None where there is no success.
+        measure: What was measured, and with it which way is better. It and what follows are left
+            out of the file where episodes earn returns.
+        few_shot: What the tasks of few-shot learning are, in which query examples stand for the
+            episodes of a measurement, and support examples for those of experience.
+        calibration: Of each measurement, over the query examples of all tasks; None where there are
+            no classes.
     """
 
     algorithm: str
@@ -128,10 +138,18 @@ class EvaluationResult:
     forgets: bool = False
     evaluation_seeds: list[int] = field(default_factory=list)
     success_means: str | None = None
+    measure: MeasureName = "return"
+    few_shot: FewShot | None = None
+    calibration: list[Calibration] | None = None
 
     def __post_init__(self) -> None:
         if not self.evaluation_seeds:  # a file of before there could be several
             object.__setattr__(self, "evaluation_seeds", [self.evaluation_seed])
+
+    @property
+    def by(self) -> Measure:
+        """The measure's direction and its words."""
+        return MEASURES[self.measure]
 
     @property
     def adaptation_steps(self) -> int:
@@ -149,6 +167,9 @@ class EvaluationResult:
         headline, other = content.pop("headline"), content.pop("other")
         references, missing = content.pop("references"), content.pop("missing_references")
         judged = {key: headline.pop(key) for key in ("normalised", "adaptation_helps")}
+        if self.measure == "return":
+            for key in ("measure", "few_shot", "calibration"):
+                del content[key]
         return {
             "format": FORMAT,
             **content,
@@ -246,6 +267,11 @@ def _misfit(result: EvaluationResult) -> str | None:
             (key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95", "success_ci95")
         ]
         found += [("returns", mode.returns, (steps, n)), ("success", mode.success, (steps, n))]
+    for each in result.calibration or []:
+        if any(len(row) != BINS for row in (each.counts, each.confidence, each.accuracy)):
+            return f"'calibration' must have {BINS} bins."
+    if result.calibration is not None:
+        found.append(("calibration", [each.error for each in result.calibration], (steps,)))
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]
     for key, value, shape in found:
         if value is None or (n == 1 and key in _OVER_TASKS and value == [None] * steps):

@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
+from metarl.evaluation.measures import RETURN, Measure
 from metarl.evaluation.statistics import (
     BOOTSTRAP_SEED,
     RESAMPLES,
@@ -83,13 +84,16 @@ def paired_verdict(
     return judge(float(a.mean() - b.mean()), difference_interval(a, b, resamples), words)
 
 
-def gain_verdict(before: np.ndarray, after: np.ndarray) -> Verdict:
-    """Did adaptation help? before and after [S, n]: the same seeds and the same tasks."""
+def gain_verdict(before: np.ndarray, after: np.ndarray, by: Measure = RETURN) -> Verdict:
+    """Did adaptation help? before and after [S, n]: the same seeds and the same tasks.
+
+    The difference is after − before whatever the measure; less of an error is a help.
+    """
     before, after = _paired(before, after)
     if before.shape != after.shape:
         raise ValueError("A gain needs the same seeds before and after.")
     gain = after - before
-    words = ("adaptation helps", "adaptation hurts", "no clear effect")
+    words = by.words("adaptation helps", "adaptation hurts", "no clear effect")
     return judge(float(gain.mean()), mean_interval(gain), words)
 
 

@@ -122,13 +122,14 @@ def judge(delta: float, interval: Interval | None, words: tuple[str, str, str]) 
 
 
 def normalised_scores(
-    values: Sequence[float], floor: float | None, oracle: float | None
+    values: Sequence[float], floor: float | None, oracle: float | None, falls: bool = False
 ) -> list[float] | None:
     """(R − floor)/(oracle − floor) of each value: 0 is the floor, 1 the oracle.
 
-    None where one is not known or the oracle is no better than the floor: the scale says nothing.
+    None where one is not known or the oracle is no better than the floor, that is no greater, or,
+    where values are to fall, no less: the scale says nothing.
     """
-    if floor is None or oracle is None or oracle <= floor:
+    if floor is None or oracle is None or (oracle >= floor if falls else oracle <= floor):
         return None
     return [(value - floor) / (oracle - floor) for value in values]
 

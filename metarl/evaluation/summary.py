@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.calibration import Calibration, calibration
+from metarl.evaluation.measurements import Evaluation
+from metarl.evaluation.measures import RETURN, Measure
 from metarl.evaluation.reference_kinds import FLOOR, ORACLE
 from metarl.evaluation.result import EvaluationResult, ModeResult, Provenance, Reference
 from metarl.evaluation.seed_statistics import gain_verdict, iqm_interval, mean_interval, pooled_iqm
@@ -70,6 +72,9 @@ def summarize(
         references=known,
         missing_references=dict(missing_references or {}),
         forgets=headline.forgets,
+        measure=headline.measure,
+        few_shot=headline.few_shot,
+        calibration=_calibration(headline),
     )
 
 
@@ -96,12 +101,24 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         env_steps_used=evaluation.env_steps_used.tolist(),
         returns=returns.tolist(),
         se95=[standard_error_95(row) for row in returns],
-        settling_step=[settling_step(rewards) for rewards in evaluation.rewards],
+        settling_step=_settling(evaluation),
         evaluation_seed_means=seed_means.tolist(),
         evaluation_seed_std=spread(seed_means),
         **_success(evaluation),
-        **judged(returns[:, None], references),
+        **judged(returns[:, None], references, evaluation.by),
     )
+
+
+def _settling(evaluation: Evaluation) -> list[int | None] | None:
+    if evaluation.rewards is None:
+        return None
+    return [settling_step(rewards) for rewards in evaluation.rewards]
+
+
+def _calibration(evaluation: Evaluation) -> list[Calibration] | None:
+    if evaluation.confidence is None:
+        return None
+    return list(map(calibration, evaluation.confidence, evaluation.returns))
 
 
 def _success(evaluation: Evaluation) -> dict[str, Any]:
@@ -124,8 +141,10 @@ def spread(seed_means: np.ndarray) -> list[float] | None:
     return seed_means.std(axis=1, ddof=1).tolist() if seed_means.shape[1] > 1 else None
 
 
-def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str, Any]:
-    """What returns [K+1, S seeds, n tasks] say, by the fields of a result.
+def judged(
+    returns: np.ndarray, references: Mapping[str, Reference], by: Measure = RETURN
+) -> dict[str, Any]:
+    """What returns [K+1, S seeds, n tasks] of a measure say, by the fields of a result.
 
     The interval over tasks where there is one seed, else over seeds and tasks.
     """
@@ -138,6 +157,6 @@ def judged(returns: np.ndarray, references: Mapping[str, Reference]) -> dict[str
         "ci95": [mean_interval(at_k) for at_k in returns],
         "iqm": [float(pooled_iqm(at_k)) for at_k in returns],
         "iqm_ci95": [iqm_interval(at_k) for at_k in returns],
-        "normalised": normalised_scores(means, floor, oracle),
-        "adaptation_helps": gain_verdict(returns[0], returns[-1]) if len(returns) > 1 else None,
+        "normalised": normalised_scores(means, floor, oracle, by.falls),
+        "adaptation_helps": None if len(means) == 1 else gain_verdict(returns[0], returns[-1], by),
     }

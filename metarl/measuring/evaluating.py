@@ -17,8 +17,9 @@ from metarl.envs.contract import Success
 from metarl.envs.faults import defined
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import BadAction, Evaluation
+from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import summarize
 from metarl.measuring.user_agent import UserAgent

@@ -18,8 +18,8 @@ from metarl.tracking.tracker import copy_evaluation
 from metarl.tracking.wandb_run import Media, is_tracked
 
 if TYPE_CHECKING:
+    from metarl.evaluation.measurements import Evaluation
     from metarl.evaluation.plan import EvaluationPlan
-    from metarl.evaluation.protocol import Evaluation
     from metarl.evaluation.result import EvaluationResult
     from metarl.measuring.evaluating import Subject
     from metarl.report.page import ReportFiles
@@ -122,9 +122,12 @@ def _make_video(subject: Subject, evaluation: Evaluation, folder: Path) -> dict[
 
 def _numbers(result: EvaluationResult) -> dict[str, float]:
     means = zip(result.measurement_keys, result.headline.mean, strict=True)
-    numbers = {f"return/{name}": mean for name, mean in means}
+    numbers = {f"{result.measure}/{name}": mean for name, mean in means}
     if result.headline.adaptation_helps is not None:
         numbers["delta"] = result.headline.adaptation_helps.delta
+    if result.calibration is not None:
+        errors = zip(result.measurement_keys, result.calibration, strict=True)
+        numbers |= {f"calibration_error/{name}": each.error for name, each in errors}
     return numbers
 
 
@@ -142,7 +145,7 @@ def _tables(result: EvaluationResult) -> dict[str, Table]:
     by_task = zip(result.tasks, zip(*mode.returns, strict=True), strict=True)
     tables: dict[str, Table] = {
         "summary": (columns, summary),
-        "returns": ([*result.task_columns, *names], [[*task, *row] for task, row in by_task]),
+        result.by.table: ([*result.task_columns, *names], [[*task, *row] for task, row in by_task]),
     }
     if result.references:
         rows = [[name, ref.mean, *(ref.ci95 or _NONE)] for name, ref in result.references.items()]

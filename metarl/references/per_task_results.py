@@ -17,8 +17,9 @@ import numpy as np
 
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.reference_kinds import PerTaskKind
 from metarl.random import Key
 from metarl.references import storage

@@ -11,13 +11,13 @@ import numpy as np
 from metarl.report import figures
 from metarl.report.evaluation_plots import Series, by_task
 from metarl.report.figures import SERIES, in_legend, legend_above, png
-from metarl.report.words import step_name
+from metarl.report.words import mode_words, step_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from metarl.evaluation.comparison import Comparison
+    from metarl.evaluation.comparison import Comparison, Group
 
 MARKERS = "osD^vPX"
 
@@ -27,25 +27,37 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
     """Mean return against episodes of experience: a line, a band and every seed's points a group.
 
     The axis is linear to 1 and logarithmic from there, since one agent's first adaptation may take
-    one episode and another's forty.
+    one episode and another's forty. Of few-shot learning, against adaptation steps, which all learn
+    from the same examples.
     """
     figure, ax = figures.single_axes(7.2, 5.0)
-    groups = comparison.groups
-    ticks = sorted({used for group in groups for used in group.episodes_used})
-    for group, color, marker in zip(groups, cycle(SERIES), cycle(MARKERS), strict=False):
-        mode, used = group.headline, np.array(group.episodes_used, dtype=np.float64)
+    groups, by = comparison.groups, comparison.first.by
+    places = [_places(group) for group in groups]
+    for group, place, color, marker in zip(
+        groups, places, cycle(SERIES), cycle(MARKERS), strict=False
+    ):
+        mode, used = group.headline, np.array(place, dtype=np.float64)
         figures.interval_band(ax, used, mode.ci95, color)
         seeds = "1 seed" if len(group.runs) == 1 else f"{len(group.runs)} seeds"
-        label = in_legend(f"{group.label} ({mode.action_mode}, {seeds})")
+        label = in_legend(f"{group.label} ({f'{mode_words(group.first)}, {seeds}'[2:]})")
         ax.plot(used, mode.mean, f"{marker}-", color=color, label=label, zorder=3)
         if len(group.runs) > 1:
             means = np.array(mode.seed_means)  # [K+1, S]
             ax.plot(used, means, marker, color="white", mec=color, markersize=4, zorder=4)
-    _experience_axis(ax, ticks, single=len({tuple(g.episodes_used) for g in groups}) == 1)
-    ax.set_ylabel(figures.mean_label(groups[0].headline.ci95))
+    _experience_axis(ax, sorted({x for place in places for x in place}), len(set(places)) == 1)
+    if groups[0].first.few_shot is not None:
+        ax.set_xlabel("adaptation steps on the support set")
+    ax.set_ylabel(figures.mean_label(by, groups[0].headline.ci95))
     figures.label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
     return figure
+
+
+def _places(group: Group) -> tuple[int, ...]:
+    """Where its measurements stand on the axis of experience."""
+    if group.first.few_shot is not None:
+        return tuple(range(len(group.episodes_used)))
+    return tuple(group.episodes_used)
 
 
 def on_one_axis(comparison: Comparison) -> bool:
@@ -86,7 +98,7 @@ def plot_returns_by_group(comparison: Comparison) -> Figure:
         ax.set_yticks(places, names)
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=4)
-    figure.supxlabel("mean return over tasks", fontsize=11)
+    figure.supxlabel(f"mean {comparison.first.by.noun} over tasks", fontsize=11)
     return figure
 
 

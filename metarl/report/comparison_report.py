@@ -12,10 +12,10 @@ from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import comparison_plots, training_plots
-from metarl.report.evaluation_report import reference_table
+from metarl.report.evaluation_report import reference_table, shown_by_task
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.training_plots import Lines
-from metarl.report.words import estimate, step_name, success_words
+from metarl.report.words import estimate, mode_words, step_name, success_words
 
 
 def write_comparison(
@@ -72,48 +72,53 @@ def title(comparison: Comparison) -> str:
 
 
 def _pictures(comparison: Comparison, training: Mapping[str, Sequence[Lines]]) -> Iterator[Picture]:
-    several = _several_seeds(comparison)
+    several, by = _several_seeds(comparison), comparison.first.by
     points = "; small open points: every seed" if several else ""
     yield Picture(
         "adaptation_curves",
-        f"Return against experience. Lines: mean; bands: 95 % interval{points}.",
+        f"{by.title} against experience. Lines: mean; bands: 95 % interval{points}.",
         comparison_plots.plot_adaptation_curves(comparison),
     )
     if comparison_plots.on_one_axis(comparison):
         strokes = "; strokes below: every seed" if several else ""
         yield Picture(
-            "returns_by_group",
-            f"Return of every group. Points: mean; bars: 95 % interval{strokes}. "
+            f"{by.table}_by_group",
+            f"{by.title} of every group. Points: mean; bars: 95 % interval{strokes}. "
             "Each panel has an axis of its own.",
             comparison_plots.plot_returns_by_group(comparison),
         )
-    if len(comparison.first.task_columns) <= 2:
+    if shown_by_task(comparison.first):
         plot = comparison_plots.plot_returns_by_task(comparison)
-        yield Picture("return_by_task", "Return against the task, after adaptation.", plot)
-    if training_plots.has_returns(training):
-        caption = "Training: return against env steps and against time."
+        caption = f"{by.title} against the task, after adaptation."
+        yield Picture(f"{by.name}_by_task", caption, plot)
+    if (trained := training_plots.curve_of(training)) is not None:
+        caption = f"Training: {trained.noun} against {by.steps} and against time."
         yield Picture("training_curves", caption, training_plots.plot_training_curves(training))
 
 
 def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> Markup:
     """A line with the group's name, then a row a measurement."""
-    header = ["measured", "episodes used", "mean return [95 %]", "IQM [95 %]"]
+    first, by = groups[0].first, groups[0].first.by
+    header = ["measured", by.used, f"mean {by.noun} [95 %]", "IQM [95 %]"]
     # Of all groups or of none: they are measured with the same evaluation seeds.
     header += ["± over evaluation seeds"] * bool(modes[0].evaluation_seed_std)
     header += ["success [95 %]"] * bool(modes[0].success_rate)
+    header += ["calibration error"] * bool(first.calibration)
     normalised = any(mode.normalised for mode in modes)
     header += ["normalised"] * normalised
     rows = []
     for group, mode in zip(groups, modes, strict=True):
-        rows.append([f"{group.label}, {mode.action_mode}", *[""] * (len(header) - 1)])
+        rows.append([f"{group.label}{mode_words(group.first, mode)}", *[""] * (len(header) - 1)])
         for k, used in enumerate(group.episodes_used):
             row = [step_name(group.first.x, k), f"{used}"]
-            row.append(estimate(mode.mean[k], mode.ci95[k]))
-            row.append(estimate(mode.iqm[k], mode.iqm_ci95[k]))
+            row.append(estimate(mode.mean[k], mode.ci95[k], by))
+            row.append(estimate(mode.iqm[k], mode.iqm_ci95[k], by))
             if mode.evaluation_seed_std:
-                row.append(f"± {mode.evaluation_seed_std[k]:.2f}")
+                row.append(f"± {mode.evaluation_seed_std[k]:.{by.decimals}f}")
             if modes[0].success_rate:
                 row.append(success_words(mode, k))
+            if group.calibration_error:
+                row.append(f"{group.calibration_error[k]:.3f}")
             if normalised:
                 row.append(f"{mode.normalised[k]:.2f}" if mode.normalised else "–")
             rows.append(row)
@@ -121,7 +126,8 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
 
 
 def _pairs_table(comparison: Comparison) -> Markup:
-    header = ["first against second", "episodes used", "difference [95 %]", "P(improvement) [95 %]"]
+    header = ["first against second", comparison.first.by.used]
+    header += ["difference [95 %]", "P(improvement) [95 %]"]
     rows = [
         [
             f"{pair.a} against {pair.b}",
@@ -135,14 +141,16 @@ def _pairs_table(comparison: Comparison) -> Markup:
 
 
 def _runs_table(groups: Sequence[Group]) -> Markup:
-    header = ["run", "seed", "meta-iterations", "env steps of training", "mean returns"]
+    by = groups[0].first.by
+    header = ["run", "seed", "meta-iterations", f"{by.steps} of training"]
+    header += [f"mean {by.heading.lower()}"]
     rows = [
         [
             run.folder,
             run.result.seeds[0],
             run.result.checkpoint,
             "unknown" if run.env_steps is None else f"{run.env_steps:,}",
-            ", ".join(f"{mean:.2f}" for mean in run.result.headline.mean),
+            ", ".join(f"{mean:.{by.decimals}f}" for mean in run.result.headline.mean),
         ]
         for group in groups
         for run in group.runs

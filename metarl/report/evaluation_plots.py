@@ -26,13 +26,13 @@ from metarl.report.figures import (
     png,
     single_axes,
 )
-from metarl.report.words import step_name
+from metarl.report.words import mode_words, step_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from metarl.evaluation.protocol import Evaluation
+    from metarl.evaluation.measurements import Evaluation
     from metarl.evaluation.result import EvaluationResult, Reference
 
 GOAL_COLUMNS = ("goal_x", "goal_y")
@@ -47,7 +47,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     figure, ax = single_axes(6.0, 4.8)
     head, steps = result.headline, np.arange(result.adaptation_steps + 1)
     figures.interval_band(ax, steps, head.ci95, AFTER)
-    label = in_legend(f"{result.algorithm}, {head.action_mode}")
+    label = in_legend(f"{result.algorithm}{mode_words(result)}")
     ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
     if head.evaluation_seed_std is not None:
         means = np.array(head.evaluation_seed_means)  # [K+1, N]
@@ -55,14 +55,15 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     if result.other is not None:
         label = in_legend(f"{result.algorithm}, {result.other.action_mode}")
         ax.plot(steps, result.other.mean, "s--", color=figures.SKY, label=label, markersize=5)
-    if result.x == "gradient_step":
-        ax.set_xticks(steps, [f"{k}\n({used})" for k, used in enumerate(result.episodes_used)])
-        ax.set_xlabel("gradient steps\n(episodes of experience used before)")
-    else:
+    if result.x == "episode":
         ax.set_xticks(steps, [f"{k + 1}" for k in steps])
         ax.set_xlabel("episode of the trial")
+    else:
+        ax.set_xticks(steps, [f"{k}\n({used})" for k, used in enumerate(result.episodes_used)])
+        kind = "gradient" if result.x == "gradient_step" else "adaptation"
+        ax.set_xlabel(f"{kind} steps\n({result.by.experience} used before)")
     ax.set_xmargin(0.04)
-    ax.set_ylabel(figures.mean_label(head.ci95))
+    ax.set_ylabel(figures.mean_label(result.by, head.ci95))
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
     return figure
@@ -71,6 +72,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
 @png
 def plot_reward_within_episode(evaluation: Evaluation) -> Figure:
     """Mean reward at each time step of an episode, before and after adaptation."""
+    assert evaluation.rewards is not None
     figure, ax = single_axes(6.0, 4.4)
     steps = np.arange(1, evaluation.rewards.shape[2] + 1)
     last = evaluation.adaptation_steps
@@ -132,7 +134,7 @@ def plot_return_by_task(result: EvaluationResult, evaluation: Evaluation | None 
         name = step_name(result.x, k)
         series.append(Series(name, np.array(result.headline.returns[k]), errors, color, marker))
     series = series[: result.adaptation_steps + 1]
-    bars = f"± 1.96 SE over {'evaluation seeds' if by_seed else 'episodes'}"
+    bars = f"± 1.96 SE over {'evaluation seeds' if by_seed else result.by.samples}"
     return by_task(result, series, bars, result.references)
 
 
@@ -165,7 +167,7 @@ def by_task(
     ]
     tasks = np.array(result.tasks)  # [n, d]
     if len(labels) == 2:
-        return _maps(tasks, labels, series, len(set(result.task_units)) == 1)
+        return _maps(result, labels, series)
     if len(labels) != 1:
         raise ValueError(f"No plot shows tasks of {len(labels)} dimensions; 1 or 2 can be.")
     parameter = tasks[:, 0]
@@ -190,15 +192,14 @@ def by_task(
         ax.plot(parameter[order], returns, color=GREY, ls=style, lw=1.4, label=label)
     ax.set_xlabel(f"task: {labels[0]}")
     has_bars = any(each.errors is not None for each in series)
-    ax.set_ylabel("mean return of the task" + (f"\n(bars: {bars})" if has_bars else ""))
+    ax.set_ylabel(f"mean {result.by.noun} of the task" + (f"\n(bars: {bars})" if has_bars else ""))
     legend_above(figure)
     return figure
 
 
-def _maps(
-    tasks: np.ndarray, labels: Sequence[str], series: Sequence[Series], equal: bool
-) -> Figure:
+def _maps(result: EvaluationResult, labels: Sequence[str], series: Sequence[Series]) -> Figure:
     """A panel a series, coloured by return on one scale; equal where both axes have one unit."""
+    tasks, equal = np.array(result.tasks), len(set(result.task_units)) == 1
     columns = min(len(series), 3)
     panel = 4.1 / columns  # of 6 inches, beside labels and colour bar
     figure = new_figure(6.0, -(-len(series) // columns) * (panel + 1.0) + 0.4, compress=True)
@@ -226,7 +227,7 @@ def _maps(
         ax.margins(0.1)
         if equal:
             ax.set_aspect("equal", adjustable="box")
-    figure.colorbar(points, ax=axes, label="mean return of the task", pad=0.02)
+    figure.colorbar(points, ax=axes, label=f"mean {result.by.noun} of the task", pad=0.02)
     return figure
 
 

@@ -11,12 +11,12 @@ from markupsafe import Markup
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import evaluation_plots, training_plots
+from metarl.report import evaluation_plots, training_plots, words
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
-from metarl.report.words import REFERENCES, estimate, step_name, success_words
 
 if TYPE_CHECKING:
-    from metarl.evaluation.protocol import Evaluation
+    from metarl.evaluation.measurements import Evaluation
+    from metarl.evaluation.measures import Measure
     from metarl.report.training_plots import Lines
 
 FEW_TASKS = 10
@@ -68,44 +68,57 @@ def _pictures(
     result: EvaluationResult, evaluation: Evaluation, training: Mapping[str, Lines]
 ) -> Iterator[Picture]:
     """The plots that this evaluation has data for, in the order of the page."""
-    adapts = result.adaptation_steps > 0
+    by, adapts = result.by, result.adaptation_steps > 0
     points = "; small open points: each evaluation seed" * (len(result.evaluation_seeds) > 1)
     yield Picture(
         "adaptation_curve",
-        f"Return against adaptation steps, mean over tasks with its 95 % interval{points}.",
+        f"{by.title} against adaptation steps, mean over tasks with its 95 % interval{points}.",
         evaluation_plots.plot_adaptation_curve(result),
     )
     if evaluation.paths is not None:
         caption = f"One episode on each of a few tasks{', before and after adaptation' * adapts}."
         yield Picture("paths", caption, evaluation_plots.plot_paths(evaluation))
-    if evaluation.tasks.shape[1] <= 2:
+    if shown_by_task(result):
         plot = evaluation_plots.plot_return_by_task(result, evaluation)
-        caption = f"Return against the task{', before and after' * adapts}."
-        yield Picture("return_by_task", caption, plot)
-    plot = evaluation_plots.plot_reward_within_episode(evaluation)
-    yield Picture("reward_within_episode", "Mean reward at each step of an episode.", plot)
-    if training:
-        plot = training_plots.plot_training_curves({k: [v] for k, v in training.items()})
-        caption = "Training: return against env steps and against time."
+        caption = f"{by.title} against the task{', before and after' * adapts}."
+        yield Picture(f"{by.name}_by_task", caption, plot)
+    if evaluation.rewards is not None:
+        plot = evaluation_plots.plot_reward_within_episode(evaluation)
+        yield Picture("reward_within_episode", "Mean reward at each step of an episode.", plot)
+    curves = {label: [lines] for label, lines in training.items()}
+    if (trained := training_plots.curve_of(curves)) is not None:
+        plot = training_plots.plot_training_curves(curves)
+        caption = f"Training: {trained.noun} against {by.steps} and against time."
         yield Picture("training_curve", caption, plot)
+
+
+def shown_by_task(result: EvaluationResult) -> bool:
+    """Whether tasks are places in one or two dimensions; the indices of classes are none."""
+    classes = result.few_shot is not None and result.few_shot.ways > 1
+    return len(result.task_columns) <= 2 and not classes
 
 
 def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     """A row a measurement; the normalised score only where there is one."""
-    header = ["measured", "mean return [95 %]", "episodes used", "env steps used", "IQM [95 %]"]
-    header += ["± 1.96 SE"] + ["± over evaluation seeds"] * bool(mode.evaluation_seed_std)
+    by, errors, spread = result.by, words.calibration_errors(result), mode.evaluation_seed_std
+    episodes = result.few_shot is None
+    header = ["measured", f"mean {by.noun} [95 %]", by.used, *["env steps used"] * episodes]
+    header += ["IQM [95 %]"]
+    header += ["± 1.96 SE"] + ["± over evaluation seeds"] * bool(spread)
     header += ["success [95 %]"] * bool(mode.success_rate)
+    header += ["calibration error"] * bool(errors)
     header += ["normalised"] * bool(mode.normalised)
     rows = [
         [
-            step_name(result.x, k),
-            estimate(mode.mean[k], mode.ci95[k]),
+            words.step_name(result.x, k),
+            words.estimate(mode.mean[k], mode.ci95[k], by),
             used,
-            f"{mode.env_steps_used[k]:,.0f}",
-            estimate(mode.iqm[k], mode.iqm_ci95[k]),
-            "–" if (error := mode.se95[k]) is None else f"± {error:.2f}",
-            *([f"± {mode.evaluation_seed_std[k]:.2f}"] if mode.evaluation_seed_std else []),
-            *([success_words(mode, k)] if mode.success_rate else []),
+            *[f"{mode.env_steps_used[k]:,.0f}"] * episodes,
+            words.estimate(mode.iqm[k], mode.iqm_ci95[k], by),
+            "–" if (error := mode.se95[k]) is None else f"± {error:.{by.decimals}f}",
+            *([f"± {spread[k]:.{by.decimals}f}"] if spread else []),
+            *([words.success_words(mode, k)] if mode.success_rate else []),
+            *([f"{errors[k]:.3f}"] if errors else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
         ]
         for k, used in enumerate(result.episodes_used)
@@ -113,10 +126,11 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     return table(header, rows)
 
 
-def reference_table(references: Mapping[str, Reference]) -> Markup:
+def reference_table(references: Mapping[str, Reference], by: Measure) -> Markup:
     """A row a reference."""
+    meanings, own = words.reference_words(by), "a reference of the user's"
     rows: Sequence[Sequence[Any]] = [
-        [name, REFERENCES.get(name, "a reference of the user's"), estimate(ref.mean, ref.ci95)]
+        [name, meanings.get(name, own), words.estimate(ref.mean, ref.ci95, by)]
         for name, ref in references.items()
     ]
-    return table(["reference", "what it is", "mean return [95 %]"], rows, left=2)
+    return table(["reference", "what it is", f"mean {by.noun} [95 %]"], rows, left=2)

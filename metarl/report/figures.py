@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from metarl.evaluation.measures import Measure
     from metarl.evaluation.statistics import Interval
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -116,11 +117,11 @@ def interval_band(
         ax.plot([x[0], x[0]], known[0], color=color, alpha=0.35, linewidth=4)
 
 
-def mean_label(intervals: Sequence[Interval | None]) -> str:
-    """Of the axis of mean returns with their intervals."""
+def mean_label(by: Measure, intervals: Sequence[Interval | None]) -> str:
+    """Of the axis of means over tasks with their intervals."""
     if intervals[0] is None:
-        return "return on the one task"
-    return f"mean return over tasks\n({'band' if len(intervals) > 1 else 'bar'}: 95 % interval)"
+        return f"{by.noun} on the one task"
+    return f"mean {by.noun} over tasks\n({'band' if len(intervals) > 1 else 'bar'}: 95 % interval)"
 
 
 def in_legend(name: str) -> str:

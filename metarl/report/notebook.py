@@ -15,7 +15,7 @@ from metarl.report.evaluation_report import returns_table
 from metarl.report.page import Picture, drawn, filled, html_body, table
 from metarl.report.training_plots import Lines
 
-CAPTION = "Mean return over tasks with its 95 % interval."
+CAPTION = "Mean {} over tasks with its 95 % interval."
 
 
 class ShownEvaluation(EvaluationResult):
@@ -37,7 +37,8 @@ class ShownEvaluation(EvaluationResult):
     def _repr_html_(self) -> str:
         name = f"{self.algorithm} on {self.env}: {words.tasks_in_words(self)}"
         sentences = [words.verdict_words(self), words.verdict_meaning(self)]
-        curve = Picture("curve", CAPTION, evaluation_plots.plot_adaptation_curve(self))
+        caption = CAPTION.format(self.by.noun)
+        curve = Picture("curve", caption, evaluation_plots.plot_adaptation_curve(self))
         return _shown(name, sentences, [curve], returns_table(self, self.headline))
 
 
@@ -50,8 +51,9 @@ class ShownComparison(Comparison):
 
     def _repr_html_(self) -> str:
         name = f"{title(self)}: {words.tasks_in_words(self.first)}"
-        sentences = [*map(words.pair_sentence, self.last), *words.adaptation_sentences(self)]
-        curves = Picture("curves", CAPTION, comparison_plots.plot_adaptation_curves(self))
+        sentences = [*words.pair_sentences(self), *words.adaptation_sentences(self)]
+        caption = CAPTION.format(self.first.by.noun)
+        curves = Picture("curves", caption, comparison_plots.plot_adaptation_curves(self))
         headlines = [group.headline for group in self.groups]
         return _shown(name, sentences, [curves], group_returns_table(self.groups, headlines))
 
@@ -68,9 +70,9 @@ def training_arrays(lines: Lines) -> dict[str, np.ndarray]:
 def training_html(name: str, facts: Mapping[str, object], lines: Lines) -> str:
     """A run: what it is, and its training curve."""
     curves, pictures = {name: [lines]}, []
-    if training_plots.has_returns(curves):
+    if (by := training_plots.curve_of(curves)) is not None:
         curve = training_plots.plot_training_curves(curves)
-        pictures = [Picture("curve", "Training: return against env steps and time.", curve)]
+        pictures = [Picture("curve", f"Training: {by.noun} against {by.steps} and time.", curve)]
     return _shown(name, [], pictures, table(["", ""], list(facts.items()), left=2))
 
 

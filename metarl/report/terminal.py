@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from metarl.report.words import (
     adaptation_sentences,
+    calibration_errors,
     estimate,
+    mode_words,
     notes,
-    pair_sentence,
+    pair_sentences,
     success_words,
     tasks_in_words,
+    transductive_words,
     verdict_meaning,
     verdict_words,
 )
@@ -22,24 +25,25 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from metarl.evaluation.comparison import Comparison, GroupMode
+    from metarl.evaluation.measures import Measure
     from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 
-# Headings of the columns over two lines, those first that a narrow terminal loses first.
-_SPREAD = ("± over", "eval. seeds")
-_DROPPED = (
-    *(("env steps", "used"), ("IQM", "[95 %]"), ("normal-", "ised"), ("episodes", "used")),
-    _SPREAD,
-)
+# Headings of columns over two lines, those first that a narrow terminal loses first.
+_STEPS, _SPREAD = ("env steps", "used"), ("± over", "eval. seeds")
+_ECE = ("calibration", "error")
+_DROPPED = (_STEPS, ("IQM", "[95 %]"), ("normal-", "ised"))
 
 
 def print_table(result: EvaluationResult, console: Console | None = None) -> None:
     """Print the returns, references and verdict on the terminal."""
     page = _Page(console)
     title = f"{result.algorithm} on {result.env}: {tasks_in_words(result)}"
-    page.print(f"{title}, {result.headline.action_mode}")
-    page.print_returns(result, result.headline)
+    page.print(f"{title}{mode_words(result)}")
+    page.print_returns(result, result.headline, calibration_errors(result))
     page.print_notes(result)
-    page.print_references(result.references)
+    if result.few_shot is not None:
+        page.print(transductive_words(result.few_shot))
+    page.print_references(result.references, result.by)
     page.print(verdict_words(result), style="bold")
     page.print(verdict_meaning(result))
 
@@ -51,11 +55,11 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     for group in comparison.groups:
         seeds = ", ".join(str(run.result.seeds[0]) for run in group.runs)
         few = " (few seeds)" if group.few_seeds else ""
-        page.print(f"{group.label}, {group.headline.action_mode}, seeds {seeds}{few}")
-        page.print_returns(group.first, group.headline)
+        page.print(f"{group.label}{mode_words(group.first)}, seeds {seeds}{few}")
+        page.print_returns(group.first, group.headline, group.calibration_error)
     page.print_notes(comparison.first)
-    page.print_references(comparison.references)
-    for sentence in [*adaptation_sentences(comparison), *map(pair_sentence, comparison.last)]:
+    page.print_references(comparison.references, comparison.first.by)
+    for sentence in [*adaptation_sentences(comparison), *pair_sentences(comparison)]:
         page.print(sentence, style="bold")
 
 
@@ -80,26 +84,36 @@ class _Page:
         text = Text("\n".join(lines), style)
         self.console.print(text, no_wrap=True, crop=False, overflow="ignore")
 
-    def print_returns(self, result: EvaluationResult, mode: ModeResult | GroupMode) -> None:
+    def print_returns(
+        self,
+        result: EvaluationResult,
+        mode: ModeResult | GroupMode,
+        calibration_error: Sequence[float] | None,
+    ) -> None:
         """A row a measurement, with as many columns as the terminal has room for."""
-        first = 0 if result.x == "gradient_step" else 1
-        rounds = range(len(mode.mean))
+        first, by = 1 if result.x == "episode" else 0, result.by
+        rounds, used = range(len(mode.mean)), (by.used[:-5], "used")
         columns = {
             ("", "step" if first == 0 else "episode"): [str(k + first) for k in rounds],
-            ("mean return", "[95 %]"): [estimate(mode.mean[k], mode.ci95[k]) for k in rounds],
+            (f"mean {by.noun}", "[95 %]"): [
+                estimate(mode.mean[k], mode.ci95[k], by) for k in rounds
+            ],
             **self._success_column(mode),
-            **self._spread_column(mode),
-            ("episodes", "used"): [str(used) for used in result.episodes_used],
-            ("env steps", "used"): [f"{steps:,.0f}" for steps in mode.env_steps_used],
-            ("IQM", "[95 %]"): [estimate(mode.iqm[k], mode.iqm_ci95[k]) for k in rounds],
+            **self._spread_column(mode, by),
+            **({_ECE: [f"{x:.3f}" for x in calibration_error]} if calibration_error else {}),
+            used: [str(used) for used in result.episodes_used],
+            _STEPS: [f"{steps:,.0f}" for steps in mode.env_steps_used],
+            ("IQM", "[95 %]"): [estimate(mode.iqm[k], mode.iqm_ci95[k], by) for k in rounds],
         }
+        if result.few_shot is not None:
+            del columns[_STEPS]
         if mode.normalised:
             columns["normal-", "ised"] = [f"{score:.2f}" for score in mode.normalised]
 
         def widths() -> list[int]:
             return [max(map(len, (*head, *cells))) for head, cells in columns.items()]
 
-        for head in _DROPPED:
+        for head in (*_DROPPED, used, _SPREAD):
             if sum(widths()) + len(columns) - 1 > self.console.width:
                 columns.pop(head, None)
         across = zip(*([*head, *cells] for head, cells in columns.items()), strict=True)
@@ -118,11 +132,13 @@ class _Page:
             return {}
         return {("success", "[95 %]"): [success_words(mode, k) for k in range(len(mode.mean))]}
 
-    def _spread_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
+    def _spread_column(
+        self, mode: ModeResult | GroupMode, by: Measure
+    ) -> dict[tuple[str, str], list[str]]:
         if mode.evaluation_seed_std is None:
             return {}
-        return {_SPREAD: [f"{std:.2f}" for std in mode.evaluation_seed_std]}
+        return {_SPREAD: [f"{std:.{by.decimals}f}" for std in mode.evaluation_seed_std]}
 
-    def print_references(self, references: Mapping[str, Reference]) -> None:
+    def print_references(self, references: Mapping[str, Reference], by: Measure) -> None:
         for name, reference in references.items():
-            self.print(f"{name}: {estimate(reference.mean, reference.ci95)}")
+            self.print(f"{name}: {estimate(reference.mean, reference.ci95, by)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metarl.evaluation.measures import measured_by
 from metarl.report import figures
 from metarl.report.figures import AFTER, BEFORE, GREY, in_legend, png
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_RETURN = re.compile(r"return/(step|episode)_(\d+)")
+    from metarl.evaluation.measures import Measure
+
+_KEY = re.compile(r"(step|episode)_(\d+)")
 
 Lines = Sequence[Mapping[str, Any]]
 """Lines of a `metrics.jsonl`."""
@@ -35,7 +38,7 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
         ValueError: No run has a line with returns.
     """
     runs = [(label, lines) for label, group in groups.items() for lines in group]
-    if not has_returns(groups):
+    if (by := curve_of(groups)) is None:
         raise ValueError("No run has returns in its metrics yet, so there is no curve to draw.")
     timed = all("wall_time_s" in line for _, lines in runs for line in lines)
     figure = figures.new_figure(6.0, 6.8 if timed else 4.4)
@@ -54,20 +57,21 @@ def plot_training_curves(groups: Mapping[str, Sequence[Lines]]) -> Figure:
     from matplotlib.ticker import EngFormatter
 
     axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].set_xlabel("env steps of training")
+    axes[0].set_xlabel(f"{by.steps} of training")
     if timed:
         axes[1].set_xlabel(f"wall-clock time of training ({unit})")
     smoothed = f"\n(mean of {window} iterations)" if window > 1 else ""
     for ax in axes:
-        ax.set_ylabel(f"mean return on\ntraining tasks{smoothed}")
+        ax.set_ylabel(f"mean {by.noun} on\ntraining tasks{smoothed}")
         ax.set_xlim(left=0)
     figures.legend_above(figure)
     return figure
 
 
-def has_returns(groups: Mapping[str, Sequence[Lines]]) -> bool:
-    """Whether there is a curve to draw."""
-    return any(_ends(line) for group in groups.values() for lines in group for line in lines)
+def curve_of(groups: Mapping[str, Sequence[Lines]]) -> Measure | None:
+    """What the curve is of; None if there is none to draw."""
+    every = (line for group in groups.values() for lines in group for line in lines)
+    return next((measured_by(line) for line in every if _ends(line)), None)
 
 
 def _draw(ax: Axes, lines: Lines, x: str, scale: float, color: str | None, label: str) -> int:
@@ -99,11 +103,16 @@ def _ends(line: Mapping[str, Any]) -> dict[str, float]:
 
     Before 0.2 gradient steps were called return/pre, return/step_1, … and return/post.
     """
+    if (by := measured_by(line)) is None:
+        return {}
     old = [line[key] for key in ("return/pre", "return/post") if key in line]
-    found = sorted((int(n[2]), n[1], line[key]) for key in line if (n := _RETURN.fullmatch(key)))
+    ours = {key.partition("/")[2]: line[key] for key in line if key.startswith(f"{by.name}/")}
+    found = sorted((int(n[2]), n[1], ours[key]) for key in ours if (n := _KEY.fullmatch(key)))
     if found and found[0][1] == "episode":
         return {f"episode {n}": value for n, _, value in (found[0], found[-1])}
     returns = old or [value for _, _, value in found]
     if not returns:
         return {}
+    if len(returns) == 1 and found and found[0][0] > 0:
+        return {"after adaptation": returns[0]}
     return {"before adaptation": returns[0], "after adaptation": returns[-1]}

@@ -28,7 +28,7 @@ from metarl.report.words import step_name
 if TYPE_CHECKING:
     from metarl.envs.process_vector import ProcessVectorEnv
     from metarl.envs.vector import TaskVectorEnv
-    from metarl.evaluation.protocol import Evaluation
+    from metarl.evaluation.measurements import Evaluation
 
 SHOWN_TASKS = 3
 _PANEL = (320, 180)  # pixels, width and height

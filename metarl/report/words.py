@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from metarl.evaluation.measures import RETURN, Measure
 from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, ORACLE
 
 if TYPE_CHECKING:
-    from metarl.evaluation.comparison import Comparison, GroupMode, Pair
+    from metarl.evaluation.comparison import Comparison, GroupMode
+    from metarl.evaluation.measurements import FewShot
     from metarl.evaluation.result import EvaluationResult, ModeResult
 
 REFERENCES = {
@@ -18,6 +20,18 @@ REFERENCES = {
     "random": "uniformly random actions",
     "optimum": "the best possible return with the task known, computed",
 }
+FEW_SHOT_REFERENCES = {
+    ORACLE: "the family of the tasks known, its parameters fitted to the support set",
+    FROM_SCRATCH: "the agent's network from random weights, trained on the support set alone",
+    "nearest_neighbour": "the target of the nearest support example",
+    "random_features": "the same by the features of an untrained network",
+    "chance": "a class at random",
+}
+
+
+def reference_words(by: Measure) -> dict[str, str]:
+    """What references beside such a measure are."""
+    return FEW_SHOT_REFERENCES if by.samples == "query examples" else REFERENCES
 
 
 def step_name(adaptation_axis: str, k: int) -> str:
@@ -26,15 +40,39 @@ def step_name(adaptation_axis: str, k: int) -> str:
         return f"episode {k + 1}"
     if k == 0:
         return "before adaptation"
+    if adaptation_axis == "support_set":
+        return "after reading the support set"
     return f"after {k} gradient step{'s' if k > 1 else ''}"
 
 
-def estimate(value: float, interval: tuple[float, float] | None) -> str:
+def estimate(value: float, interval: tuple[float, float] | None, by: Measure = RETURN) -> str:
     """E.g. "-3.11 [-3.53, -2.70]", or "-3.11 [–]" where one task gives no interval."""
-    decimals = 2 if abs(value) < 100 else 1
+    decimals = by.decimals if abs(value) < 100 else 1
     if interval is None:
         return f"{value:.{decimals}f} [–]"
     return f"{value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
+
+
+def mode_words(result: EvaluationResult, mode: ModeResult | GroupMode | None = None) -> str:
+    """After a name how it acts: ", stochastic"; or predicts: ", transductive", or nothing."""
+    if result.few_shot is not None:
+        return ", transductive" * bool(result.few_shot.transductive)
+    return f", {(mode or result.headline).action_mode}"
+
+
+def transductive_words(few_shot: FewShot) -> str:
+    """Whether the query examples help each other."""
+    return {
+        True: "Transductive: the query examples of a task are predicted together, by what they "
+        "have in common.",
+        False: "Not transductive: each query example is predicted alone.",
+        None: "Whether predictions are transductive is not known: the agent does not tell.",
+    }[few_shot.transductive]
+
+
+def calibration_errors(result: EvaluationResult) -> list[float] | None:
+    """Expected calibration error at each measurement; None where there are no classes."""
+    return None if result.calibration is None else [each.error for each in result.calibration]
 
 
 def success_words(mode: ModeResult | GroupMode, k: int) -> str:
@@ -66,11 +104,16 @@ def notes(result: EvaluationResult) -> list[str]:
     said = []
     if len(result.evaluation_seeds) > 1:
         said.append(
-            f"Every return is a mean over {seeds_in_words(result)}; ± over evaluation seeds: "
-            "standard deviation of their means, how far a single evaluation strays."
+            f"Every {result.by.noun} is a mean over {seeds_in_words(result)}; ± over evaluation "
+            "seeds: standard deviation of their means, how far a single evaluation strays."
         )
     if result.success_means is not None:
         said.append(f"Success: share of episodes with {result.success_means}, mean over tasks.")
+    if result.calibration is not None:
+        said.append(
+            "Calibration error: how far the confidence of predictions lies from the share of them "
+            "that is right, mean over 15 bins of confidence by their numbers of predictions."
+        )
     if len(result.tasks) == 1:
         said.append("There is one task, so there are no intervals, which are over tasks.")
     return said
@@ -90,8 +133,9 @@ def verdict_meaning(result: EvaluationResult) -> str:
         return "The agent was measured as it was trained."
     names = [step_name(result.x, k) for k in (result.adaptation_steps, 0)]
     if result.headline.adaptation_helps.ci95 is None:
-        return f"Return {names[0]} minus {names[1]}, on one task."
-    return f"Return {names[0]} minus {names[1]}: mean over tasks, paired by task, [95 % interval]."
+        return f"{result.by.title} {names[0]} minus {names[1]}, on one task."
+    said = f"{result.by.title} {names[0]} minus {names[1]}"
+    return f"{said}: mean over tasks, paired by task, [95 % interval]."
 
 
 def adaptation_sentences(comparison: Comparison) -> list[str]:
@@ -104,10 +148,14 @@ def adaptation_sentences(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def pair_sentence(pair: Pair) -> str:
-    """E.g. "rl2 against maml, after 4 and 120 episodes: better: +3.1 [1.0, 5.2]; …"."""
-    return (
-        f"{pair.a} against {pair.b}, after {pair.experience} episodes of experience: "
+def pair_sentences(comparison: Comparison) -> list[str]:
+    """E.g. "rl2 against maml, after 4 and 120 episodes of experience: better: +3.1 [1.0, 5.2]; …"
+
+    A sentence for every two groups, each after its last adaptation.
+    """
+    return [
+        f"{pair.a} against {pair.b}, after {pair.experience} {comparison.first.by.experience}: "
         f"{pair.difference.verdict}; probability of improvement "
         f"{estimate(pair.improvement.value, pair.improvement.ci95)}."
-    )
+        for pair in comparison.last
+    ]

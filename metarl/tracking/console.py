@@ -14,6 +14,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from metarl.evaluation.measures import RETURN, measured_by
+
 PLAIN_INTERVAL_S = 1.0
 PACE_WINDOW = 20  # iterations over which the time left is estimated
 
@@ -57,7 +59,10 @@ class Display:
         if self._bar is not None:
             self._bar.show(row)
             return
-        parts = [f"iteration {row['iteration']}/{self._total}", f"{row['env_steps']:,} env steps"]
+        parts = [
+            f"iteration {row['iteration']}/{self._total}",
+            f"{row['env_steps']:,} {_steps(row)}",
+        ]
         parts += [_speed(row), _returns(row), f"{self._pace} left"]
         self._pending = "  ".join(filter(None, parts))
         now = time.monotonic()
@@ -165,7 +170,7 @@ class _Bar(Progress):
 
     def show(self, row: Mapping[str, Any]) -> None:
         """The row of an iteration."""
-        parts = [_returns(row), _speed(row), f"{row['env_steps']:,} env steps"]
+        parts = [_returns(row), _speed(row), f"{row['env_steps']:,} {_steps(row)}"]
         self._details = "  ".join(filter(None, parts))
         self.update(self._task, completed=row["iteration"], refresh=True)
 
@@ -175,12 +180,21 @@ class _Bar(Progress):
 
 
 def _returns(row: Mapping[str, Any]) -> str:
-    """The first and the last `return/*` entry: before and after adaptation, in any algorithm."""
-    names = [name for name in row if name.startswith("return/")]
+    """The first and the last `return/*` entry: before and after adaptation, in any algorithm.
+
+    Or `accuracy/*`, or whatever the run is measured by.
+    """
+    by = measured_by(row)
+    names = [name for name in row if by is not None and name.startswith(f"{by.name}/")]
     shown = names if len(names) < 2 else [names[0], names[-1]]
-    return "  ".join(f"{n} {'nan' if row[n] is None else format(row[n], '.2f')}" for n in shown)
+    decimals = f".{(by or RETURN).decimals}f"
+    return "  ".join(f"{n} {'nan' if row[n] is None else format(row[n], decimals)}" for n in shown)
+
+
+def _steps(row: Mapping[str, Any]) -> str:
+    return (measured_by(row) or RETURN).steps
 
 
 def _speed(row: Mapping[str, Any]) -> str:
     speed = row.get("env_steps_per_s")
-    return "" if speed is None else f"{speed:,.0f} env steps/s"
+    return "" if speed is None else f"{speed:,.0f} {_steps(row)}/s"

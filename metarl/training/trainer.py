@@ -213,14 +213,15 @@ class Trainer:
             ) from error
         returns, names = measured.task_returns, measured.measurement_keys  # [K+1, n]
         record: dict[str, Any] = {"iteration": self.iteration, "env_steps": self.env_steps}
-        record |= {f"return/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
+        by = measured.measure
+        record |= {f"{by}/{n}": float(r.mean()) for n, r in zip(names, returns, strict=True)}
         if measured.success is not None:
             rates = zip(names, measured.success.mean(axis=(1, 2)), strict=True)
             record |= {f"success/{n}": float(rate) for n, rate in rates}
         columns = [*measured.task_columns, *names]
         rows = [[*task, *by_step] for task, by_step in zip(tasks, returns.T, strict=True)]
         rows = [[float(x) for x in row] for row in rows]
-        tracker.log_validation(record, Media(tables={"returns": (columns, rows)}))
+        tracker.log_validation(record, Media(tables={measured.by.table: (columns, rows)}))
         self._validated = self.iteration
 
     @property

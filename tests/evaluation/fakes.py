@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.tasks import TaskDistribution
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.result import EvaluationResult, Provenance
 from metarl.evaluation.summary import summarize
 from metarl.types import ActionMode

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.measurements import Evaluation
 from metarl.report.comparison_plots import on_one_axis, plot_returns_by_group
 from metarl.report.comparison_report import write_comparison
 from metarl.report.figures import SERIES

@@ -15,8 +15,9 @@ from metarl.envs.navigation import PointNavigation
 from metarl.evaluation import evaluation_seeds
 from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, joined
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.result import EvaluationResult
 from metarl.measuring.evaluating import is_evaluated
 from metarl.report.evaluation_report import write_report

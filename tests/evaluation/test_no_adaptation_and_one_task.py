@@ -19,7 +19,7 @@ from metarl.cli import references
 from metarl.envs import FiniteTasks
 from metarl.errors import UserError
 from metarl.evaluation.comparison import Comparison, MeasuredRun, compare
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.measuring.publishing import _tables
 from metarl.report import comparison_plots, evaluation_plots

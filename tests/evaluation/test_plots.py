@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.measurements import Evaluation
 from metarl.report import evaluation_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name

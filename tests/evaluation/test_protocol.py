@@ -16,8 +16,9 @@ from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import FiniteTasks
 from metarl.errors import UserError
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.seed_statistics import gain_verdict
 from metarl.random import Key
 from tests.evaluation.fakes import CountingAgent, StairEnv, StairTasks, Surveyor

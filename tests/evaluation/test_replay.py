@@ -10,8 +10,9 @@ import pytest
 
 from metarl.envs.faults import SimulationFailure
 from metarl.envs.process_vector import ProcessVectorEnv
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.protocol import evaluate
 from metarl.report import video
 from metarl.report.video import (
     NoPictures,

@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from metarl.errors import EnvironmentFailure
-from metarl.evaluation.protocol import Evaluation
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, code, literal

@@ -12,8 +12,9 @@ from PIL import Image
 
 from metarl.envs.tasks import UniformInterval
 from metarl.errors import EnvironmentFailure
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import Evaluation, evaluate
+from metarl.evaluation.protocol import evaluate
 from metarl.report.movie import write_movie
 from metarl.report.video import NoPictures, shown_tasks, speed, write_video
 from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
