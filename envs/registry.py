@@ -28,6 +28,7 @@ ENVIRONMENTS: dict[str, str] = {
     "half_cheetah_dir": "metarl.envs.half_cheetah:HalfCheetahDir",
 }
 FEW_SHOT: dict[str, str] = {
+    "few_shot_images": "metarl.envs.few_shot_images:FewShotImages",
     "sinusoid": "metarl.envs.supervised:Sinusoid",
 }
 NAMES = ENVIRONMENTS | FEW_SHOT
@@ -109,7 +110,7 @@ def make_tasks(
     """The tasks of few-shot learning, which have examples and no environment to act in.
 
     Args:
-        name: sinusoid, or the import path of a SupervisedTasks class.
+        name: sinusoid, few_shot_images, or the import path of a SupervisedTasks class.
         preset: As for `make`, like all that follow.
         tasks: The import path of a task distribution in place of the class's own.
         params: Parameters of the class's constructor.

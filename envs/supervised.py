@@ -43,6 +43,7 @@ class SupervisedTasks(ABC):
         input_space: Of one input, a Box ``[x]`` or an image's ``[channels, height, width]``.
         target_space: Of one target: Discrete, the number of ways; or a Box ``[y]``.
         shots: Support examples of a task; of each of its classes, where it has classes.
+        augment: Whether inputs are images that are to be distorted in training.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -51,6 +52,7 @@ class SupervisedTasks(ABC):
     input_space: spaces.Box
     target_space: spaces.Discrete | spaces.Box
     shots: int
+    augment: bool = False
 
     @property
     def ways(self) -> int:

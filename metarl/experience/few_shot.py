@@ -9,11 +9,13 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from metarl.envs.example_contract import drawn_examples
-from metarl.envs.supervised import Examples, SupervisedTasks
+from metarl.envs.supervised import SupervisedTasks
 from metarl.envs.tasks import TaskDistribution
 from metarl.errors import UserError
+from metarl.experience.distortion import distorted
 from metarl.maths.samples import Samples
 from metarl.random import Key
 from metarl.types import DataKind
@@ -107,18 +109,25 @@ class FewShotSource:
         """n training tasks ``[n, d]`` from the key's own stream."""
         return self.task_distribution.draw(key.generator("tasks"), n)
 
-    def examples(self, tasks: np.ndarray, queries: int, key: Key) -> FewShotSets:
+    def examples(
+        self, tasks: np.ndarray, queries: int, key: Key, *, augment: bool = False
+    ) -> FewShotSets:
         """Support and query sets of every task, on the CPU.
 
         Args:
             tasks: ``[M, d]``.
             queries: Query examples of a task; of each of its classes, where it has classes.
             key: Names the streams of examples, which are each task's own.
+            augment: Distort them as in training, where the tasks' ``augment`` says so.
         """
         start = time.perf_counter()
         rngs = [key.generator("reset", m) for m in range(len(tasks))]
         support, query = drawn_examples(self.tasks, np.asarray(tasks), rngs, queries)
-        sets = FewShotSets(_samples(support), _samples(query))
+        inputs = [torch.from_numpy(part.inputs) for part in (support, query)]
+        if augment and self.tasks.augment:
+            inputs = [distorted(images, rngs) for images in inputs]
+        targets = [torch.from_numpy(part.targets) for part in (support, query)]
+        sets = FewShotSets(*map(_samples, inputs, targets))
         self.seconds += time.perf_counter() - start
         return sets
 
@@ -126,7 +135,6 @@ class FewShotSource:
         """Nothing is held open."""
 
 
-def _samples(examples: Examples) -> Samples:
-    inputs = torch.from_numpy(examples.inputs).flatten(2)  # [M, N, x]
+def _samples(inputs: Tensor, targets: Tensor) -> Samples:
     ones = torch.ones(inputs.shape[:2])
-    return Samples(inputs, torch.from_numpy(examples.targets), ones, ones / inputs.shape[1])
+    return Samples(inputs.flatten(2), targets, ones, ones / inputs.shape[1])

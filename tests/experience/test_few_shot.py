@@ -19,6 +19,7 @@ from metarl.config.loading import config_from, config_to_yaml, resolve
 from metarl.envs.example_contract import check_supervised
 from metarl.envs.supervised import Sinusoid
 from metarl.errors import UserError
+from metarl.experience.distortion import HIGH, LOW, distorted
 from metarl.experience.few_shot import FewShotSource
 from metarl.random import Key
 from metarl.runs.build import make_algorithm, make_worker
@@ -188,3 +189,68 @@ def test_targets_are_classes_where_there_are_classes() -> None:
     Signs.target_space = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"Signs .* has None as target_space: give it Disc"):
         check_supervised(Signs())
+
+
+class Discs(Slopes):
+    """White discs of one size in the middle of 20 × 20 pixels, in two colours."""
+
+    augment = True
+    input_space = spaces.Box(0.0, 1.0, (2, 20, 20))
+
+    def draw(self, tasks: Any, rngs: Any, queries: int) -> Any:
+        (_, y), (_, query_y) = super().draw(tasks, rngs, queries)
+        at = np.abs(np.arange(20) - 9.5)
+        disc = np.hypot(at, at[:, None]) < 4.0
+        images = [np.broadcast_to(disc, (*part.shape[:2], 2, 20, 20)) for part in (y, query_y)]
+        return (images[0], y), (images[1], query_y)
+
+
+def test_training_images_are_distorted_by_their_tasks_own_stream() -> None:
+    source, tasks = FewShotSource(Discs()), np.linspace(-1, 1, 3)[:, None]
+    plain, again = (source.examples(tasks, 150, Key(1)) for _ in range(2))
+    assert torch.equal(plain.query.observations, again.query.observations)
+    changed = source.examples(tasks, 150, Key(1), augment=True)
+    alone = source.examples(tasks[:1], 150, Key(1), augment=True)
+    torch.testing.assert_close(changed.query.observations[:1], alone.query.observations)
+    images = changed.query.observations.view(450, 2, 20, 20)
+    assert torch.equal(images[:, 0], images[:, 1]), "channels are distorted alike"
+    assert images.min() >= 0.0
+    assert images.max() <= 1.0
+    assert len(torch.unique(images.flatten(1), dim=0)) == 450
+    ink = images[:, 0].sum((1, 2)) / plain.query.observations.view(450, 2, 400)[0, 0].sum()
+    assert 0.6 < ink.min() < 0.8
+    assert 1.4 < ink.max() < 2.1
+    where = torch.arange(20) - 9.5
+    middle = torch.stack([(images[:, 0].sum(axis) * where).sum(1) for axis in (1, 2)])
+    middle /= images[:, 0].sum((1, 2))
+    assert middle.mean().abs() < 0.2
+    assert 0.5 < middle.std() < 1.0  # uniform within ±1.5 pixels
+    assert torch.equal(changed.query.actions, plain.query.actions)
+    Discs.augment = False
+    off = source.examples(tasks, 150, Key(1), augment=True)
+    assert torch.equal(off.query.observations, plain.query.observations)
+
+
+def test_distortions_are_affine_maps_and_one_neighbour_of_ink() -> None:
+    """Against a slow loop over pixels, in float64."""
+    rng = np.random.default_rng(3)
+    images = torch.from_numpy(rng.uniform(0, 1, (1, 3, 1, 9, 9)).astype(np.float32))
+    got = distorted(images, [np.random.default_rng(5)])[0, :, 0]
+    numbers = np.random.default_rng(5).uniform(LOW, HIGH, (3, len(LOW)))
+    for image, result, (turn, shear, a, b, dx, dy, stroke) in zip(
+        images[0, :, 0].double().numpy(), got.numpy(), numbers, strict=True
+    ):
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        linear = np.diag([1 / a, 1 / b]) @ rotation @ np.array([[1.0, shear], [0.0, 1.0]])
+        moved = np.zeros((9, 9))
+        for i, j in np.ndindex(9, 9):
+            x, y = (2 * np.array([j, i]) + 1) / 9 - 1
+            u, v = ((np.array(linear @ [x, y]) + [dx, dy] + 1) * 9 - 1) / 2
+            for row, column in np.ndindex(9, 9):
+                weight = max(0.0, 1 - abs(u - column)) * max(0.0, 1 - abs(v - row))
+                moved[i, j] += weight * image[row, column]
+        padded = np.pad(moved, 1, mode="edge")
+        cross = [padded[1:-1, 1:-1], padded[:-2, 1:-1], padded[2:, 1:-1]]
+        cross += [padded[1:-1, :-2], padded[1:-1, 2:]]
+        extreme = np.max(cross, axis=0) if stroke > 0 else np.min(cross, axis=0)
+        np.testing.assert_allclose(result, moved + abs(stroke) * (extreme - moved), atol=2e-5)
