@@ -22,6 +22,9 @@ Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adapta
 DataKind = Literal["episodes", "examples"]  # what an algorithm learns from, and a source gives
 Activation = Literal["tanh", "relu"]
 Core = Literal["lstm", "gru"]  # of a recurrent policy
+Pooling = Literal["stride", "max"]  # of a convolutional network's blocks
+Norm = Literal["batch", "none"]  # likewise
+NormalisedBy = Literal["query", "support"]  # whose statistics a query set is normalised by
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ ENVIRONMENT = os.environ | {
 Nested = dict[str, Any]
 
 
+class Whole(dict[str, Any]):
+    """A section that stands in place of the tiny config's, and is not merged with it."""
+
+
 def tiny(**changes: Nested | Any) -> Nested:
     """A config whose iterations take some ten milliseconds; sections are merged."""
     config: Nested = {
@@ -39,7 +43,9 @@ def tiny(**changes: Nested | Any) -> Nested:
         "tracking": {"wandb": "disabled"},
     }
     for name, value in changes.items():
-        config[name] = config[name] | value if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = dict(value) if isinstance(value, Whole) else config[name] | value
+        config[name] = value
     return config
 
 

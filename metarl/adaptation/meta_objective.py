@@ -139,6 +139,13 @@ class MetaObjective:
         kls = zip(self.terms, self._evaluate(x)[1], strict=True)
         return {term.step: kl.mean() for term, kl in kls}
 
+    def measure(self, value: Callable[[Distribution, Samples], Tensor]) -> dict[int, Tensor]:
+        """A quantity ``[M]`` of the old policies that are judged, by their step."""
+        return {
+            term.step: torch.cat([block.measure(i, value) for block in self._blocks])
+            for i, term in enumerate(self.terms)
+        }
+
     def _evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[M]``, and the KLs ``[M]`` of every term."""
         meta = self.meta.unflatten(x)
@@ -245,6 +252,10 @@ class _Block:
             loss = loss + term.judge(old, new)
             kls.append(mean_kl(old.distribution, new, term.samples.weights))
         return loss, kls
+
+    def measure(self, i: int, value: Callable[[Distribution, Samples], Tensor]) -> Tensor:
+        """A quantity ``[m]`` of the old policy that the i-th term judges."""
+        return value(self._behaviours[i].distribution, self._terms[i].samples)
 
     def _adapt(self, meta: MetaParams, second_order: bool) -> tuple[list[InnerStep], list[Params]]:
         """All steps of all tasks on their data, and θ_0, …, θ_K ``[m, ...]``."""

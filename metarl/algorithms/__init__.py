@@ -13,6 +13,11 @@ from typing import Any
 ALGORITHMS: dict[str, tuple[str, str]] = {
     "anil": ("anil:ANIL", "settings.gradient:ANILSettings"),
     "e_maml": ("e_maml:EMAML", "settings.gradient:EMAMLSettings"),
+    "few_shot_anil": ("few_shot:FewShotANIL", "settings.few_shot:FewShotANILSettings"),
+    "few_shot_fomaml": ("few_shot:FewShotFOMAML", "settings.few_shot:FewShotFOMAMLSettings"),
+    "few_shot_maml": ("few_shot:FewShot", "settings.few_shot:FewShotMAMLSettings"),
+    "few_shot_meta_sgd": ("few_shot:FewShotMetaSGD", "settings.few_shot:FewShotMetaSGDSettings"),
+    "few_shot_reptile": ("few_shot:FewShotReptile", "settings.few_shot:FewShotReptileSettings"),
     "fomaml": ("maml:FOMAML", "settings.gradient:FOMAMLSettings"),
     "maml": ("maml:MAML", "settings.gradient:MAMLSettings"),
     "meta_sgd": ("meta_sgd:MetaSGD", "settings.gradient:MetaSGDSettings"),

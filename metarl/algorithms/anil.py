@@ -23,4 +23,4 @@ class ANIL(MAML):
     def rates(self) -> Rates | None:
         """1 for the head, 0 for the layers below."""
         head = self.policy.head_names
-        return {name: float(name in head) for name in self.policy.parameter_names}
+        return {name: float(name in head) for name in self.params}

@@ -18,7 +18,8 @@ from metarl.algorithms.settings.gradient import ReptileSettings
 from metarl.algorithms.settings.outer import AdamSettings
 from metarl.maths.adam import Adam
 from metarl.maths.finite import check_finite
-from metarl.maths.params import flatten, mean_over_tasks, stack
+from metarl.maths.params import Params, flatten, mean_over_tasks, stack
+from metarl.maths.samples import Samples
 
 
 class Reptile(MAML):
@@ -38,16 +39,21 @@ class Reptile(MAML):
         """
         theta, adaptation = stack(self.params, len(batch.tasks)), self.adaptation
         for k, samples in enumerate(batch.data):
-            step = adaptation.step(theta, samples, k)
+            before, step = theta, adaptation.step(theta, samples, k)
             theta = step.adapted
         x, outer = self.meta.vector(), self.config.outer
+        lr = outer.lr_at(batch.iteration)
         displacement = flatten(mean_over_tasks(theta)) - x
         check_finite("the loss is", step.loss, batch.tasks)
         check_finite("the adaptation's displacement is", displacement)
         if isinstance(outer, AdamSettings):
-            x, self.adam = Adam().step(x, -displacement, self.adam, outer.lr)
+            x, self.adam = Adam().step(x, -displacement, self.adam, lr)
         else:
-            x = x + outer.lr * displacement
+            x = x + lr * displacement
         self.meta = self.meta.unflatten(x)
         self.moments = batch.moments or self.moments
-        return {"gradient_norm": float(displacement.norm())} | self._policy_metrics()
+        return {"gradient_norm": float(displacement.norm())} | self.judge_last(before, samples)
+
+    def judge_last(self, theta: Params, samples: Samples) -> dict[str, float]:
+        """Metrics of θ_K ``[M, ...]`` on D_K, and of the policy before adaptation."""
+        return self._policy_metrics()

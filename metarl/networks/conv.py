@@ -11,22 +11,42 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from gymnasium import spaces
 from torch import Tensor
 
 from metarl.maths.distributions import Categorical
 from metarl.maths.params import Params
 from metarl.networks.autograd_pass import AutogradPass
+from metarl.types import Norm, Pooling
 
 BLOCKS = 4
 _EPSILON = 1e-3  # added to the variance, as in MAML's code
 
-Pooling = Literal["stride", "max"]
-Norm = Literal["batch", "none"]
+
+def image_shape(input_space: spaces.Space, pooling: Pooling) -> tuple[int, int, int]:
+    """Channels, height and width of a space of images that the network can take.
+
+    Raises:
+        ValueError: these are no images, or they are too small.
+    """
+    shape = input_space.shape
+    if shape is None or len(shape) != 3:
+        raise ValueError(
+            f"network conv takes images [channels, height, width], and these inputs are {shape}; "
+            "network mlp takes any"
+        )
+    least = 2**BLOCKS
+    if pooling == "max" and min(shape[1:]) < least:
+        raise ValueError(
+            f"four blocks of max-pooling need images of {least} × {least} pixels at least, and "
+            f"these are {shape[1]} × {shape[2]}; network.pooling stride takes any"
+        )
+    return shape[0], shape[1], shape[2]
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,11 @@ class ConvNetwork:
             return self.filters
         height, width = (side // 2**BLOCKS for side in self.image_shape[1:])
         return self.filters * height * width
+
+    @property
+    def family(self) -> type[Categorical]:
+        """The kind of distribution over targets."""
+        return Categorical
 
     @property
     def head_names(self) -> list[str]:

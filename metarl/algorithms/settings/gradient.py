@@ -22,6 +22,21 @@ StepSizes = Annotated[
 ]
 
 
+def check_weights(weights: tuple[float, ...] | None, steps: int, what: str) -> None:
+    """Refuse weights that are not one for what is judged before and after each of K steps."""
+    if weights is not None and (len(weights) != steps + 1 or min(weights) < 0 or weights[-1] <= 0):
+        raise ValueError(
+            f"outer_weights must be {steps + 1} numbers >= 0, one for the {what} before and after "
+            f"each step, the last > 0, not {list(weights)}"
+        )
+
+
+def normalised_weights(weights: tuple[float, ...] | None, steps: int) -> list[float]:
+    """w_0, …, w_K, which sum to 1; None: the last alone counts."""
+    weights = weights or (0.0,) * steps + (1.0,)
+    return [w / sum(weights) for w in weights]
+
+
 class AdaptationSettings(Settings):
     """The policy, its adaptation, and the data of a meta-iteration."""
 
@@ -70,14 +85,7 @@ class SurrogateSettings(AdaptationSettings):
 
     @model_validator(mode="after")
     def _check_objective(self) -> SurrogateSettings:
-        weights = self.outer_weights
-        if weights is not None and (
-            len(weights) != self.adaptation_steps + 1 or min(weights) < 0 or weights[-1] <= 0
-        ):
-            raise ValueError(
-                f"outer_weights must be {self.adaptation_steps + 1} numbers >= 0, one for the "
-                f"return before and after each step, the last > 0, not {list(weights)}"
-            )
+        check_weights(self.outer_weights, self.adaptation_steps, "return")
         every = self.outer.curvature_every
         if self.inner_estimator == "dice" and every > 1:
             raise ValueError(
@@ -93,8 +101,7 @@ class SurrogateSettings(AdaptationSettings):
 
     def objective_weights(self) -> list[float]:
         """w_0, …, w_K of the objective, which sum to 1."""
-        weights = self.outer_weights or (0.0,) * self.adaptation_steps + (1.0,)
-        return [w / sum(weights) for w in weights]
+        return normalised_weights(self.outer_weights, self.adaptation_steps)
 
 
 class MAMLSettings(SurrogateSettings):

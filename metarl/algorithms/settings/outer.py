@@ -50,12 +50,20 @@ class AdamSettings(Settings):
     steps: ClassVar[int] = 1
     lr: float = Field(1e-3, gt=0, description="step size")
 
+    def lr_at(self, iteration: int) -> float:
+        """The step size of a meta-iteration, counted from 1."""
+        return self.lr
+
 
 class SGDSettings(Settings):
     """A gradient step: θ moves by ε of the mean displacement (Nichol et al. 2018)."""
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(1.0, gt=0, description="ε, the share of the displacement")
+
+    def lr_at(self, iteration: int) -> float:
+        """The step size of a meta-iteration, counted from 1."""
+        return self.lr
 
 
 by_name = BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
