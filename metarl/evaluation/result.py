@@ -19,6 +19,8 @@ from metarl.evaluation.calibration import BINS, Calibration
 from metarl.evaluation.measurements import FewShot, measurement_key
 from metarl.evaluation.measures import MEASURES, Measure, MeasureName
 from metarl.evaluation.statistics import Interval, Verdict
+from metarl.storage.files import read_regular
+from metarl.storage.json_lines import parse_json
 
 FORMAT = 1
 
@@ -197,8 +199,8 @@ class EvaluationResult:
                 finite, or lengths that do not agree.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
+            data = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"{source} is not JSON: {error}.") from None
         if not isinstance(data, dict):
             raise ValueError(f"{source} must hold a JSON object.")
@@ -219,7 +221,7 @@ class EvaluationResult:
     def read(cls, path: Path) -> EvaluationResult:
         """Read and check a file; ValueError as in :meth:`from_json`, OSError if unreadable."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not a text file in UTF-8.") from None
         return cls.from_json(text, str(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metarl.errors import UserError
+from metarl.storage.json_lines import parse_json
 
 if TYPE_CHECKING:
     from metarl.envs.tasks import TaskDistribution
@@ -90,8 +90,8 @@ def _csv_rows(text: str) -> tuple[list[str], list[list[Any]]]:
 
 def _json_rows(text: str, wanted: list[str]) -> tuple[list[str], list[list[Any]]]:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"it is not JSON: {error}.") from None
     if isinstance(data, dict):
         found: tuple[Any, Any] = data.get("task_columns"), data.get("tasks")

@@ -98,7 +98,8 @@ def _names(part: Mapping[Any, Any]) -> str:
 def _kind(value: Any) -> str:
     """What a part of a state is, in words."""
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        sparse = "" if value.layout is torch.strided else "sparse "
+        return f"{sparse}{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):

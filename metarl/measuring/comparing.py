@@ -21,8 +21,9 @@ from metarl.measuring.options import EvaluationOptions
 from metarl.report.comparison_report import write_comparison
 from metarl.report.page import ReportFiles
 from metarl.runs.run_config import load_run_config
-from metarl.runs.trained_run import TrainedRun, load_run, training_lines
+from metarl.runs.trained_run import load_run, training_lines
 from metarl.runs.warm_start import recorded_start
+from metarl.storage.json_lines import read_json
 from metarl.storage.provenance import versions
 
 # What may differ between the seeds of one experiment: it changes neither what was learned nor what
@@ -132,7 +133,7 @@ def measure_groups(
         for index, (folder, run) in enumerate(zip(folders, runs, strict=True), 1):
             say(f"Evaluating {folder.path} ({index} of {len(runs)})")
             result, _ = measure(run, folder.plan, say)
-            measured[folder.path] = MeasuredRun(str(folder.path), _env_steps(run), result)
+            measured[folder.path] = MeasuredRun(str(folder.path), run.env_steps, result)
             run.worker.close()
     try:
         return compare(
@@ -160,7 +161,7 @@ def report_comparison(
     commands = []
     for folder in (folder for group in groups.values() for folder in group):
         try:
-            meta = json.loads((folder.path / "meta.json").read_bytes())
+            meta = read_json(folder.path / "meta.json")
             commands.append(str(meta["command"]))
         except (OSError, ValueError, TypeError, KeyError):
             continue  # a record for people: the comparison does not depend on it
@@ -247,10 +248,3 @@ def default_output(paths: Iterable[Path], split_folder: str) -> Path:
     here = Path.cwd()
     common = common.relative_to(here) if common.is_relative_to(here) else common
     return common / "comparison" / split_folder
-
-
-def _env_steps(run: TrainedRun) -> int | None:
-    """Env steps of training at the checkpoint, if the run's metrics tell."""
-    lines = training_lines(run.folder)
-    at = [line["env_steps"] for line in lines if line.get("iteration") == run.iteration]
-    return int(at[-1]) if at else None

@@ -24,6 +24,7 @@ from metarl.config.validation import as_plain
 from metarl.envs.source import source_hash
 from metarl.errors import UserError, warn
 from metarl.storage.files import replace_folder, writing
+from metarl.storage.json_lines import parse_json
 from metarl.storage.places import shipped_references
 from metarl.storage.tensors import read_plain, write_plain
 
@@ -213,8 +214,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read or is none.
     """
     try:
-        data = json.loads(read(path))
-    except (ValueError, RecursionError):
+        data = parse_json(read(path))
+    except ValueError:
         raise UserError(f"The reference {path} cannot be read: it is not JSON.") from None
     if not isinstance(data, dict):
         raise UserError(f"The reference {path} is no JSON object.")

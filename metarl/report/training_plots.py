@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.measures import Measure
 
-_KEY = re.compile(r"(step|episode)_(\d+)")
+_KEY = re.compile(r"(step|episode)_(\d{1,9})")
 
 Lines = Sequence[Mapping[str, Any]]
 """Lines of a `metrics.jsonl`."""
@@ -86,7 +86,7 @@ def _draw(ax: Axes, lines: Lines, x: str, scale: float, color: str | None, label
     window = max(len(shown) // 40, 1)
     names = list(shown[-1][1])
     for index, name in enumerate(names):
-        returns = np.array([list(ends.values())[index] for _, ends in shown], dtype=np.float64)
+        returns = np.array([ends.get(name, np.nan) for _, ends in shown], dtype=np.float64)
         smooth = np.convolve(returns, np.ones(window) / window, mode="valid")
         last = index == len(names) - 1
         if color is None:
@@ -107,7 +107,8 @@ def _ends(line: Mapping[str, Any]) -> dict[str, float]:
         return {}
     old = [line[key] for key in ("return/pre", "return/post") if key in line]
     ours = {key.partition("/")[2]: line[key] for key in line if key.startswith(f"{by.name}/")}
-    found = sorted((int(n[2]), n[1], ours[key]) for key in ours if (n := _KEY.fullmatch(key)))
+    named = [(int(n[2]), n[1], ours[key]) for key in ours if (n := _KEY.fullmatch(key))]
+    found = sorted(named, key=lambda item: item[:2])
     if found and found[0][1] == "episode":
         return {f"episode {n}": value for n, _, value in (found[0], found[-1])}
     returns = old or [value for _, _, value in found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from metarl.errors import UserError, message_of
 from metarl.maths.params import check_state
 from metarl.storage.checkpoint import load_checkpoint
+from metarl.storage.json_lines import read_json
 from metarl.types import Algorithm
 
 
@@ -60,7 +60,7 @@ def warm_start(algorithm: Algorithm, run: str | Path) -> dict[str, Any]:
 def recorded_start(run_dir: Path) -> dict[str, Any] | None:
     """What a run's `meta.json` says of the run that it began from; None if it did not."""
     try:
-        start = json.loads((run_dir / "meta.json").read_bytes())["init_from"]
+        start = read_json(run_dir / "meta.json")["init_from"]
         named = isinstance(start["run"], str) and isinstance(start["sha256"], str)
         return start if named and isinstance(start["iteration"], int) else None
     except (OSError, ValueError, TypeError, KeyError):

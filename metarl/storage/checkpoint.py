@@ -22,7 +22,14 @@ from typing import Any, Literal, TypeVar
 
 from metarl import __version__
 from metarl.errors import EnvironmentFailure, UserError, warn
-from metarl.storage.files import delete_folder, delete_leftovers, replace_file, replace_folder
+from metarl.storage.files import (
+    delete_folder,
+    delete_leftovers,
+    read_regular,
+    replace_file,
+    replace_folder,
+)
+from metarl.storage.json_lines import read_json
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
@@ -222,7 +229,7 @@ def _iterations(folder: Path) -> list[int]:
 
 def _latest(folder: Path) -> int:
     try:
-        text = _bytes_of(folder / "latest").decode().strip()
+        text = read_regular(folder / "latest").decode().strip()
     except FileNotFoundError:
         raise _Damaged(f"{folder / 'latest'} is missing.") from None
     except (OSError, ValueError):
@@ -242,11 +249,11 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
         return _Damaged(f"The checkpoint {path} {how}.")
 
     try:
-        manifest = json.loads(_bytes_of(path / "manifest.json"))
-        data = _bytes_of(path / "state.pt")
+        manifest = read_json(path / "manifest.json")
+        data = read_regular(path / "state.pt")
     except FileNotFoundError as error:
         raise damaged(f"is incomplete: no {Path(error.filename).name}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = (
             error.strerror or error if isinstance(error, OSError) else "its manifest is not JSON"
         )
@@ -285,13 +292,6 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _bytes_of(path: Path) -> bytes:
-    """The bytes of a file; a pipe or a device would have no end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError("it is no regular file")
-    return path.read_bytes()
-
-
 def _is_as_told(path: Path, told: Any) -> bool:
     if not path.is_file():
         return False
@@ -317,6 +317,9 @@ def _read(path: Path, changes: Changes | None) -> Checkpoint:
         clauses = changes(manifest["config_fingerprint"]) if changes else []
     except RecursionError:
         raise _Damaged(f"The checkpoint {path} has an endless config in its manifest.") from None
+    except UserError as error:
+        wrong = f"The checkpoint {path} has a wrong config in its manifest"
+        raise UserError(f"{wrong}: {error}") from None
     if clauses:
         raise UserError(f"The checkpoint {path} belongs to another config: {'; '.join(clauses)}.")
     return Checkpoint(manifest["iteration"], read_plain(data, f"checkpoint {path}"), manifest)

@@ -30,6 +30,17 @@ def writing(path: Path, what: str | None = None) -> Iterator[None]:
         raise EnvironmentFailure(f"{subject}: {error.strerror or error}.") from error
 
 
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file; a pipe or a device would have no end.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError("it is no regular file")
+    return path.read_bytes()
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a kill leaves the old one or the new one, never half of one.
 

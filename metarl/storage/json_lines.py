@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metarl.storage.files import writing
+from metarl.storage.files import read_regular, writing
 
 
 def plain(value: Any) -> Any:
@@ -31,10 +31,42 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def parse_json(text: bytes | str) -> Any:
+    """The value of a JSON text; ValueError also where it is nested too deeply for Python."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        ValueError: It is no JSON.
+    """
+    return parse_json(read_regular(path))
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of such a file; a last one that is half-written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    """The whole lines of such a file; a last one that is half-written is left out.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+        ValueError: A line is no JSON object.
+    """
+    records = []
+    for number, line in enumerate(read_regular(path).splitlines(keepends=True), start=1):
+        if line.endswith(b"\n") and line.strip():
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                raise ValueError(f"line {number} is no JSON object")
+            records.append(record)
+    return records
 
 
 class JsonLines:

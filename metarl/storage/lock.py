@@ -24,11 +24,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
-from metarl.errors import EnvironmentFailure
+from pydantic import Field, TypeAdapter, ValidationError
+
+from metarl.errors import EnvironmentFailure, one_line
 from metarl.process import say
-from metarl.storage.files import PENDING, writing
+from metarl.storage.files import PENDING, read_regular, writing
 
 LOCK_FILE = "lock.json"
 BEAT_S = 15.0
@@ -48,18 +50,18 @@ class Holder:
         since: When it took the lock, in its own local time.
         machine: Within which process numbers are unique: of a start of the kernel, the namespace.
         process_start: When it was started, since numbers are used again; None if not known.
-        token: Of this lock alone.
+        token: Of this lock alone; part of a file's name.
     """
 
     host: str
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
     since: str
     machine: str
     process_start: str | None
-    token: str
+    token: Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$")]
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
+        return one_line(f"process {self.pid} on {self.host}, since {self.since}")
 
     def alive(self) -> bool | None:
         """Whether it runs; None if that cannot be seen from here."""
@@ -74,6 +76,9 @@ class Holder:
         state, started = _process(self.pid)
         same = None in (started, self.process_start) or started == self.process_start
         return same and state not in ("Z", "X")  # a killed one may wait for its parent
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 class RunLock:
@@ -150,7 +155,8 @@ class RunLock:
 
         A holder on another machine is watched until its next heartbeat, or until it is overdue.
         """
-        seen: tuple[Holder, float] | None = None  # the lock and its last heartbeat, at first sight
+        # The lock, its last heartbeat at first sight, and when that was, by this machine's clock.
+        seen: tuple[Holder, float, float] | None = None
         while not self._create(self._path):
             holder = _read(self._path)
             if holder is None:  # released in this moment
@@ -163,6 +169,8 @@ class RunLock:
                 beat, age = self._heartbeat()
             except FileNotFoundError:
                 continue
+            if seen and seen[0] == holder:  # the heartbeat of a copy may lie in the future
+                age = max(age, time.monotonic() - seen[2])
             alive = holder.alive()
             if alive or (seen and seen[0] == holder and beat > seen[1]):
                 raise EnvironmentFailure(
@@ -175,7 +183,7 @@ class RunLock:
                     self._say(f"The lock of {self._folder} was left by {holder}, which is gone.")
                     return
             elif seen is None or seen[0] != holder:
-                seen = holder, beat
+                seen = holder, beat, time.monotonic()
                 self._say(
                     f"{self._folder} is locked by {holder}; waiting up to {STALE_S - age:.0f} s "
                     "for a sign of life."
@@ -243,12 +251,12 @@ class RunLock:
 def _read(path: Path) -> Holder | None:
     """Whom a lock names; None if there is no lock. One that is not whole names nobody known."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
         return None
     try:
-        return Holder(**json.loads(text))
-    except (ValueError, TypeError):
+        return _HOLDER.validate_json(text, strict=True)
+    except ValidationError:
         return Holder("an unknown machine", 0, "an unknown time", "", None, "unknown")
 
 

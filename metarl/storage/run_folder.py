@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.storage.files import delete_folder, replace_file, writing
+from metarl.storage.files import delete_folder, read_regular, replace_file, writing
+from metarl.storage.json_lines import parse_json
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -26,7 +26,7 @@ def failed_at_start(run_dir: Path) -> bool:
     if not (holds_run(run_dir) and os.path.isfile(run_dir / "meta.json")):
         return False
     try:
-        lines = b"\n" in (run_dir / "metrics.jsonl").read_bytes()
+        lines = b"\n" in read_regular(run_dir / "metrics.jsonl")
     except FileNotFoundError:
         lines = False
     except OSError:
@@ -90,7 +90,7 @@ def truncate_metrics(path: Path, iteration: int) -> int | None:
         EnvironmentFailure: The file cannot be read or written.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -99,7 +99,7 @@ def truncate_metrics(path: Path, iteration: int) -> int | None:
     kept, last = [], None
     for number, line in enumerate(lines, start=1):
         try:
-            at = json.loads(line)["iteration"]
+            at = parse_json(line)["iteration"]
             if type(at) is not int:
                 raise TypeError
         except (ValueError, TypeError, KeyError, IndexError):
@@ -125,7 +125,7 @@ def missing_lines(path: Path, iteration: int) -> str | None:
     """
     seen: Counter[int] = Counter()
     if path.is_file():
-        seen.update(json.loads(line)["iteration"] for line in path.read_bytes().splitlines())
+        seen.update(parse_json(line)["iteration"] for line in path.read_bytes().splitlines())
     gaps, last = [], 0
     for at in sorted([*seen, iteration + 1]):
         gaps += [(last + 1, at - 1)] if at > last + 1 else []

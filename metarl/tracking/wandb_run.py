@@ -20,6 +20,7 @@ from metarl.config.loading import config_to_dict
 from metarl.errors import EnvironmentFailure, one_line
 from metarl.process import command_line
 from metarl.storage.files import write_atomically
+from metarl.storage.json_lines import read_json
 from metarl.tracking.connection import (
     CONNECT_TIMEOUT_S,
     NoConnection,
@@ -335,7 +336,7 @@ def _reason(error: Exception) -> str:
 
 def _read_state(run_dir: Path) -> dict[str, Any]:
     try:
-        state = json.loads((run_dir / STATE_FILE).read_text(encoding="utf-8"))
+        state = read_json(run_dir / STATE_FILE)
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}

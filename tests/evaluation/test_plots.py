@@ -160,6 +160,12 @@ def test_returns_are_read_under_their_old_and_their_new_names() -> None:
     assert draw({"a": [trial]}) != draw({"a": [new]})  # its legend says "episode"
 
 
+def test_metrics_of_a_stranger_may_have_any_names() -> None:
+    huge, alike = {f"return/step_{'9' * 5000}": 1.0}, {"return/step_1": None, "return/step_01": 1.0}
+    assert not training_plots.curve_of({"a": [[huge]]})
+    assert training_plots.curve_of({"a": [[alike]]})
+
+
 def test_training_curves_without_returns(capsys: pytest.CaptureFixture[str]) -> None:
     for runs in ({}, {"run": []}, {"run": [[{"iteration": 0, "env_steps": 5}]]}):
         assert not training_plots.plot_training_curves(runs)

@@ -89,6 +89,7 @@ STATES: dict[str, tuple[StateChange, str]] = {
     "complex parameters": (_parameters(lambda x: x + 1j), "is complex64"),
     "long parameters": (_parameters(torch.Tensor.double), "is float64"),
     "wide parameters": (_parameters(lambda x: x.repeat(2, *[1] * (x.ndim - 1))), "float32 ["),
+    "sparse parameters": (_parameters(torch.Tensor.to_sparse), "is sparse float32 ["),
     "more parameters": (lambda s: s["algorithm"]["params"].update(x=1), "params has"),
 }
 """What the state of a checkpoint may be, re-sealed: its change, and words of the sentence."""

@@ -302,3 +302,13 @@ def test_what_a_config_names() -> None:
     assert list(named_code(theirs))[-1] == ("algorithm", "x", 0, "y")
     near = {"env": {"name": "metarl.__main__:main"}, "algorithm": {"name": "metarl.cli.main:main"}}
     assert len(named_code(near)) == 2
+
+
+def test_a_manifest_with_a_wrong_config_says_whose(honest: Path, tmp_path: Path) -> None:
+    run = stranger(honest, tmp_path / "run")
+    manifest = json.loads((run / "checkpoints/1/manifest.json").read_text())
+    made = manifest["config_fingerprint"] | {"env.horizon": 10**400}
+    rewrite_manifest(run, config_fingerprint=made)
+    said = r"checkpoints/1 has a wrong config in its manifest: env\.horizon is"
+    with pytest.raises(UserError, match=said):
+        metarl.load_run(run)

@@ -28,7 +28,7 @@ def leave(run_lock: RunLock) -> None:
 
 def left_by(run: Path, *, age: float = 0.0, **changes: object) -> Holder:
     """A lock as another process has left it, whose last heartbeat was so many seconds ago."""
-    holder = dataclasses.replace(RunLock(run).own, token="another", **changes)  # type: ignore[arg-type]
+    holder = dataclasses.replace(RunLock(run).own, **{"token": "another"} | changes)  # type: ignore[arg-type]
     (run / LOCK_FILE).write_text(json.dumps(dataclasses.asdict(holder)))
     beat = time.time() - age
     os.utime(run / LOCK_FILE, (beat, beat))
@@ -171,6 +171,62 @@ def test_a_lock_that_is_not_whole_blocks_no_longer_than_another(
     monkeypatch.setattr(lock, "STALE_S", 0.05)
     (tmp_path / LOCK_FILE).write_text('{"host": "no')
     leave(enter(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"pid": 10**30}, {"pid": "1"}, {"pid": -1}, {"host": 5}, {"process_start": []}),
+        {"token": "/../../precious"},
+    ],
+)
+def test_a_lock_that_a_stranger_wrote_is_nobodys(changes: dict, tmp_path: Path) -> None:
+    """Its token is part of a file's name, and what has that name is deleted once it is old."""
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    precious.touch()
+    os.utime(precious, (1.0, 1.0))
+    (run / f"{lock._DRAFT}over-").mkdir(parents=True)
+    left_by(run, age=1000.0, **changes)
+    said: list[str] = []
+    leave(RunLock(run, say=said.append).__enter__())
+    assert said == [
+        f"The lock of {run} was left by process 0 on an unknown machine, since an unknown time, "
+        "which is gone."
+    ]
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "", "null"])
+def test_a_lock_that_is_no_record(text: str, tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_text(text)
+    os.utime(tmp_path / LOCK_FILE, (1.0, 1.0))
+    leave(enter(tmp_path))
+
+
+def test_a_lock_without_end(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).symlink_to("/dev/null")  # /dev/zero has no end
+    assert "it is no regular file" in refused(lambda: enter(tmp_path), EnvironmentFailure)
+
+
+def test_a_heartbeat_from_the_future_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_POLL_S", 0.001)
+    monkeypatch.setattr(lock, "STALE_S", 0.05)
+    left_by(tmp_path, machine="another", age=-1e6)
+    nap, polls = time.sleep, iter(range(3000))
+
+    def sleep(seconds: float) -> None:
+        next(polls)
+        nap(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    leave(enter(tmp_path))
+
+
+def test_a_holder_is_named_in_printable_letters() -> None:
+    holder = Holder("\x1b[2Jnode", 1, "now", "", None, "a")
+    assert str(holder).isprintable()
 
 
 def test_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

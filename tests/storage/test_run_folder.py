@@ -11,6 +11,7 @@ import pytest
 
 from metarl.errors import EnvironmentFailure
 from metarl.storage.files import write_atomically
+from metarl.storage.json_lines import read_json, read_json_lines
 from metarl.storage.run_folder import (
     clear_failed_start,
     failed_at_start,
@@ -150,3 +151,29 @@ def test_missing_lines_are_told(tmp_path: Path) -> None:
     path.write_text("".join(line for at, line in lines.items() if at % 2))
     assert "iterations 2 to 4, 6 to 8" in str(missing_lines(path, 20))
     assert "and 3 more" in str(missing_lines(path, 20))
+
+
+BROKEN = {
+    "deep": "[" * 100_000 + "\n",
+    "list": "[1]\n",
+    "text": "x\n",
+    "huge": f'{{"iteration": {"9" * 5000}}}\n',
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_lines_that_are_no_records_are_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1}\n' + BROKEN[kind] + '{"iteration": 3}\n')
+    with pytest.raises(ValueError, match=r"^line 2 is no JSON object$"):
+        read_json_lines(path)
+    assert "line 2 is no JSON object" in refused(lambda: truncate_metrics(path, 3))
+
+
+def test_metrics_without_end_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("/dev/null")  # /dev/zero has no end
+    with pytest.raises(EnvironmentFailure, match="it is no regular file"):
+        truncate_metrics(path, 1)
+    with pytest.raises(OSError, match="it is no regular file"):
+        read_json(path)
