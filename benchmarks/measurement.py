@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from metarl.envs.vector import num_cores
+from metarl.envs.cores import num_cores
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.storage.provenance import metadata
 

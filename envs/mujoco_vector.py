@@ -20,8 +20,9 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from metarl.envs import checks
+from metarl.envs.cores import num_cores
 from metarl.envs.tasks import TaskDistribution
-from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv, num_cores
+from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer

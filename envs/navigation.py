@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
 from metarl.envs.tasks import GoalRegion
+from metarl.envs.trilateration import trilaterating_returns
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
 
 ARRIVAL = 0.01
@@ -144,6 +145,32 @@ class PointNavigation(TaskVectorEnv):
             far[:, -1] = np.maximum(last - self._step_size, 0.0)
         distances = np.hypot(near, far)
         return np.where(distances <= self._sparse_radius, 1.0 - distances, 0.0).sum(axis=1)
+
+    def bayes_optimal_returns(self, tasks: ArrayLike, episodes: int) -> Floats | None:
+        """A lower bound of what the best adaptive agent earns: the trilaterating agent's returns.
+
+        Known for the dense reward with its start at the origin and goals in a region. It plays by
+        the true dynamics, with two exploratory steps, see
+        :func:`metarl.envs.trilateration.trilaterating_returns`; cheaper exploration may exist.
+
+        Args:
+            tasks: Goals [n, 2].
+            episodes: K, of a trial.
+
+        Returns:
+            In each episode of the trial, [K, n]; None where it is not known.
+        """
+        goals, region = self.task_distribution.check(tasks), self.task_distribution
+        if self._sparse or self._start_radius > 0.0 or not isinstance(region, GoalRegion):
+            return None
+        return trilaterating_returns(
+            goals,
+            episodes,
+            step_size=self._step_size,
+            horizon=self.horizon,
+            arrival=ARRIVAL if self._terminate else None,
+            possible=region.contains,
+        )
 
     def _reset_lanes(self, lanes: Lanes) -> None:
         if self._start_radius == 0.0:

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from metarl.envs import checks
 from metarl.envs.contract import ANY_SUCCESS, Success
+from metarl.envs.cores import num_cores
 from metarl.envs.memory import costs_in_words
 from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
 from metarl.envs.tasks import TaskDistribution
-from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv, num_cores
+from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv
 from metarl.errors import message_of, one_line, warn
 
 _MEASURED = 5  # instances a process, to tell what the others will take

@@ -207,6 +207,14 @@ class GoalRegion(TaskDistribution):
             return self.radius * ring[:NUM_HELD_OUT]
         return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), 2.0 * self.radius)
 
+    def contains(self, points: Tasks) -> NDArray[np.bool_]:
+        """Whether goals are drawn at these points [n, 2], to a millionth of the radius, [n]."""
+        slack = 1e-6 * self.radius
+        if self.region == "square":
+            return np.abs(points).max(axis=1) <= self.radius + slack
+        on_circle = np.abs(np.hypot(points[:, 0], points[:, 1]) - self.radius) <= slack
+        return on_circle & ((self.region == "circle") | (points[:, 1] >= -slack))
+
     def _spread(self, n: int, shift: tuple[int, int]) -> Tasks:
         """n goals, evenly spread over the region, [n, 2]; the shift is the Sobol points'."""
         if self.region == "square":

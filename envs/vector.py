@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -152,6 +151,13 @@ class TaskVectorEnv(VectorEnv):
 
     def optimal_returns(self, tasks: ArrayLike) -> Floats | None:
         """Return of the best policy that knows the task, [n] for tasks [n, d]; None if unknown."""
+        return None
+
+    def bayes_optimal_returns(self, tasks: ArrayLike, episodes: int) -> Floats | None:
+        """Return of the best agent that must find the tasks [n, d] out, or a lower bound of it.
+
+        In each episode of a trial of K, [K, n]; None if unknown.
+        """
         return None
 
     # Episodes
@@ -340,10 +346,3 @@ class TaskVectorEnv(VectorEnv):
         for lane in lanes.tolist():
             self._seeds[lane] = checks.integer(f"The seed of lane {lane}", seed[lane], 0)
             self._generators[lane] = None
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

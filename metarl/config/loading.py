@@ -148,7 +148,7 @@ def resolve(config: Config) -> Config:
     Raises:
         UserError: The environment refuses a parameter, or cuda is asked for and there is none.
     """
-    from metarl.envs.vector import num_cores  # late: it loads Gymnasium
+    from metarl.envs.cores import num_cores  # late: it loads Gymnasium
 
     _check_environment(config)
     threads = config.rollout.torch_threads or num_cores()

@@ -187,6 +187,7 @@ class Comparison:
 
     groups: tuple[Group, ...]
     references: dict[str, Reference]
+    bayes_optimal: list[Reference] | None
     last: tuple[Pair, ...]
     equal_experience: tuple[Pair, ...]
 
@@ -212,6 +213,9 @@ class Comparison:
             "tasks": shared.tasks,
             "groups": [group.to_dict() for group in self.groups],
             "references": {name: asdict(ref) for name, ref in self.references.items()},
+            "bayes_optimal": (
+                None if self.bayes_optimal is None else [asdict(ref) for ref in self.bayes_optimal]
+            ),
             "pairs_after_the_last_step": [asdict(pair) for pair in self.last],
             "pairs_at_equal_experience": [asdict(pair) for pair in self.equal_experience],
         }
@@ -241,6 +245,9 @@ def compare(groups: Mapping[str, Sequence[MeasuredRun]]) -> Comparison:
     return Comparison(
         groups=compared,
         references=references,
+        bayes_optimal=max(  # the longest of the trials
+            (r.result.bayes_optimal for r in runs if r.result.bayes_optimal), key=len, default=None
+        ),
         last=tuple(_pair(a, b, a.episodes_used[-1], b.episodes_used[-1]) for a, b in pairs),
         equal_experience=tuple(
             _pair(a, b, used, used)

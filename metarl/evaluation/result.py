@@ -111,6 +111,9 @@ class EvaluationResult:
         evaluation_seeds: All N of them; every return is a mean over them, see
             :mod:`metarl.evaluation.evaluation_seeds`.
         success_means: What counts as a successful episode; None where there is no success.
+        bayes_optimal: What the best agent that must find the task out earns in each of the trial's
+            episodes, or a lower bound of it; None, and left out of the file, where the environment
+            does not know it, or the agent plays no such trial.
         measure: What was measured, and with it which way is better. It and what follows are left
             out of the file where episodes earn returns.
         few_shot: What the tasks of few-shot learning are, in which query examples stand for the
@@ -140,6 +143,7 @@ class EvaluationResult:
     forgets: bool = False
     evaluation_seeds: list[int] = field(default_factory=list)
     success_means: str | None = None
+    bayes_optimal: list[Reference] | None = None
     measure: MeasureName = "return"
     few_shot: FewShot | None = None
     calibration: list[Calibration] | None = None
@@ -172,6 +176,8 @@ class EvaluationResult:
         if self.measure == "return":
             for key in ("measure", "few_shot", "calibration"):
                 del content[key]
+        if self.bayes_optimal is None:
+            del content["bayes_optimal"]
         return {
             "format": FORMAT,
             **content,
@@ -275,6 +281,8 @@ def _misfit(result: EvaluationResult) -> str | None:
     if result.calibration is not None:
         found.append(("calibration", [each.error for each in result.calibration], (steps,)))
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]
+    if (adaptive := result.bayes_optimal) is not None:
+        found.append(("bayes_optimal", [ref.returns for ref in adaptive], (steps, n)))
     for key, value, shape in found:
         if value is None or (n == 1 and key in _OVER_TASKS and value == [None] * steps):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from metarl.evaluation.statistics import (
     settling_step,
     standard_error_95,
 )
+
+if TYPE_CHECKING:
+    from metarl.envs.vector import TaskVectorEnv
 
 
 def summarize(
@@ -79,17 +82,34 @@ def summarize(
 
 
 def _references(references: Mapping[str, np.ndarray], n: int) -> dict[str, Reference]:
-    known = {}
-    for name, given in references.items():
-        returns = np.asarray(given, dtype=np.float64)
-        if returns.shape != (n,):
-            raise ValueError(
-                f"The reference {name!r} has returns of shape {list(returns.shape)}; the "
-                f"evaluation has {n} tasks."
-            )
-        interval = bootstrap_interval(returns)
-        known[name] = Reference(returns.tolist(), float(returns.mean()), interval)
-    return known
+    return {name: _reference(name, returns, n) for name, returns in references.items()}
+
+
+def _reference(name: str, given: np.ndarray, n: int) -> Reference:
+    returns = np.asarray(given, dtype=np.float64)
+    if returns.shape != (n,):
+        raise ValueError(
+            f"The reference {name!r} has returns of shape {list(returns.shape)}; the evaluation "
+            f"has {n} tasks."
+        )
+    return Reference(returns.tolist(), float(returns.mean()), bootstrap_interval(returns))
+
+
+def bayes_adaptive(evaluation: Evaluation, env: TaskVectorEnv) -> list[Reference] | None:
+    """What the environment knows of the best adaptive agent, by the episode of the trial.
+
+    None where it knows nothing, and beside measurements that are no episodes of one trial: those
+    after gradient steps, and those of an agent that forgets.
+    """
+    if evaluation.adaptation_axis != "episode" or evaluation.forgets:
+        return None
+    episodes, n = evaluation.returns.shape[:2]
+    returns = env.bayes_optimal_returns(evaluation.tasks, episodes)
+    if returns is None:
+        return None
+    if len(returns) != episodes:
+        raise ValueError(f"There are {len(returns)} bayes_optimal_returns of {episodes} episodes.")
+    return [_reference("bayes_optimal", row, n) for row in returns]
 
 
 def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) -> ModeResult:

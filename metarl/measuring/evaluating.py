@@ -21,7 +21,7 @@ from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.result import EvaluationResult
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.summary import bayes_adaptive, summarize
 from metarl.measuring.user_agent import UserAgent
 from metarl.process import command_line, enough_memory
 from metarl.references.measurement import measure_references
@@ -92,6 +92,7 @@ def measure(
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )
+    result = replace(result, bayes_optimal=bayes_adaptive(headline, env))
     if headline.success is not None:
         means = str(Success(own.success_key, own.success))
         result = replace(result, success_means=means)

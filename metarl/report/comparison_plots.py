@@ -48,6 +48,7 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
     if groups[0].first.few_shot is not None:
         ax.set_xlabel("adaptation steps on the support set")
     ax.set_ylabel(figures.mean_label(by, groups[0].headline.ci95))
+    figures.bayes_adaptive_line(ax, comparison.bayes_optimal)
     figures.label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
     return figure

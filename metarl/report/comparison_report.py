@@ -106,6 +106,8 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
     header += ["calibration error"] * bool(first.calibration)
     normalised = any(mode.normalised for mode in modes)
     header += ["normalised"] * normalised
+    adaptive = any(group.first.bayes_optimal for group in groups)
+    header += ["Bayes-adaptive [95 %]"] * adaptive
     rows = []
     for group, mode in zip(groups, modes, strict=True):
         rows.append([f"{group.label}{mode_words(group.first, mode)}", *[""] * (len(header) - 1)])
@@ -121,6 +123,9 @@ def group_returns_table(groups: Sequence[Group], modes: Sequence[GroupMode]) -> 
                 row.append(f"{group.calibration_error[k]:.3f}")
             if normalised:
                 row.append(f"{mode.normalised[k]:.2f}" if mode.normalised else "–")
+            if adaptive:
+                known = group.first.bayes_optimal
+                row.append(estimate(known[k].mean, known[k].ci95) if known else "–")
             rows.append(row)
     return table(header, rows)
 

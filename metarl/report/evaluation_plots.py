@@ -64,6 +64,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
         ax.set_xlabel(f"{kind} steps\n({result.by.experience} used before)")
     ax.set_xmargin(0.04)
     ax.set_ylabel(figures.mean_label(result.by, head.ci95))
+    figures.bayes_adaptive_line(ax, result.bayes_optimal)
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
     return figure

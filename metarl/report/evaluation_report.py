@@ -108,6 +108,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     header += ["success [95 %]"] * bool(mode.success_rate)
     header += ["calibration error"] * bool(errors)
     header += ["normalised"] * bool(mode.normalised)
+    header += ["Bayes-adaptive [95 %]"] * bool(adaptive := result.bayes_optimal)
     rows = [
         [
             words.step_name(result.x, k),
@@ -120,6 +121,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
             *([words.success_words(mode, k)] if mode.success_rate else []),
             *([f"{errors[k]:.3f}"] if errors else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
+            *([words.estimate(adaptive[k].mean, adaptive[k].ci95)] if adaptive else []),
         ]
         for k, used in enumerate(result.episodes_used)
     ]

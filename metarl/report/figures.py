@@ -17,12 +17,14 @@ import numpy as np
 from PIL import Image
 
 from metarl.errors import message_of, warn
+from metarl.report.words import BAYES_ADAPTIVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from metarl.evaluation.measures import Measure
+    from metarl.evaluation.result import Reference
     from metarl.evaluation.statistics import Interval
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -122,6 +124,13 @@ def mean_label(by: Measure, intervals: Sequence[Interval | None]) -> str:
     if intervals[0] is None:
         return f"{by.noun} on the one task"
     return f"mean {by.noun} over tasks\n({'band' if len(intervals) > 1 else 'bar'}: 95 % interval)"
+
+
+def bayes_adaptive_line(ax: Axes, bayes_optimal: Sequence[Reference] | None) -> None:
+    """What the best adaptive agent earns at least, episode by episode, where that is known."""
+    if bayes_optimal is not None:
+        means = [reference.mean for reference in bayes_optimal]
+        ax.plot(range(len(means)), means, "d:", color=GREY, linewidth=1.4, label=BAYES_ADAPTIVE)
 
 
 def in_legend(name: str) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Headings of columns over two lines, those first that a narrow terminal loses first.
 _STEPS, _SPREAD = ("env steps", "used"), ("± over", "eval. seeds")
-_ECE = ("calibration", "error")
+_ECE, _BAYES = ("calibration", "error"), ("Bayes-", "adaptive")
 _DROPPED = (_STEPS, ("IQM", "[95 %]"), ("normal-", "ised"))
 
 
@@ -40,7 +40,7 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     title = f"{result.algorithm} on {result.env}: {tasks_in_words(result)}"
     page.print(f"{title}{mode_words(result)}")
     page.print_returns(result, result.headline, calibration_errors(result))
-    page.print_notes(result)
+    page.print_notes(result, result.bayes_optimal)
     if result.few_shot is not None:
         page.print(transductive_words(result.few_shot))
     page.print_references(result.references, result.by)
@@ -57,7 +57,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         few = " (few seeds)" if group.few_seeds else ""
         page.print(f"{group.label}{mode_words(group.first)}, seeds {seeds}{few}")
         page.print_returns(group.first, group.headline, group.calibration_error)
-    page.print_notes(comparison.first)
+    page.print_notes(comparison.first, comparison.bayes_optimal)
     page.print_references(comparison.references, comparison.first.by)
     for sentence in [*adaptation_sentences(comparison), *pair_sentences(comparison)]:
         page.print(sentence, style="bold")
@@ -100,6 +100,7 @@ class _Page:
             ],
             **self._success_column(mode),
             **self._spread_column(mode, by),
+            **_bayes_column(result.bayes_optimal),
             **({_ECE: [f"{x:.3f}" for x in calibration_error]} if calibration_error else {}),
             used: [str(used) for used in result.episodes_used],
             _STEPS: [f"{steps:,.0f}" for steps in mode.env_steps_used],
@@ -113,7 +114,7 @@ class _Page:
         def widths() -> list[int]:
             return [max(map(len, (*head, *cells))) for head, cells in columns.items()]
 
-        for head in (*_DROPPED, used, _SPREAD):
+        for head in (*_DROPPED, used, _SPREAD, _BAYES):
             if sum(widths()) + len(columns) - 1 > self.console.width:
                 columns.pop(head, None)
         across = zip(*([*head, *cells] for head, cells in columns.items()), strict=True)
@@ -123,8 +124,10 @@ class _Page:
         ]
         self.lines([*lines[:2], "─" * len(lines[0]), *lines[2:]])
 
-    def print_notes(self, result: EvaluationResult) -> None:
-        for note in notes(result):
+    def print_notes(
+        self, result: EvaluationResult, bayes_optimal: Sequence[Reference] | None
+    ) -> None:
+        for note in notes(result, bayes_optimal):
             self.print(note)
 
     def _success_column(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
@@ -142,3 +145,10 @@ class _Page:
     def print_references(self, references: Mapping[str, Reference], by: Measure) -> None:
         for name, reference in references.items():
             self.print(f"{name}: {estimate(reference.mean, reference.ci95, by)}")
+
+
+def _bayes_column(bayes_optimal: Sequence[Reference] | None) -> dict[tuple[str, str], list[str]]:
+    """What the best adaptive agent earns at least."""
+    if bayes_optimal is None:
+        return {}
+    return {_BAYES: [f"{reference.mean:.2f}" for reference in bayes_optimal]}

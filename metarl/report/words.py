@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from metarl.evaluation.measures import RETURN, Measure
@@ -10,7 +11,7 @@ from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, O
 if TYPE_CHECKING:
     from metarl.evaluation.comparison import Comparison, GroupMode
     from metarl.evaluation.measurements import FewShot
-    from metarl.evaluation.result import EvaluationResult, ModeResult
+    from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 
 REFERENCES = {
     ORACLE: "a policy trained with the task in its observation",
@@ -20,6 +21,12 @@ REFERENCES = {
     "random": "uniformly random actions",
     "optimum": "the best possible return with the task known, computed",
 }
+BAYES_ADAPTIVE = "Bayes-adaptive (a lower bound)"
+"""What pictures and tables call the best agent that must find the task out."""
+_BAYES_ADAPTIVE_MEANS = (
+    "Bayes-adaptive: what an agent earns in each episode that is not told the task, finds it out "
+    "and remembers it, computed; a lower bound of what the best adaptive agent earns."
+)
 FEW_SHOT_REFERENCES = {
     ORACLE: "the family of the tasks known, its parameters fitted to the support set",
     FROM_SCRATCH: "the agent's network from random weights, trained on the support set alone",
@@ -99,7 +106,7 @@ def seeds_in_words(result: EvaluationResult) -> str:
     return f"{len(seeds)} evaluation seeds ({seeds[0]} to {seeds[-1]})"
 
 
-def notes(result: EvaluationResult) -> list[str]:
+def notes(result: EvaluationResult, bayes_optimal: Sequence[Reference] | None) -> list[str]:
     """What else a table's numbers are: means over several evaluation seeds; of one task alone."""
     said = []
     if len(result.evaluation_seeds) > 1:
@@ -114,6 +121,8 @@ def notes(result: EvaluationResult) -> list[str]:
             "Calibration error: how far the confidence of predictions lies from the share of them "
             "that is right, mean over 15 bins of confidence by their numbers of predictions."
         )
+    if bayes_optimal is not None:
+        said.append(_BAYES_ADAPTIVE_MEANS)
     if len(result.tasks) == 1:
         said.append("There is one task, so there are no intervals, which are over tasks.")
     return said

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.envs import make
+from metarl.envs import FiniteTasks, make
 from metarl.envs.navigation import PointNavigation
 
 
@@ -185,6 +185,108 @@ def test_optimum_of_random_starts_is_their_mean() -> None:
     optimum = env.optimal_returns([[0.3, -0.8]])
     played = play(env, np.tile([[0.3, -0.8]], (4000, 1)), greedy)
     assert abs(played.mean() - optimum[0]) < 4 * played.std() / np.sqrt(4000)
+
+
+class Trilaterating:
+    """Plays one trial in the real environment by the rule, told nothing but position and reward."""
+
+    def __init__(self, goal: np.ndarray, env: PointNavigation, step: float) -> None:
+        self.env, self.step = env, step
+        self.told: list[tuple[np.ndarray, float]] = []
+        self.candidates: list[np.ndarray] = []
+        env.set_tasks([goal])
+
+    def play(self) -> float:
+        """One episode's return."""
+        position, _ = self.env.reset(seed=0)
+        total = 0.0
+        while not self.env.finished[0]:
+            if self.candidates:
+                action = (self.candidates[0] - position[0]) / self.step
+            else:
+                action = [np.array([1.0, 0.0]), np.array([-1.0, 1.0])][len(self.told)]
+            position, reward, terminated, *_ = self.env.step([action])
+            total += reward[0]
+            self.told.append((position[0], -reward[0]))
+            if self.candidates:
+                # A goal that would have brought another reward by now is none.
+                self.candidates = [
+                    point
+                    for point in self.candidates
+                    if all(abs(np.hypot(*(point - x)) - d) < 1e-7 for x, d in self.told)
+                ] or self.candidates
+            elif len(self.told) == 2:
+                self.candidates = self.where_the_goal_can_be()
+            elif terminated[0]:
+                self.candidates = [position[0]]
+        return total
+
+    def where_the_goal_can_be(self) -> list[np.ndarray]:
+        """The intersections of two circles, by solving for the angle on the first."""
+        (x, r), (y, s) = self.told
+        away = np.arctan2(*(y - x)[::-1])
+        length = np.hypot(*(y - x))
+        angle = np.arccos(np.clip((r**2 + length**2 - s**2) / (2 * r * length), -1, 1))
+        points = [x + r * np.array([np.cos(a), np.sin(a)]) for a in (away + angle, away - angle)]
+        points.sort(key=lambda point: np.hypot(*point))
+        possible = [p for p in points if self.env.task_distribution.contains(p[None])[0]]  # type: ignore[attr-defined]
+        return possible + [p for p in points if not any(p is q for q in possible)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"preset": "maml_2017"},
+        {"terminate": False, "horizon": 12},
+        {"horizon": 1},
+        {"horizon": 2},
+        {"horizon": 7, "step_size": 0.2, "radius": 1.0},
+        {"preset": "varibad", "horizon": 15},
+        {"region": "circle", "horizon": 15},
+    ],
+)
+def test_the_bayes_adaptive_line_is_what_its_agent_earns(params: dict[str, Any]) -> None:
+    env = make("point_navigation", 1, **params)
+    goals = np.concatenate([env.task_distribution.held_out()[:12], [[0.1, 0.005], [0.004, 0.1]]])
+    line = env.bayes_optimal_returns(goals, 3)
+    assert line is not None
+    for goal, expected in zip(goals, line.T, strict=True):
+        agent = Trilaterating(goal, env, params.get("step_size", 0.1))  # type: ignore[arg-type]
+        np.testing.assert_allclose([agent.play() for _ in range(3)], expected, atol=1e-6)
+    optimum = env.optimal_returns(goals)
+    assert optimum is not None
+    assert (line <= optimum + 1e-6).all()
+
+
+def test_the_bayes_adaptive_line_by_hand() -> None:
+    """To (0.1, 0), to (0, 0.1), which leaves (0.3, 0.3) and its image (-0.2, -0.2), the nearer."""
+    env = PointNavigation(1, horizon=6)
+    line = env.bayes_optimal_returns([[0.3, 0.3], [-0.2, -0.2], [0.1, 0.005]], 2)
+    assert line is not None
+    there = [(0.1, 0.0), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.1), (0.1, 0.2), (0.2, 0.3)]
+    first = -sum(np.hypot(0.3 - x, 0.3 - y) for x, y in there)
+    np.testing.assert_allclose(line[:, 0], [first, -np.sqrt(2) * 0.3], atol=1e-12)
+    here = [(0.1, 0.0), (0.0, 0.1), (-0.1, 0.0), (-0.2, -0.1), (-0.2, -0.2)]
+    first = -sum(np.hypot(-0.2 - x, -0.2 - y) for x, y in here)
+    np.testing.assert_allclose(line[:, 1], [first, -np.sqrt(2) * 0.1], atol=1e-12)
+    # The first step already ends in the box around the goal, and the second episode ends there too.
+    np.testing.assert_allclose(line[:, 2], [-0.005, -0.005], atol=1e-12)
+
+
+def test_the_bayes_adaptive_line_of_the_published_goals() -> None:
+    env = make("point_navigation", 1, preset="maml_2017")
+    line = env.bayes_optimal_returns(env.task_distribution.held_out(), 5)
+    assert line is not None
+    np.testing.assert_allclose(line.mean(axis=1), [-1.5599, *[-0.5441] * 4], atol=1e-4)
+
+
+def test_the_bayes_adaptive_line_is_unknown_elsewhere() -> None:
+    for params in ({"reward": "sparse"}, {"start": "random"}):
+        assert make("point_navigation", 1, **params).bayes_optimal_returns([[0.1, 0.2]], 2) is None
+    assert make("half_cheetah_vel", 1).bayes_optimal_returns([[1.0]], 2) is None
+    env = make("point_navigation", 1)
+    env.task_distribution = FiniteTasks([[0.1, 0.2], [0.3, 0.4]], ("goal_x", "goal_y"), ("m", "m"))
+    assert env.bayes_optimal_returns([[0.1, 0.2]], 2) is None
 
 
 def test_a_non_finite_action_is_an_error_with_lane_and_task() -> None:

@@ -44,6 +44,10 @@ def test_evaluation_sets_have_their_size_and_range_and_share_no_task(
     assert in_region(distribution, held_out).all()
     assert in_region(distribution, train).all()
     assert not in_region(distribution, beyond).any()
+    if isinstance(distribution, GoalRegion):
+        assert distribution.contains(np.concatenate([validation, held_out, train])).all()
+        assert not distribution.contains(beyond).any()
+        assert not distribution.contains(np.array([[0.0, -1.001 * distribution.radius]])).any()
     rows = np.concatenate([validation, held_out, beyond, train])
     assert rows.dtype == np.float64
     assert len(np.unique(rows, axis=0)) == len(rows)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import TaskDistribution
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.result import EvaluationResult, Provenance
-from metarl.evaluation.summary import summarize
+from metarl.evaluation.summary import bayes_adaptive, summarize
 from metarl.types import ActionMode
 
 FROZEN_PAY = 1000.0
@@ -201,6 +203,17 @@ def navigation_evaluation(num_tasks: int = 12, seed: int = 3, gain: float = 10.0
         rewards=np.repeat(returns.mean(axis=2)[:, :, None] / 20, 20, axis=2),
         paths=paths,
     )
+
+
+def in_episodes(evaluation: Evaluation) -> Evaluation:
+    """The same measurements as if of an agent that adapts by memory."""
+    return replace(evaluation, adaptation_axis="episode", step_sizes=[])
+
+
+def with_bayes_optimal(evaluation: Evaluation) -> EvaluationResult:
+    """The result of a trial's episodes, beside what navigation knows of the best adaptive agent."""
+    known = bayes_adaptive(evaluation, PointNavigation(1))
+    return replace(navigation_result(evaluation), bayes_optimal=known)
 
 
 def navigation_result(evaluation: Evaluation, **changes: Any) -> EvaluationResult:

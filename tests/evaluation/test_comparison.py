@@ -21,7 +21,13 @@ from metarl.report.comparison_report import write_comparison
 from metarl.report.figures import SERIES
 from metarl.report.page import ReportFiles
 from metarl.report.terminal import print_comparison, print_table
-from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from metarl.report.words import estimate
+from tests.evaluation.fakes import (
+    in_episodes,
+    navigation_evaluation,
+    navigation_result,
+    with_bayes_optimal,
+)
 from tests.evaluation.test_plots import pixels
 from tests.evaluation.test_report import Reader
 
@@ -122,6 +128,35 @@ def test_references_that_depend_on_the_group_stand_once_a_group() -> None:
     found = compare({"maml": [a], "rl2": [b]}).references
     assert list(found) == ["oracle", "from_scratch (maml)", "from_scratch (rl2)"]
     assert [ref.mean for ref in found.values()] == [-2.0, -30.0, -31.0]
+
+
+def test_the_bayes_adaptive_line_is_that_of_the_longest_trial(tmp_path: Path) -> None:
+    long = with_bayes_optimal(in_episodes(evaluation(0.0, 1)))
+    short = evaluation(0.0, 1)
+    short = replace(short, returns=short.returns[:2], env_steps_used=short.env_steps_used[:2])
+    short = replace(short, rewards=short.rewards[:2])
+    found = compare(
+        {
+            "maml": [run("a")],
+            "short": [MeasuredRun("b", None, with_bayes_optimal(in_episodes(short)))],
+            "long": [MeasuredRun("c", None, long)],
+        }
+    )
+    assert found.bayes_optimal == long.bayes_optimal
+    data = json.loads(found.to_json())
+    assert [ref["returns"] for ref in data["bayes_optimal"]] == [
+        ref.returns for ref in found.bayes_optimal or ()
+    ]
+    page = write_comparison(
+        tmp_path, found, command="c", training_commands=[], versions={}, training={}
+    ).markdown.read_text(encoding="utf-8")
+    first, *_, last = found.bayes_optimal or ()
+    for reference in (first, last):
+        assert page.count(f"| {estimate(reference.mean, reference.ci95)} |") >= 2
+    assert "a lower bound of what the best adaptive agent earns" in page
+    bare = compare({"maml": [run("a")]})
+    assert bare.bayes_optimal is None
+    assert json.loads(bare.to_json())["bayes_optimal"] is None
 
 
 def test_what_cannot_be_compared() -> None:

@@ -15,12 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.measurements import Evaluation
-from metarl.report import evaluation_plots, training_plots
+from metarl.report import comparison_plots, evaluation_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
 from metarl.storage.json_lines import read_json_lines
-from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from tests.evaluation.fakes import (
+    in_episodes,
+    navigation_evaluation,
+    navigation_result,
+    with_bayes_optimal,
+)
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -75,6 +81,24 @@ def test_adaptation_curve_shows_modes_and_references() -> None:
         assert share_of(colors, AFTER) > 1e-4
         drawn.append(colors)
     assert len({colors.tobytes() for colors in drawn}) == 4
+
+
+def test_both_adaptation_curves_show_the_bayes_adaptive_line() -> None:
+    result = with_bayes_optimal(in_episodes(navigation_evaluation()))
+    bare = replace(result, bayes_optimal=None)
+    assert result.bayes_optimal is not None
+    means = [ref.mean for ref in result.bayes_optimal]
+    curve, curves = evaluation_plots.plot_adaptation_curve, comparison_plots.plot_adaptation_curves
+    for draw in (
+        lambda one: curve.__wrapped__(one),  # type: ignore[attr-defined]
+        lambda one: curves.__wrapped__(compare({"rl2": [MeasuredRun("a", None, one)]})),  # type: ignore[attr-defined]
+    ):
+        (ax,) = draw(result).axes
+        (line,) = [line for line in ax.lines if "Bayes-adaptive" in str(line.get_label())]
+        assert "lower bound" in str(line.get_label())
+        np.testing.assert_allclose(line.get_xydata(), list(enumerate(means)))
+        (ax,) = draw(bare).axes
+        assert not any("Bayes" in str(line.get_label()) for line in ax.lines)
 
 
 @pytest.mark.parametrize("make", [navigation_evaluation, velocities])

@@ -18,18 +18,26 @@ from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.result import EvaluationResult
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, code, literal
-from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from metarl.report.words import estimate
+from tests.evaluation.fakes import (
+    in_episodes,
+    navigation_evaluation,
+    navigation_result,
+    with_bayes_optimal,
+)
 
 COMMAND = "python evaluate.py --run runs/navigation --seed 7"
 
 
-def write(folder: Path, evaluation: Evaluation, **changes: Any) -> ReportFiles:
+def write(
+    folder: Path, evaluation: Evaluation, result: EvaluationResult | None = None, **changes: Any
+) -> ReportFiles:
     training = [
         {"env_steps": 100 * i, "return/pre": -50.0 + i, "return/post": -40.0 + i} for i in range(9)
     ]
     return write_report(
         folder,
-        navigation_result(evaluation, **changes),
+        result or navigation_result(evaluation, **changes),
         evaluation,
         command=COMMAND,
         versions={"metarl": "0.1.0", "numpy": "2.0 <own & build>", "wandb": None},
@@ -146,6 +154,16 @@ def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     assert re.search(r"\| episode 4 \| [^|]+ \| 3 \|", page)
     assert "4 consecutive episodes" in page
     assert "gradient" not in page
+
+
+def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
+    trial = in_episodes(navigation_evaluation())
+    result = with_bayes_optimal(trial)
+    assert result.bayes_optimal is not None
+    for page in pages(write(tmp_path, trial, result)):
+        for reference in result.bayes_optimal:
+            assert estimate(reference.mean, reference.ci95) in page
+        assert "a lower bound of what the best adaptive agent earns" in " ".join(page.split())
 
 
 def test_strange_tasks_and_names_do_not_break_it(tmp_path: Path) -> None:

@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metarl.envs.navigation import PointNavigation
 from metarl.evaluation.result import EvaluationResult
-from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from metarl.evaluation.summary import bayes_adaptive
+from tests.evaluation.fakes import (
+    in_episodes,
+    navigation_evaluation,
+    navigation_result,
+    with_bayes_optimal,
+)
 
 PROVENANCE = [
     *("format", "algorithm", "env", "env_config", "split", "seeds", "evaluation_seed"),
@@ -104,6 +111,42 @@ def test_results_of_before_the_settling_step_are_read() -> None:
     data["settling_step"] = [1, 2, 3.5, None]
     with pytest.raises(ValueError, match=r"'settling_step.2' is 3.5; input should be a"):
         EvaluationResult.from_json(json.dumps(data))
+
+
+def test_the_bayes_adaptive_line_stands_beside_the_episodes_of_a_trial_alone() -> None:
+    trial = in_episodes(navigation_evaluation())
+    result = with_bayes_optimal(trial)
+    expected = PointNavigation(1).bayes_optimal_returns(trial.tasks, 4)
+    assert expected is not None
+    assert result.bayes_optimal is not None
+    np.testing.assert_array_equal([ref.returns for ref in result.bayes_optimal], expected)
+    assert [ref.mean for ref in result.bayes_optimal] == expected.mean(axis=1).tolist()
+    interval = result.bayes_optimal[0].ci95
+    assert interval is not None
+    assert interval[0] < expected[0].mean() < interval[1]
+    for other in (navigation_evaluation(), replace(trial, forgets=True)):
+        assert with_bayes_optimal(other).bayes_optimal is None
+    assert bayes_adaptive(trial, PointNavigation(1, reward="sparse")) is None
+
+
+def test_what_a_file_says_of_the_bayes_adaptive_line_is_checked() -> None:
+    result = with_bayes_optimal(in_episodes(navigation_evaluation()))
+    data = json.loads(result.to_json())
+    assert EvaluationResult.from_json(json.dumps(data)) == result
+    data["bayes_optimal"].pop()
+    with pytest.raises(ValueError, match="'bayes_optimal' must hold 4 × 12 finite numbers"):
+        EvaluationResult.from_json(json.dumps(data))
+    del data["bayes_optimal"]  # a file of before
+    assert EvaluationResult.from_json(json.dumps(data)) == replace(result, bayes_optimal=None)
+
+
+def test_an_environment_that_knows_other_episodes_is_refused() -> None:
+    class Short(PointNavigation):
+        def bayes_optimal_returns(self, tasks: Any, episodes: int) -> Any:
+            return super().bayes_optimal_returns(tasks, episodes - 1)
+
+    with pytest.raises(ValueError, match="3 bayes_optimal_returns of 4 episodes"):
+        bayes_adaptive(in_episodes(navigation_evaluation()), Short(1))
 
 
 def test_no_adaptation_step_has_no_verdict() -> None:

@@ -12,7 +12,12 @@ from rich.console import Console
 
 from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.report.terminal import print_comparison, print_table
-from tests.evaluation.fakes import navigation_evaluation, navigation_result
+from tests.evaluation.fakes import (
+    in_episodes,
+    navigation_evaluation,
+    navigation_result,
+    with_bayes_optimal,
+)
 
 INTERVAL = re.compile(r"-?\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\]")
 
@@ -60,6 +65,20 @@ def test_tables_fit_and_intervals_are_whole(width: int, scale: float) -> None:
         assert re.search(r"optimum: -0\.\d\d \[", text)
         assert "daptation helps: +" in text
     assert "few seeds" in text
+
+
+def test_the_bayes_adaptive_line_has_a_column_and_is_called_a_lower_bound() -> None:
+    result = with_bayes_optimal(in_episodes(navigation_evaluation()))
+    assert result.bayes_optimal is not None
+    maml = MeasuredRun("runs/maml", None, navigation_result(navigation_evaluation()))
+    both = compare({"maml": [maml], "rl2": [MeasuredRun("runs/rl2", None, result)]})
+    for show, what in ((print_table, result), (print_comparison, both)):
+        lines = printed_lines(show, what, 100)
+        assert sum("Bayes-" in line for line in lines) == 2  # a column's heading, the sentence
+        rows = [line.split() for line in lines if re.match(r" +\d +-", line)][-4:]
+        assert [row[4] for row in rows] == [f"{ref.mean:.2f}" for ref in result.bayes_optimal]
+        assert "a lower bound of what the best adaptive agent earns" in " ".join(lines)
+    assert "Bayes" not in "".join(printed_lines(print_table, maml.result, 100))
 
 
 @pytest.mark.parametrize("name", ["ants:Ant", ":ant:", "[red]x[/red]", "[/]", "a:smile:b"])
