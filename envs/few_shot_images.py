@@ -149,6 +149,7 @@ class FewShotClassification(SupervisedTasks):
         ways = checks.integer("ways", ways, 2)
         self.shots = checks.integer("shots", shots, 1)
         self.images = images
+        self.data_hash = images.hash
         self.augment = checks.switch("augment", augment)
         turns = TURNS if checks.switch("rotations", rotations) else 1
         height, width = images.pixels.shape[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class LabelledImages:
     def counts(self) -> NDArray[np.int64]:
         """How many images each class has, ``[C]``."""
         return np.diff(self.starts)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of names and pixels."""
+        parts = (repr(self.names).encode(), self.starts.tobytes(), self.pixels.tobytes())
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def images_of_dataset(dataset: Any) -> LabelledImages:

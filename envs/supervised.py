@@ -36,7 +36,12 @@ class Examples(NamedTuple):
 class SupervisedTasks(ABC):
     """A distribution of supervised tasks, and the examples of each.
 
+    A parameter of the constructor that says where data lie is called ``data``: a run may go on, or
+    be evaluated, with the same data elsewhere.
+
     Attributes:
+        presets: Named values of the constructor's parameters.
+        data_hash: SHA-256 of the data; None where there are none.
         measure: What a prediction is judged by: "accuracy", which is to grow, or "error", the
             squared error summed over the target's dimensions, which is to fall.
         task_distribution: Whose tasks these are.
@@ -53,6 +58,7 @@ class SupervisedTasks(ABC):
     target_space: spaces.Discrete | spaces.Box
     shots: int
     augment: bool = False
+    data_hash: str | None = None
 
     @property
     def ways(self) -> int:

@@ -83,6 +83,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     device: DeviceName = "cpu",
     output: str | Path | None = None,
     trust_code: bool = False,
+    data: str | Path | None = None,
 ) -> ShownEvaluation:
     """Measure how fast an agent adapts to tasks that it was not trained on.
 
@@ -101,6 +102,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
         device: Of the adaptation, likewise.
         output: A folder for `evaluation.json` and the report; without one nothing is written.
         trust_code: See :func:`load_run`.
+        data: Where the data of few-shot tasks lie here; None: where the run's config says.
 
     Raises:
         UserError: there is no such run, agent or split, or an option is out of its bounds.
@@ -111,10 +113,9 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
     from metarl.runs.trained_run import training_lines
     from metarl.storage.run_folder import prepare_output
 
-    values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
-    options = _options(*values)
-    measured = _subject(subject, config, checkpoint, device, trust_code)
-    plan = options.plan(measured.config.evaluation)
+    asked = _options(split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget)
+    measured = _subject(subject, config, checkpoint, device, trust_code, data)
+    plan = asked.plan(measured.config.evaluation)
     output = None if output is None else Path(os.path.expanduser(output))
     try:
         if output is not None:
@@ -145,6 +146,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
     device: DeviceName = "cpu",
     output: str | Path | None = None,
     trust_code: bool = False,
+    data: str | Path | None = None,
 ) -> ShownComparison:
     """Measure several runs and compare them; those that differ in the seed alone are one group.
 
@@ -155,6 +157,7 @@ def compare(  # noqa: PLR0913  # the options that help() shows
         device: Of the adaptation.
         output: A folder for `comparison.json` and the report; without one nothing is written.
         trust_code: See :func:`load_run`; for every run.
+        data: As for :func:`evaluate`; for every run.
 
     Raises:
         UserError: the runs cannot be compared, or an option is out of its bounds.
@@ -168,13 +171,12 @@ def compare(  # noqa: PLR0913  # the options that help() shows
 
     if len(runs) < 2:
         raise UserError("A comparison needs at least two runs.")
-    values = split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget
-    options = _options(*values)
-    groups = open_groups(runs, options, checkpoint, Trust(trust_code))
+    asked = _options(split, tasks, episodes, adaptation_steps, mode, seed, evaluation_seeds, forget)
+    groups = open_groups(runs, asked, checkpoint, Trust(trust_code))
     output = None if output is None else Path(os.path.expanduser(output))
     if output is not None:
         prepare_output(output, chosen=True)
-    comparison = measure_groups(groups, checkpoint, device)
+    comparison = measure_groups(groups, checkpoint, device, data=data)
     if output is not None:
         report_comparison(output, comparison, groups, "metarl.compare(...)")
     return ShownComparison(**vars(comparison))
@@ -188,11 +190,12 @@ def load_run(
     device: DeviceName = "cpu",
     *,
     trust_code: bool = False,
+    data: str | Path | None = None,
 ) -> TrainedRun:
     """A trained run from its folder, see :func:`metarl.runs.trained_run.load_run`."""
     from metarl.runs import trained_run
 
-    return trained_run.load_run(run_dir, checkpoint, device, trust_code=trust_code)
+    return trained_run.load_run(run_dir, checkpoint, device, trust_code=trust_code, data=data)
 
 
 def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -> TaskVectorEnv:
@@ -301,6 +304,7 @@ def _subject(
     checkpoint: Checkpoint,
     device: DeviceName,
     trust_code: bool,
+    data: str | Path | None,
 ) -> Subject:
     """What is to be measured: a run as it is or from its folder, or an agent in a config."""
     from metarl.config.trust import Trust
@@ -313,5 +317,5 @@ def _subject(
     if isinstance(subject, type) or is_path:  # the import path of a class
         raise UserError("An agent needs config=, which says in what environment it acts.")
     if isinstance(subject, str | Path):
-        return load_run(subject, checkpoint, device, trust_code=trust_code)
+        return load_run(subject, checkpoint, device, trust_code=trust_code, data=data)
     return subject

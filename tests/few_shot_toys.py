@@ -60,7 +60,7 @@ class Mean:
         return SimpleNamespace(sets=sets, env_steps=steps, metrics={})
 
     def update(self, batch: Any) -> dict[str, float]:
-        self.state = {"mean": float(batch.sets.query.actions.mean())}
+        self.state = {"mean": float(batch.sets.query.actions.double().mean())}
         return dict(self.state)
 
     def state_dict(self) -> dict[str, float]:

@@ -86,6 +86,11 @@ class EvaluateArguments(EvaluationOptions, _Evaluated):
     checkpoint: Annotated[int, Field(ge=0)] | Literal["latest"] = Field(
         "latest", description="iteration, or latest"
     )
+    data: PathText | None = Field(
+        None,
+        min_length=1,
+        description="where the data of few-shot tasks lie; null: where the config says",
+    )
     output: PathText | None = Field(
         None,
         min_length=1,

@@ -37,6 +37,7 @@ def run(argv: Sequence[str]) -> int:
             arguments.checkpoint,
             arguments.device,
             trust_code=arguments.trust_code,
+            data=arguments.data,
         )
     try:
         plan = arguments.plan(subject.config.evaluation)
@@ -60,11 +61,13 @@ def _compare(arguments: EvaluateArguments) -> None:
     if output is None:
         output = comparing.default_output(map(Path, arguments.run), first.plan.folder)
     prepare_output(output, chosen=arguments.folder is not None)
-    comparison = comparing.measure_groups(groups, arguments.checkpoint, arguments.device, say)
+    which = arguments.checkpoint, arguments.device
+    comparison = comparing.measure_groups(groups, *which, say, data=arguments.data)
     # What the command leaves out is each run's own config.
     own = [name for name in ("episodes", "adaptation_steps") if getattr(arguments, name) is None]
     words = ["metarl", "evaluate", *arguments.run, *first.plan.arguments(without=own)]
     words += ["--checkpoint", str(arguments.checkpoint), "--output", str(output)]
+    words += [] if arguments.data is None else ["--data", arguments.data]
     words += ["--trust-code"] if arguments.trust_code else []
     files = comparing.report_comparison(output, comparison, groups, command_line(words))
     with optional_output():

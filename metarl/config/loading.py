@@ -229,7 +229,12 @@ def fingerprint(config: Config) -> dict[str, Any]:
 
     Written into every checkpoint, which is refused under a config that differs in one of them.
     """
-    return {k: value for k, value in flat(config).items() if not k.startswith(_FREE_ON_RESUME)}
+    from metarl import envs
+
+    fields = {k: value for k, value in flat(config).items() if not k.startswith(_FREE_ON_RESUME)}
+    if envs.is_few_shot(envs.env_maker(config.env.name)):
+        fields.pop("env.data", None)  # where they lie; which they are, a hash tells
+    return fields
 
 
 def differences(a: Config, b: Config) -> list[str]:

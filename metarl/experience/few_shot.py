@@ -65,6 +65,11 @@ class FewShotSource:
         return self.tasks.task_distribution
 
     @property
+    def data_hash(self) -> str | None:
+        """Of the data that the tasks are made of, if there are such."""
+        return self.tasks.data_hash
+
+    @property
     def spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         """Of one input and of one target."""
         return self.tasks.input_space, self.tasks.target_space

@@ -38,6 +38,7 @@ class RolloutWorker:
     """
 
     gives: ClassVar[DataKind] = "episodes"
+    data_hash: ClassVar[str | None] = None  # there are no data beside the environment
 
     def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
         self.seconds = 0.0

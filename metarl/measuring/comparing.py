@@ -103,6 +103,8 @@ def measure_groups(
     checkpoint: int | Literal["latest"] = "latest",
     device: DeviceName = "cpu",
     say: Callable[[str], None] = lambda line: None,
+    *,
+    data: str | Path | None = None,
 ) -> Comparison:
     """Measure every run, and compare the groups.
 
@@ -115,6 +117,7 @@ def measure_groups(
         checkpoint: Of every run.
         device: Of the adaptation.
         say: Takes a line of progress.
+        data: Where the data of few-shot tasks lie; None: where each run's config says.
 
     Raises:
         UserError: a run cannot be loaded, or they cannot be compared.
@@ -125,7 +128,8 @@ def measure_groups(
     with ExitStack() as stack:
         runs = []
         for folder in folders:  # all before the first is measured: a mistake costs no waiting
-            run = load_run(folder.path, checkpoint, device, trust_code=folder.trust.everything)
+            trust = folder.trust.everything
+            run = load_run(folder.path, checkpoint, device, trust_code=trust, data=data)
             stack.callback(run.worker.close)
             folder.plan.tasks(run.worker.task_distribution)
             training_lines(folder.path)

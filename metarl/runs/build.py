@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metarl.config.fields import Config
 
 SOURCE = "environment_source"
-"""In a checkpoint's state, the hash of the environment's source."""
+"""In a checkpoint's state, see :func:`environment_source`."""
 Source = RolloutWorker | FewShotSource
 """What there is to learn from: episodes in environments, or the examples of few-shot tasks."""
 
@@ -103,12 +103,16 @@ def _learns_from(algorithm: Any) -> DataKind:
     return kind
 
 
-def environment_source(config: Config) -> str | None:
-    """The hash of the environment's source, see :func:`metarl.envs.source.source_hash`."""
-    return source_hash(config.env.name, config.env.tasks)
+def environment_source(config: Config, worker: Source) -> str | None:
+    """The hash of the environment's source, and of the data that few-shot tasks are made of.
+
+    See :func:`metarl.envs.source.source_hash`.
+    """
+    hashes = (source_hash(config.env.name, config.env.tasks), worker.data_hash)
+    return "-".join(part for part in hashes if part) or None
 
 
-def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config) -> None:
+def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config, worker: Source) -> None:
     """Load an algorithm's saved state, and see that the rest of a checkpoint's is there.
 
     A line on stderr says if it was trained on another source of the environment.
@@ -125,7 +129,7 @@ def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config) -> N
         raise UserError(
             f"The checkpoint in {config.run_folder} does not fit its config: {said}."
         ) from error
-    saved, now = state.get(SOURCE), environment_source(config)
+    saved, now = state.get(SOURCE), environment_source(config, worker)
     if isinstance(saved, str) and now is not None and saved != now:
         warn(
             f"{config.env.name} has changed since the checkpoint in {config.run_folder} "

@@ -59,6 +59,8 @@ class TrainedRun:
     def arguments(self) -> list[str]:
         """The arguments of `metarl evaluate` that name this agent."""
         words = [str(self.folder), "--checkpoint", str(self.iteration)]
+        data = getattr(self.config.env, "data", None) if self.worker.gives == "examples" else None
+        words += [] if data is None else ["--data", str(data)]
         return words + trusting(config_to_dict(self.config))
 
     @property
@@ -92,6 +94,7 @@ def load_run(
     device: DeviceName = "cpu",
     *,
     trust_code: bool = False,
+    data: str | Path | None = None,
 ) -> TrainedRun:
     """Load a trained run from its folder.
 
@@ -101,6 +104,7 @@ def load_run(
         device: Where adaptation steps run.
         trust_code: Import what the run's config names besides the parts of metarl, such as an
             environment of one's own; from anywhere but a run folder.
+        data: Where the data of few-shot tasks lie here; None: where they lay.
 
     Raises:
         UserError: the run is missing, damaged, or of another format or config; or its config names
@@ -109,13 +113,14 @@ def load_run(
     run_dir = Path(os.path.expanduser(run_dir))
     # Where it lies now, which may not be where it was made.
     here = [Option("device", device), Option("run_dir", str(run_dir))]
+    here += [] if data is None else [Option("env.data", str(data))]
     config = load_run_config(run_dir, Trust(trust_code), here, checkpoint)
     # A checkpoint may be evaluated on another device, by another number of threads.
     machine = {"device": device, "rollout.torch_threads": config.rollout.torch_threads}
     saved = load_checkpoint(run_dir, checkpoint, lambda made: changes({**made, **machine}, config))
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
-    restore(algorithm, saved.state, config)
+    restore(algorithm, saved.state, config, worker)
     return TrainedRun(config, algorithm, worker, saved.iteration, saved.manifest["env_steps"])
 
 

@@ -79,7 +79,8 @@ class Trainer:
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
-        self.source = environment_source(config)  # its file may be edited while it is trained on
+        # Now, since its file may be edited while it is trained on.
+        self.source = environment_source(config, self.worker)
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
             self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
@@ -271,7 +272,7 @@ class Trainer:
         saved = load_checkpoint(
             self.run_dir, changes=lambda made: changes(made, self.config), fall_back=True
         )
-        restore(self.algorithm, saved.state, self.config)
+        restore(self.algorithm, saved.state, self.config, self.worker)
         self.iteration = saved.iteration
         self.env_steps = saved.manifest["env_steps"]
         self._seconds_before = saved.state["wall_time_s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from metarl.experience.distortion import HIGH, LOW, distorted
 from metarl.experience.few_shot import FewShotSource
 from metarl.random import Key
 from metarl.runs.build import make_algorithm, make_worker
+from metarl.runs.trained_run import load_run
 from tests.few_shot_toys import Mean, Slopes
 from tests.programs import tiny
+from tests.synthetic_glyphs import draw_glyphs
 
 SLOPES = {"name": "tests.few_shot_toys:Slopes"}
 MEAN = {"name": "tests.few_shot_toys:Mean"}
@@ -254,3 +257,32 @@ def test_distortions_are_affine_maps_and_one_neighbour_of_ink() -> None:
         cross += [padded[1:-1, :-2], padded[1:-1, 2:]]
         extreme = np.max(cross, axis=0) if stroke > 0 else np.min(cross, axis=0)
         np.testing.assert_allclose(result, moved + abs(stroke) * (extreme - moved), atol=2e-5)
+
+
+def test_data_may_lie_elsewhere_and_other_data_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = draw_glyphs(tmp_path / "glyphs", {"Ada": 3, "Bel": 3, "Cid": 3})
+    shares = {"training": ["Ada"], "validation": ["Bel"], "held_out": ["Cid"]}
+    env = {"name": "few_shot_images", "ways": 2, "size": 8, "data": str(data)} | shares
+    run = tmp_path / "run"
+    words = ["--config", written(tmp_path, env, MEAN), "--run-dir", str(run)]
+    assert train.main([*words, "--iterations", "1"]) == 0
+    moved = data.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"env: data is .*glyphs.*no such folder\. Omniglot's ima"):
+        load_run(run, trust_code=True)
+    loaded = load_run(run, trust_code=True, data=moved)
+    assert loaded.arguments()[3:5] == ["--data", str(moved)]
+    capsys.readouterr()
+    other = tmp_path / "other"
+    shutil.copytree(moved, other)
+    shutil.copy(other / "Ada/character01/0001_01.png", other / "Cid/character01/0001_02.png")
+    load_run(run, trust_code=True, data=other)
+    warning = f"few_shot_images has changed since the checkpoint in {run} was written"
+    assert warning in capsys.readouterr().err
+    assert train.main([*words, "--resume", "--iterations", "2", "--env.data", str(moved)]) == 0
+    assert "has changed" not in capsys.readouterr().err
+    assert train.main([*words, "--resume", "--env.shots", "2"]) == 2
+    assert "env.shots was 1 and is 2 now." in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"command line: there is no field env\.data"):
+        load_run("results/maml_navigation/seed_1", data=moved)
