@@ -14,6 +14,7 @@ import torch
 from benchmarks import (
     crossover,
     evaluation,
+    few_shot,
     growth,
     measurement,
     memory,
@@ -393,3 +394,27 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert record["summary"].keys() >= PARTS | {"to_device", "to_host"}
     sizes = ["--widths", "4", "--meta-batches", "2"]
     assert measured(crossover, tmp_path, *sizes, "--repeats", "1")["summary"]["points"]
+
+
+# Few-shot learning
+
+SMALL = ["--tasks", "2", "--ways", "3", "--filters", "4", "--threads", "1"]
+
+
+def test_the_torch_func_script_takes_the_gradient_of_the_same_loss() -> None:
+    options = few_shot.arguments().parse_args([*SMALL, "--adaptation-steps", "2"])
+    maml, batch = few_shot.made_up(options)
+    expected = few_shot.torchs(
+        maml.meta.unflatten(maml.objective(batch).loss_and_gradient()[1]).policy
+    )
+    for chunk in (None, 1):
+        script = few_shot.Script(maml, batch, chunk)
+        found = few_shot.script_gradient(maml, batch, script.network, script.params, chunk)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_few_shot(tmp_path: Path) -> None:
+    record = measured(few_shot, tmp_path, *SMALL, "--repeats", "1", tiny=False)
+    assert set(record["rows"][0]["seconds"]) == {"metarl", "torch.func in chunks"}
+    assert record["summary"]["metarl"]["ratio"] > 0
