@@ -166,13 +166,17 @@ def _characters(folders: Iterable[Path], size: int) -> dict[str, Pixels]:
     """The images of an alphabet's characters, by the names of their folders."""
     return {
         folder.name: np.stack(
-            [_image(folder / name, size) for name in sorted(os.listdir(folder)) if _is_image(name)]
+            [
+                grey_image(folder / name, size)
+                for name in sorted(os.listdir(folder))
+                if _is_image(name)
+            ]
         )
         for folder in folders
     }
 
 
-def _image(path: Path, size: int) -> Pixels:
+def grey_image(path: Path, size: int) -> Pixels:
     """uint8 ``[1, size, size]``, ink 255."""
     try:
         with Image.open(path) as image:
