@@ -2,9 +2,9 @@
 
     python -m benchmarks.omniglot_one_shot RUN FOLDER [--data FOLDER] [--adaptation-steps K]
 
-RUN was trained on 20-way 1-shot tasks of `few_shot_images`; FOLDER holds run01 to run20 of
-`all_runs.zip` of https://github.com/brendenlake/omniglot. No speed: the error beside those of people and of Bayesian
-program learning (Lake et al. 2015), which have seen the 964 background characters or a life's.
+RUN was trained on 20-way 1-shot tasks of `few_shot_images`; FOLDER is the unzipped `all_runs.zip`
+of https://github.com/brendenlake/omniglot. No speed: the error, beside those of people and of
+Bayesian program learning (Lake et al. 2015, which learned from 964 background characters).
 """
 
 from __future__ import annotations

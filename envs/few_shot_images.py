@@ -66,9 +66,10 @@ class ClassSubsets(TaskDistribution):
         self.ways, self.splits, self.turns, self.num_classes = ways, splits, turns, len(names)
         of_class: dict[int, str] = {}
         for split, classes in splits.items():
-            if len(classes) < ways:
+            least = ways if split == "training" else ways + 1  # an evaluation needs several tasks
+            if len(classes) < least:
                 raise ValueError(
-                    f"{split} has {len(classes)} classes: {ways}-way tasks need at least {ways}."
+                    f"{split} has {len(classes)} classes: {ways}-way tasks need at least {least}."
                 )
             for c in classes.tolist():
                 if (other := of_class.setdefault(c, split)) != split:
@@ -180,7 +181,8 @@ class FewShotClassification(SupervisedTasks):
             few = number[counts < needed][0]
             raise UserError(
                 f"{self.images.names[few]} has {self.images.counts[few]} images: {self.shots} of "
-                f"the support set and {queries} of the query set are {needed}."
+                f"the support set and {queries} of the query set (queries of training, episodes of "
+                f"an evaluation) are {needed}."
             )
         chosen = [
             [rng.permutation(count)[:needed] for count in row]

@@ -164,15 +164,10 @@ def _is_image(name: str) -> bool:
 
 def _characters(folders: Iterable[Path], size: int) -> dict[str, Pixels]:
     """The images of an alphabet's characters, by the names of their folders."""
+    found = {folder: sorted(filter(_is_image, os.listdir(folder))) for folder in folders}
     return {
-        folder.name: np.stack(
-            [
-                grey_image(folder / name, size)
-                for name in sorted(os.listdir(folder))
-                if _is_image(name)
-            ]
-        )
-        for folder in folders
+        folder.name: np.stack([grey_image(folder / name, size) for name in names])
+        for folder, names in found.items()
     }
 
 

@@ -21,7 +21,7 @@ from tests.synthetic_glyphs import draw_glyphs
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs, in which item i is class (i + 3·run) mod 20, but for the first two of run 2."""
     folder = tmp_path_factory.mktemp("official")
-    glyphs = draw_glyphs(folder / "glyphs", {"Ada": 20}, images=2)
+    glyphs = draw_glyphs(folder / "glyphs", {"Ada": 20}, images=1)
     for number in (1, 2):
         run = folder / f"run{number:02}"
         (run / "test").mkdir(parents=True)
@@ -29,13 +29,10 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = []
         for item in range(20):
             label = (item + 3 * number) % 20
-            source = glyphs / f"Ada/character{label + 1:02}"
-            images = sorted(source.iterdir())
+            glyph = Image.open(glyphs / f"Ada/character{label + 1:02}/{label + 1:04}_01.png")
             training, test = f"training/class{label + 1:02}.png", f"test/item{item + 1:02}.png"
-            images[0].rename(run / training) if number == 1 else Image.open(
-                folder / "run01" / training
-            ).save(run / training)
-            Image.open(run / training).save(run / test)
+            glyph.save(run / training)
+            glyph.save(run / test)
             lines.append(f"{run.name}/{test} {run.name}/{training}\n")
         if number == 2:
             first, second = (line.split() for line in lines[:2])

@@ -136,7 +136,7 @@ class FewShot(MAML):
     def collect(self, source: FewShotSource, key: Key) -> GradientBatch:  # type: ignore[override]
         """Draw tasks and their support and query sets; nothing is adapted yet."""
         tasks = source.sample_tasks(self.config.tasks, key)
-        sets = source.examples(tasks, self.config.queries, key).to(self.device)
+        sets = source.examples(tasks, self.config.queries, key, augment=True).to(self.device)
         drawn = sum(samples.weights.numel() for samples in sets)
         return GradientBatch(key.iteration, tasks, self.deal(sets, key), drawn, {}, ())
 

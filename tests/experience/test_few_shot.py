@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 import train
 from metarl import envs
+from metarl.algorithms import ALGORITHMS
 from metarl.cli.main import main
 from metarl.config.loading import config_from, config_to_yaml, resolve
 from metarl.envs.example_contract import check_supervised
@@ -232,6 +233,26 @@ def test_training_images_are_distorted_by_their_tasks_own_stream() -> None:
     Discs.augment = False
     off = source.examples(tasks, 150, Key(1), augment=True)
     assert torch.equal(off.query.observations, plain.query.observations)
+
+
+@pytest.mark.parametrize("name", [n for n in ALGORITHMS if "few_shot" in ALGORITHMS[n][1]])
+def test_training_asks_for_distortions(name: str, tmp_path: Path) -> None:
+    data = draw_glyphs(tmp_path, {"Ada": 2, "Bel": 3, "Cid": 3}, images=2)
+    shares = {"training": ["Ada"], "validation": ["Bel"], "held_out": ["Cid"]}
+    env = {"name": "few_shot_images", "ways": 2, "size": 16, "data": str(data)} | shares
+    known = config(env, {"name": name, "network": {"name": "conv", "filters": 2}, "queries": 1})
+    source = make_worker(known)
+    assert isinstance(source, FewShotSource)
+    asked: list[bool] = []
+    examples = source.examples
+
+    def noted(*args: Any, augment: bool = False) -> Any:
+        asked.append(augment)
+        return examples(*args, augment=augment)
+
+    source.examples = noted  # type: ignore[method-assign]
+    make_algorithm(known, source).collect(source, Key(1))
+    assert asked == [True]
 
 
 def test_distortions_are_affine_maps_and_one_neighbour_of_ink() -> None:
