@@ -65,6 +65,17 @@ class SupervisedTasks(ABC):
         """The number of classes of a task; 1 where it has none."""
         return int(self.target_space.n) if isinstance(self.target_space, spaces.Discrete) else 1
 
+    def truth(self, tasks: Tasks, inputs: NDArray[np.float32]) -> NDArray[Any] | None:
+        """The targets ``[M, N, y]`` of inputs ``[M, N, x]``, for pictures; None: nobody knows."""
+        return None
+
+    def oracle(self, support: Examples, inputs: NDArray[np.float32]) -> NDArray[Any] | None:
+        """Targets of inputs as one predicts them who knows what kind of tasks these are.
+
+        It stands beside what learns that; None: there is no such prediction.
+        """
+        return None
+
     @abstractmethod
     def draw(
         self, tasks: Tasks, rngs: Sequence[np.random.Generator], queries: int
@@ -141,11 +152,22 @@ class Sinusoid(SupervisedTasks):
         self.input_space = spaces.Box(-np.inf, np.inf, (1,))
         self.target_space = spaces.Box(-np.inf, np.inf, (1,))
 
+    def truth(self, tasks: Tasks, inputs: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(tasks[:, None, :1] * np.sin(inputs - tasks[:, None, 1:]))
+
+    def oracle(self, support: Examples, inputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Least squares of a·sin x + b·cos x through the support points, which all tasks are."""
+
+        def waves(x: NDArray[np.float32]) -> NDArray[Any]:
+            return np.concatenate([np.sin(x), np.cos(x)], axis=2, dtype=np.float64)
+
+        return np.asarray(waves(inputs) @ (np.linalg.pinv(waves(support.inputs)) @ support.targets))
+
     def draw(
         self, tasks: Tasks, rngs: Sequence[np.random.Generator], queries: int
     ) -> tuple[Examples, Examples]:
         n = self.shots + queries
         x = np.stack([rng.uniform(*self.inputs, (n, 1)) for rng in rngs])  # [M, n, 1]
-        y = tasks[:, None, :1] * np.sin(x - tasks[:, None, 1:])
+        y = self.truth(tasks, x)
         inputs, targets, k = x.astype(np.float32), y.astype(np.float32), self.shots
         return Examples(inputs[:, :k], targets[:, :k]), Examples(inputs[:, k:], targets[:, k:])

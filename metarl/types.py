@@ -264,9 +264,11 @@ class FewShotAgent(Protocol):
     Attributes:
         adaptation_axis: "gradient_step", or "support_set" for agents that read it whole in their
             one and only adaptation step.
+        transductive: Whether a prediction depends on the other query examples, which helps it.
     """
 
     adaptation_axis: AdaptationAxis
+    transductive: bool
 
     @property
     def step_sizes(self) -> list[float]:

@@ -13,22 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metarl.evaluation.few_shot import evaluate_few_shot
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.few_shot import FewShotSource
+from metarl.experience.rollout import RolloutWorker
 
 if TYPE_CHECKING:
     from metarl.envs.vector import TaskVectorEnv
     from metarl.evaluation.plan import EvaluationPlan
-    from metarl.types import Agent
+
+    Place = TaskVectorEnv | FewShotSource
+
+
+def place(worker: RolloutWorker | FewShotSource, tasks: np.ndarray, plan: EvaluationPlan) -> Place:
+    """Where agents are measured: as many environments as are needed, or the source of examples."""
+    if isinstance(worker, FewShotSource):
+        return worker
+    return worker.env(len(tasks) * plan.episodes)
 
 
 def evaluate_over_seeds(
-    agent: Callable[[int], Agent],
-    env: TaskVectorEnv,
+    agent: Callable[[int], Any],
+    env: Place,
     tasks: np.ndarray,
     plan: EvaluationPlan,
     begins: Callable[[int], None] = lambda seed: None,
@@ -39,7 +50,8 @@ def evaluate_over_seeds(
 
     Args:
         agent: Evaluation seed ↦ the agent, whose own randomness is of that seed.
-        env: As for :func:`metarl.evaluation.protocol.evaluate`, like what follows.
+        env: Environments as for :func:`metarl.evaluation.protocol.evaluate`; or the examples of
+            few-shot learning, which the agent then is of.
         tasks: Task vectors [n, d].
         plan: Names the seeds.
         begins: Told each seed before it is measured.
@@ -50,8 +62,14 @@ def evaluate_over_seeds(
 
     def measured(seed: int) -> Evaluation:
         begins(seed)
-        one = evaluate(agent(seed), env, tasks, replace(plan, seed=seed, num_seeds=1))
-        return one if seed == plan.seed else replace(one, paths=None, states=None, recordings=())
+        own = replace(plan, seed=seed, num_seeds=1)
+        if isinstance(env, FewShotSource):
+            one = evaluate_few_shot(agent(seed), env, tasks, own)
+        else:
+            one = evaluate(agent(seed), env, tasks, own)
+        if seed == plan.seed:
+            return one
+        return replace(one, paths=None, states=None, recordings=(), shown=None)
 
     return joined(map(measured, plan.seeds))
 

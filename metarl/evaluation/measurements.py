@@ -37,6 +37,33 @@ class FewShot:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """The first p tasks of a supervised evaluation and what was predicted there, for pictures.
+
+    Attributes:
+        inputs: Of the support sets, [p, S, *shape of one input].
+        targets: Of the support sets, [p, S] or [p, S, y].
+        query_inputs: Likewise, of the query sets.
+        query_targets: Likewise.
+        predictions: Of the query sets' targets, [K+1, p, Q] or [K+1, p, Q, y].
+        confidence: Probability of a predicted class, [K+1, p, Q].
+        grid: Inputs along the axis [G], of a function of one number; else None, like what follows.
+        curves: What was predicted there, [K+1, p, G].
+        truth: What is true there, [p, G]; None too where it is not known.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    query_inputs: np.ndarray
+    query_targets: np.ndarray
+    predictions: np.ndarray
+    confidence: np.ndarray
+    grid: np.ndarray | None = None
+    curves: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one agent earned in one action mode: K+1 measurements on n tasks × B lanes.
 
@@ -76,6 +103,7 @@ class Evaluation:
         few_shot: What the tasks are, of few-shot learning alone.
         confidence: Probability of the class that was predicted, as returns; None where there are
             no classes.
+        shown: A few tasks of the first seed, of few-shot learning alone.
     """
 
     tasks: np.ndarray
@@ -97,6 +125,7 @@ class Evaluation:
     measure: MeasureName = "return"
     few_shot: FewShot | None = None
     confidence: np.ndarray | None = None
+    shown: Shown | None = None
 
     @property
     def by(self) -> Measure:

@@ -34,6 +34,7 @@ class EvaluationPlan:
         num_seeds: N, how many evaluation seeds it is repeated with: seed, seed + 1, …
         task_file: A user's own tasks, in place of the split.
         forget: Let the agent begin anew where it would adapt: an ablation.
+        default_steps: K is nobody's choice, so that an agent that adapts but once may do so.
     """
 
     split: Split
@@ -44,6 +45,7 @@ class EvaluationPlan:
     num_seeds: int = 1
     task_file: Path | None = None
     forget: bool = False
+    default_steps: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:

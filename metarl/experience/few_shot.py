@@ -115,7 +115,7 @@ class FewShotSource:
         return self.task_distribution.draw(key.generator("tasks"), n)
 
     def examples(
-        self, tasks: np.ndarray, queries: int, key: Key, *, augment: bool = False
+        self, tasks: np.ndarray, queries: int, key: Key, *, augment: bool = False, first: int = 0
     ) -> FewShotSets:
         """Support and query sets of every task, on the CPU.
 
@@ -124,9 +124,10 @@ class FewShotSource:
             queries: Query examples of a task; of each of its classes, where it has classes.
             key: Names the streams of examples, which are each task's own.
             augment: Distort them as in training, where the tasks' ``augment`` says so.
+            first: Number of the first of these tasks, where they are some of many.
         """
         start = time.perf_counter()
-        rngs = [key.generator("reset", m) for m in range(len(tasks))]
+        rngs = [key.generator("reset", first + m) for m in range(len(tasks))]
         support, query = drawn_examples(self.tasks, np.asarray(tasks), rngs, queries)
         inputs = [torch.from_numpy(part.inputs) for part in (support, query)]
         if augment and self.tasks.augment:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,16 +16,20 @@ from metarl.config.loading import config_to_dict
 from metarl.config.trust import trusting
 from metarl.envs.contract import Success
 from metarl.envs.faults import defined
+from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
+from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, place
+from metarl.evaluation.few_shot import fitted
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import bayes_adaptive, summarize
+from metarl.experience.few_shot import FewShotSource
 from metarl.measuring.user_agent import UserAgent
 from metarl.process import command_line, enough_memory
-from metarl.references.measurement import measure_references
+from metarl.references.few_shot import measure_few_shot_references
+from metarl.references.measurement import References, measure_references
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, is_complete
 from metarl.runs.trained_run import TrainedRun, training_lines
@@ -37,6 +42,7 @@ Subject = TrainedRun | UserAgent
 HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "gradient_step": "stochastic",
     "episode": "deterministic",
+    "support_set": "deterministic",
 }
 """The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
 
@@ -61,14 +67,15 @@ def measure(
         EnvironmentFailure: the agent or the environment diverged, or the environment failed.
     """
     torch.set_num_threads(subject.config.rollout.torch_threads)  # as at the end of its training
+    plan = fitted_plan(subject, plan)
     tasks = plan.tasks(subject.worker.task_distribution)
-    env = subject.worker.env(len(tasks) * plan.episodes)
+    source = place(subject.worker, tasks, plan)
     measured: dict[ActionMode, Evaluation] = {}
     begins = _progress(plan, say)
     for mode in plan.modes:
         try:
             measured[mode] = evaluate_over_seeds(
-                partial(subject.agent, mode), env, tasks, plan, partial(begins, mode)
+                partial(subject.agent, mode), source, tasks, plan, partial(begins, mode)
             )
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise EnvironmentFailure(f"The evaluation failed. {error}") from error
@@ -78,11 +85,29 @@ def measure(
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)
+    return _summarized(subject, plan, source, headline, other), headline
+
+
+def _summarized(
+    subject: Subject,
+    plan: EvaluationPlan,
+    source: TaskVectorEnv | FewShotSource,
+    headline: Evaluation,
+    other: Evaluation | None,
+) -> EvaluationResult:
+    """What was measured, beside its references."""
     config = config_to_dict(subject.config)
     words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
-    references = measure_references(env, headline.tasks, config["env"], plan, axis, words)
-    own = subject.config.evaluation
-    optimum = env.optimal_returns(headline.tasks)
+    own, optimum, adaptive = subject.config.evaluation, None, None
+    if isinstance(source, FewShotSource):
+        untrained = subject.untrained if isinstance(subject, TrainedRun) else None
+        found = measure_few_shot_references(source, headline.tasks, plan, untrained)
+        references = References(found, {})
+    else:
+        references = measure_references(
+            source, headline.tasks, config["env"], plan, headline.adaptation_axis, words
+        )
+        optimum, adaptive = source.optimal_returns(headline.tasks), bayes_adaptive(headline, source)
     result = summarize(
         headline,
         other,
@@ -92,11 +117,23 @@ def measure(
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )
-    result = replace(result, bayes_optimal=bayes_adaptive(headline, env))
+    result = replace(result, bayes_optimal=adaptive)
     if headline.success is not None:
         means = str(Success(own.success_key, own.success))
         result = replace(result, success_means=means)
-    return result, headline
+    return result
+
+
+def fitted_plan(subject: Subject, plan: EvaluationPlan) -> EvaluationPlan:
+    """The plan as the subject can be measured by it, see :func:`metarl.evaluation.few_shot.fitted`.
+
+    Raises:
+        UserError: it asks for what few-shot learning does not have.
+    """
+    if not isinstance(subject.worker, FewShotSource):
+        return plan
+    agent: Any = subject.agent("deterministic")
+    return fitted(plan, agent, subject.provenance.algorithm)
 
 
 def _progress(
@@ -107,7 +144,8 @@ def _progress(
 
     def begins(mode: ActionMode, seed: int) -> None:
         if plan.num_seeds > 1:
-            say(f"Evaluation {next(numbers)} of {total}: evaluation seed {seed}, {mode} actions")
+            acting = f", {mode} actions" * (len(plan.modes) > 1)
+            say(f"Evaluation {next(numbers)} of {total}: evaluation seed {seed}{acting}")
 
     return begins
 
@@ -132,7 +170,7 @@ def report(
         UserError: the training curve cannot be read.
         EnvironmentFailure: the output folder cannot be written.
     """
-    lines = training_lines(subject.folder)
+    lines, plan = training_lines(subject.folder), fitted_plan(subject, plan)
     return write_report(
         output,
         result,
@@ -151,7 +189,8 @@ def is_evaluated(run_dir: Path, plan: EvaluationPlan, iteration: int) -> bool:
     except (OSError, ValueError):
         return False
     modes = {mode.action_mode for mode in (result.headline, result.other) if mode is not None}
+    ways = 1 if result.few_shot is None else result.few_shot.ways
     made = (result.checkpoint, result.episodes_per_step, result.adaptation_steps)
-    by_this_plan = made == (iteration, plan.episodes, plan.adaptation_steps)
+    by_this_plan = made == (iteration, plan.episodes * ways, plan.adaptation_steps)
     by_this_plan &= (result.evaluation_seeds, modes) == (list(plan.seeds), set(plan.modes))
     return by_this_plan and is_complete(folder)

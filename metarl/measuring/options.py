@@ -7,7 +7,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from metarl.config.fields import EvaluationConfig, PathText, Section, SplitName
+from metarl.config.fields import (
+    EvaluationConfig,
+    PathText,
+    Section,
+    SplitName,
+    ValidationConfig,
+)
 from metarl.evaluation.plan import BOTH_MODES, EvaluationPlan
 
 
@@ -58,4 +64,10 @@ class EvaluationOptions(Section):
             num_seeds=own.seeds if self.evaluation_seeds is None else self.evaluation_seeds,
             task_file=None if self.tasks is None else Path(self.tasks),
             forget=self.forget,
+            default_steps=k is None and has_default_steps(own),
         )
+
+
+def has_default_steps(own: EvaluationConfig | ValidationConfig) -> bool:
+    """Whether a section of a config leaves the number of adaptation steps at its default."""
+    return bool(own.adaptation_steps == type(own).model_fields["adaptation_steps"].default)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from metarl.config.loading import changes, config_to_dict
 from metarl.config.trust import Trust, trusting
@@ -84,6 +84,11 @@ class TrainedRun:
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
         """The trained agent, to drive in a loop of your own."""
         return self.algorithm.agent(mode, Key(seed, evaluation=True))
+
+    def untrained(self, seed: int = 0) -> Any:
+        """The agent as it was before its training."""
+        fresh = make_algorithm(self.config, self.worker)
+        return fresh.agent("deterministic", Key(seed, evaluation=True))
 
     learner = agent  # the name it had before; goes with the next release
 

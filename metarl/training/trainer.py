@@ -14,10 +14,10 @@ from metarl import envs
 from metarl.config.loading import changes, fingerprint
 from metarl.envs.registry import NAMES
 from metarl.errors import EnvironmentFailure, UserError, warn
+from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, place
 from metarl.evaluation.plan import EvaluationPlan
-from metarl.evaluation.protocol import evaluate
-from metarl.measuring.evaluating import HEADLINE_MODE
-from metarl.measuring.options import EvaluationOptions
+from metarl.measuring.evaluating import HEADLINE_MODE, fitted_plan
+from metarl.measuring.options import EvaluationOptions, has_default_steps
 from metarl.process import enough_memory
 from metarl.random import Key
 from metarl.runs.build import SOURCE, environment_source, make_algorithm, make_worker, restore
@@ -83,7 +83,8 @@ class Trainer:
         self.source = environment_source(config, self.worker)
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
         if config.evaluation.at_end:
-            self.at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
+            at_end = EvaluationOptions.model_validate({}).plan(config.evaluation)
+            self.at_end = fitted_plan(self.run_so_far, at_end)
         plans = [self._validation_plan] if config.validation.enabled else []
         plans += [self.at_end] if self.at_end is not None else []
         for plan in plans:  # better refused now than then
@@ -198,16 +199,18 @@ class Trainer:
 
     def _validate(self, tracker: Tracker) -> None:
         """Returns on the validation tasks; keyed apart, so training never notices."""
-        options = self.config.validation
         key = Key(self.config.seed, self.iteration, evaluation=True)
-        mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
         plan = self._validation_plan
+        mode = plan.modes[0]
+        if len(plan.modes) > 1:
+            mode = HEADLINE_MODE[self.algorithm.agent("stochastic", key).adaptation_axis]
         tasks = plan.tasks(self.worker.task_distribution)
         try:
             what = f"The validation after iteration {self.iteration}"
             with enough_memory(what, "take fewer validation.episodes"):
-                env = self.worker.env(len(tasks) * options.episodes)
-                measured = evaluate(self.algorithm.agent(mode, key), env, tasks, plan)
+                where = place(self.worker, tasks, plan)
+                agent = self.algorithm.agent(mode, key)
+                measured = evaluate_over_seeds(lambda seed: agent, where, tasks, plan)
         except (FloatingPointError, envs.SimulationFailure) as error:
             raise Diverged(
                 f"The validation after iteration {self.iteration} failed. {error}"
@@ -228,9 +231,14 @@ class Trainer:
     @property
     def _validation_plan(self) -> EvaluationPlan:
         options = self.config.validation
-        return EvaluationPlan(
-            "validation", options.episodes, options.adaptation_steps, seed=self.config.seed
+        plan = EvaluationPlan(
+            "validation",
+            options.episodes,
+            options.adaptation_steps,
+            seed=self.config.seed,
+            default_steps=has_default_steps(options),
         )
+        return fitted_plan(self.run_so_far, plan)
 
     def _validation_due(self) -> bool:
         """Whether this iteration is one to validate after, and that has not happened yet."""

@@ -1,0 +1,96 @@
+"""What stands beside an agent of few-shot learning: what asks for no meta-training, and the oracle.
+
+Nothing of it is stored: it is measured with the very examples of an evaluation.
+
+- *oracle*: knows what kind of tasks these are, where a distribution has such a prediction;
+- *from_scratch*: the agent with random weights, adapted to the support set by its own steps;
+- *nearest_neighbour*: the target of the nearest support example, by Euclidean distance;
+- *random_features*: the same, images by the features of an untrained convolutional network;
+- *chance*: a class at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs.supervised import Examples
+from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
+from metarl.evaluation.few_shot import blocks, score
+from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.reference_kinds import FROM_SCRATCH, ORACLE
+from metarl.experience.few_shot import FewShotSets, FewShotSource
+from metarl.networks.conv import ConvNetwork
+from metarl.random import Key
+from metarl.types import FewShotAgent
+
+SCRATCH_STEPS = 100
+"""Of an agent with random weights at least, where inputs are no images and cost little."""
+
+Predict = Callable[[FewShotSets], Tensor | None]
+"""Support and query sets ↦ the query sets' targets, None where there is no such prediction."""
+
+
+def measure_few_shot_references(
+    source: FewShotSource,
+    tasks: np.ndarray,
+    plan: EvaluationPlan,
+    untrained: Callable[[int], FewShotAgent] | None,
+) -> dict[str, np.ndarray]:
+    """The measure of each on every task [n], mean over the plan's evaluation seeds.
+
+    Args:
+        source: Of the examples.
+        tasks: Task vectors [n, d].
+        plan: The evaluation.
+        untrained: Evaluation seed ↦ the agent as it was before its training, where it has one.
+    """
+    kind, shape = source.tasks, source.tasks.input_space.shape
+    found: dict[str, np.ndarray] = {}
+    predictors: dict[str, Predict] = {ORACLE: lambda sets: _oracle(source, sets)}
+    predictors["nearest_neighbour"] = lambda sets: nearest(sets, lambda x: x)
+    if len(shape) == 3:
+        predictors["random_features"] = _by_random_features((shape[0], shape[1], shape[2]))
+    for name, predict in predictors.items():
+        by_seed = []
+        for seed in plan.seeds:
+            every = blocks(source, tasks, replace(plan, seed=seed))
+            pairs = ((predict(sets), sets.query.actions) for _, sets in every)
+            by_seed.append([score(p, y).mean(1).numpy() for p, y in pairs if p is not None])
+        if by_seed[0]:
+            found[name] = np.mean([np.concatenate(scores) for scores in by_seed], axis=0)
+    if untrained is not None and plan.adaptation_steps > 0:
+        steps = plan.adaptation_steps
+        if untrained(plan.seed).adaptation_axis == "gradient_step" and len(shape) != 3:
+            steps = max(steps, SCRATCH_STEPS)
+        longer = replace(plan, adaptation_steps=steps)
+        scratch = evaluate_over_seeds(untrained, source, tasks, longer)
+        found[FROM_SCRATCH] = scratch.task_returns[-1]
+    if kind.ways > 1:
+        found["chance"] = np.full(len(tasks), 1.0 / kind.ways)
+    return found
+
+
+def nearest(sets: FewShotSets, embed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Targets [M, Q] of the support examples whose embeddings [M, N, f] are nearest."""
+    support, query = sets
+    distance = torch.cdist(embed(query.observations), embed(support.observations))  # [M, Q, S]
+    index = distance.argmin(2)
+    return support.actions[torch.arange(len(index))[:, None], index]
+
+
+def _by_random_features(shape: tuple[int, int, int]) -> Predict:
+    network = ConvNetwork(shape, norm="none")
+    params = network.init(Key(0, evaluation=True).generator("init"))
+    return lambda sets: nearest(sets, lambda images: network.embed(params, images))
+
+
+def _oracle(source: FewShotSource, sets: FewShotSets) -> Tensor | None:
+    support, query = sets
+    known = Examples(support.observations.numpy(), support.actions.numpy())
+    found = source.tasks.oracle(known, query.observations.numpy())
+    return None if found is None else torch.from_numpy(found)
