@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -134,6 +135,7 @@ class FewShotClassification(SupervisedTasks):
     """
 
     measure = "accuracy"
+    task_distribution: ClassSubsets
 
     def __init__(  # noqa: PLR0913  # they are a config's fields
         self,
@@ -166,6 +168,19 @@ class FewShotClassification(SupervisedTasks):
     def from_dataset(cls, dataset: Any, ways: int = 5, shots: int = 1, **options: Any) -> Any:
         """The same from a dataset in PyTorch's manner, see :func:`images_of_dataset`."""
         return FewShotClassification(images_of_dataset(dataset), ways, shots, **options)
+
+    def with_ways(self, ways: int) -> FewShotClassification:
+        """The same training tasks of another number of classes, of the same images.
+
+        Raises:
+            ValueError: training has fewer classes.
+        """
+        own = self.task_distribution
+        training = {"training": own.splits["training"]}
+        other = copy.copy(self)
+        other.target_space = spaces.Discrete(ways)
+        other.task_distribution = ClassSubsets(ways, self.images.names, training, own.turns)
+        return other
 
     def class_name(self, index: int) -> str:
         """Of one entry of a task: ``Greek/character01``, perhaps turned."""

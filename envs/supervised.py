@@ -76,6 +76,14 @@ class SupervisedTasks(ABC):
         """
         return None
 
+    def with_ways(self, ways: int) -> SupervisedTasks:
+        """The same training tasks of another number of classes.
+
+        Raises:
+            ValueError: there are none.
+        """
+        raise ValueError(f"{type(self).__name__} has no tasks of another number of classes")
+
     @abstractmethod
     def draw(
         self, tasks: Tasks, rngs: Sequence[np.random.Generator], queries: int

@@ -174,6 +174,8 @@ def test_a_variant_imports_only_what_it_varies() -> None:
     family = {"anil", "e_maml", "meta_sgd", "promp", "reptile"}
     varied = {variant: {"maml"} for variant in family}
     varied |= {"few_shot": {"anil", "maml", "meta_sgd", "reptile"}}  # on supervised tasks
+    varied |= {"amortized_bayes": {"few_shot", "maml"}}
+    varied |= {name: {"prototypical_networks"} for name in ("matching_networks", "versa")}
     for path in (ROOT / "metarl/algorithms").glob("*.py"):
         others = {
             module.split(".")[2]

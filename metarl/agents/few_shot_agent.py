@@ -17,8 +17,7 @@ from metarl.types import AdaptationAxis, NormalisedBy
 def told_the_support(adaptation: Adaptation, support: Samples) -> Adaptation:
     """The same step, of a network that normalises by so many first rows."""
     network: Any = adaptation.policy
-    known: Any = replace(network, statistics_rows=support.weights.shape[1])
-    return replace(adaptation, policy=known)
+    return replace(adaptation, policy=network.normalised_by(support.weights.shape[1]))
 
 
 class FewShotGradientAgent:
@@ -77,8 +76,12 @@ class FewShotGradientAgent:
         if self._by_support:
             known = self._support.weights.shape[1]
             shown = torch.cat([self._support.observations, shown], dim=1)
-        distribution = self.adaptation.policy(self.params, shown)
+        distribution = self.predictive(shown)
         return type(distribution)(*(part[:, known:].cpu() for part in distribution))
+
+    def predictive(self, inputs: Tensor) -> Any:
+        """The network's distribution as the parameters stand, where they are."""
+        return self.adaptation.policy(self.params, inputs)
 
     def adapt(self) -> None:
         """One gradient step of every task on its support set.
@@ -91,3 +94,12 @@ class FewShotGradientAgent:
         step = self.adaptation.step(self.params, self._support, self.adaptation_step)
         self.params = step.adapted
         self.adaptation_step += 1
+
+
+class BayesianAgent(FewShotGradientAgent):
+    """The same of a :class:`metarl.networks.bayesian.BayesianNetwork`."""
+
+    def predictive(self, inputs: Tensor) -> Any:
+        """The mean over the weights' distribution, with noise of the adaptation step's own."""
+        network: Any = self.adaptation.policy
+        return network.at(self.adaptation_step)(self.params, inputs).predictive()

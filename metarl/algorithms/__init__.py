@@ -11,6 +11,10 @@ import importlib
 from typing import Any
 
 ALGORITHMS: dict[str, tuple[str, str]] = {
+    "amortized_bayes": (
+        "amortized_bayes:AmortizedBayes",
+        "settings.amortized_bayes:AmortizedBayesSettings",
+    ),
     "anil": ("anil:ANIL", "settings.gradient:ANILSettings"),
     "e_maml": ("e_maml:EMAML", "settings.gradient:EMAMLSettings"),
     "few_shot_anil": ("few_shot:FewShotANIL", "settings.few_shot:FewShotANILSettings"),
@@ -19,11 +23,20 @@ ALGORITHMS: dict[str, tuple[str, str]] = {
     "few_shot_meta_sgd": ("few_shot:FewShotMetaSGD", "settings.few_shot:FewShotMetaSGDSettings"),
     "few_shot_reptile": ("few_shot:FewShotReptile", "settings.few_shot:FewShotReptileSettings"),
     "fomaml": ("maml:FOMAML", "settings.gradient:FOMAMLSettings"),
+    "matching_networks": (
+        "matching_networks:MatchingNetworks",
+        "settings.embedding:MatchingSettings",
+    ),
     "maml": ("maml:MAML", "settings.gradient:MAMLSettings"),
     "meta_sgd": ("meta_sgd:MetaSGD", "settings.gradient:MetaSGDSettings"),
     "promp": ("promp:ProMP", "settings.gradient:ProMPSettings"),
+    "prototypical_networks": (
+        "prototypical_networks:PrototypicalNetworks",
+        "settings.embedding:PrototypicalSettings",
+    ),
     "reptile": ("reptile:Reptile", "settings.gradient:ReptileSettings"),
     "rl2": ("rl2:RL2", "settings.rl2:RL2Settings"),
+    "versa": ("versa:VERSA", "settings.embedding:VersaSettings"),
 }
 """Short name -> where in this package the algorithm is, and where its settings."""
 

@@ -42,7 +42,7 @@ from metarl.algorithms.settings.few_shot import (
 from metarl.experience.few_shot import FewShotSets, FewShotSource
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.distributions import Categorical, Distribution
-from metarl.maths.losses import log_prob_loss
+from metarl.maths.losses import judged, log_prob_loss
 from metarl.maths.params import Params, detach, to_device
 from metarl.maths.samples import Samples
 from metarl.networks.conv import ConvNetwork, image_shape
@@ -86,14 +86,6 @@ def supervised_loss(weight: float = 1.0) -> Loss:
         return weight * log_prob_loss(new, samples)
 
     return loss
-
-
-def judged(distribution: Distribution, samples: Samples) -> Tensor:
-    """Share of right classes, or mean squared error, of every task ``[M]``."""
-    if isinstance(distribution, Categorical):
-        right = distribution.mode() == samples.actions
-        return (samples.weights * right).sum(1)
-    return log_prob_loss(distribution, samples)
 
 
 class FewShot(MAML):

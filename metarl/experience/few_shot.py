@@ -110,6 +110,17 @@ class FewShotSource:
         for task in tasks:  # one by one, since all at once may be much
             self.examples(task[None], queries, Key(0))
 
+    def with_ways(self, ways: int) -> FewShotSource:
+        """The same training tasks of another number of classes; examples are in memory once.
+
+        Raises:
+            UserError: there are none.
+        """
+        try:
+            return FewShotSource(self.tasks.with_ways(ways))
+        except ValueError as error:
+            raise UserError(f"Tasks of {ways} ways cannot be had: {error}") from error
+
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]`` from the key's own stream."""
         return self.task_distribution.draw(key.generator("tasks"), n)

@@ -148,3 +148,20 @@ class SquaredErrorGaussian(NamedTuple):
 
 
 Distribution = DiagonalGaussian | Categorical | SquaredErrorGaussian
+
+
+def mixture(drawn: Distribution) -> Distribution:
+    """The mean over the first axis, in equal parts, of distributions over ``[L, ...]``.
+
+    Probabilities of classes are exact. Of Gaussians it is the one with the mixture's mean and
+    variance, dimension by dimension.
+    """
+    if isinstance(drawn, Categorical):
+        log_p = F.log_softmax(drawn.logits, dim=-1)
+        return Categorical(log_p.logsumexp(0) - math.log(len(log_p)))
+    between = drawn.mean.var(0, correction=0)
+    if isinstance(drawn, DiagonalGaussian):
+        within = (2.0 * drawn.log_std).exp().expand_as(drawn.mean).mean(0)
+    else:
+        within = torch.full_like(between, 0.5)
+    return DiagonalGaussian(drawn.mean.mean(0), 0.5 * (within + between).log())

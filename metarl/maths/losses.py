@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.maths.distributions import Distribution
+from metarl.maths.distributions import Categorical, Distribution
 from metarl.maths.samples import Samples
 
 
@@ -79,3 +79,11 @@ def value_loss(
 def mean_kl(old: Distribution, new: Distribution, weights: Tensor) -> Tensor:
     """E[KL(π_old(·|s) ‖ π(·|s))] of every task ``[M]``."""
     return (weights * old.kl(new)).sum(1)  # type: ignore[arg-type]
+
+
+def judged(distribution: Distribution, samples: Samples) -> Tensor:
+    """Share of right classes of every task ``[M]``, or its squared error over all dimensions."""
+    best = distribution.mode()
+    if isinstance(distribution, Categorical):
+        return (samples.weights * (best == samples.actions)).sum(1)
+    return (samples.weights * (best - samples.actions).square().sum(-1)).sum(1)

@@ -36,8 +36,7 @@ class AutogradPass:
         self._params = {n: p.detach().requires_grad_() for n, p in params.items()}
         with torch.enable_grad():
             self._output: Any = network(self._params, inputs)
-        family: Any = type(self._output)
-        self.distribution: Any = family(*(part.detach() for part in self._output))
+        self.distribution: Any = _detached(self._output)
 
     def differentiate(
         self, loss: Callable[[Distribution], Tensor], *, second_order: bool = False
@@ -94,3 +93,8 @@ class AutogradPass:
             materialize_grads=True,
         )
         return dict(zip(self._params, found, strict=True))
+
+
+def _detached(part: Any) -> Any:
+    """A tensor, or a distribution made of such, without history."""
+    return part.detach() if isinstance(part, Tensor) else type(part)(*map(_detached, part))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from metarl.networks.autograd_pass import AutogradPass
 from metarl.types import Norm, Pooling
 
 BLOCKS = 4
-_EPSILON = 1e-3  # added to the variance, as in MAML's code
+NORM_EPSILON = 1e-3  # added to the variance, as in MAML's code
 
 
 def image_shape(input_space: spaces.Space, pooling: Pooling) -> tuple[int, int, int]:
@@ -147,6 +147,10 @@ class ConvNetwork:
         logits = torch.matmul(features, params["head.weight"])
         return Categorical(logits + params["head.bias"].unsqueeze(-2))
 
+    def normalised_by(self, rows: int) -> ConvNetwork:
+        """The same, normalised by so many first rows of a task."""
+        return replace(self, statistics_rows=rows)
+
     def through(self, params: Mapping[str, Tensor], images: Tensor) -> AutogradPass:
         """The classes, to be differentiated."""
         return AutogradPass(self, params, images)
@@ -160,7 +164,7 @@ class ConvNetwork:
         if self.statistics_rows is not None:
             known = z[:, : min(self.statistics_rows, rows) * (z.shape[1] // rows)]
         variance, mean = torch.var_mean(known, dim=1, keepdim=True, correction=0)
-        factor = params[f"block{i}.scale"].unsqueeze(-2) * (variance + _EPSILON).rsqrt()
+        factor = params[f"block{i}.scale"].unsqueeze(-2) * (variance + NORM_EPSILON).rsqrt()
         return z * factor + (shift - mean * factor)
 
 

@@ -90,7 +90,8 @@ def examples(per_class: int, targets: spaces.Space, seed: int) -> Samples:
 def make_batch(algorithm: Any, case: Case) -> tuple[FewShotSets, GradientBatch]:
     sets = FewShotSets(examples(SHOTS, case.targets, 1), examples(QUERIES, case.targets, 2))
     source = SimpleNamespace(
-        sample_tasks=lambda n, key: np.zeros((n, 1)), examples=lambda tasks, queries, key: sets
+        sample_tasks=lambda n, key: np.zeros((n, 1)),
+        examples=lambda tasks, queries, key, augment: sets,
     )
     return sets, algorithm.collect(source, Key(1, 1))
 
