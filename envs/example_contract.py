@@ -20,7 +20,7 @@ from metarl.envs.faults import (
 )
 from metarl.envs.supervised import Examples, SupervisedTasks
 from metarl.envs.task_contract import check_distribution
-from metarl.envs.tasks import Tasks
+from metarl.envs.tasks import TaskDistribution, Tasks
 
 
 def check_supervised(supervised: SupervisedTasks) -> None:
@@ -31,23 +31,20 @@ def check_supervised(supervised: SupervisedTasks) -> None:
     """
     own = type(supervised)
     where = f"{own.__name__}{written_at(own)}"
-    wanted: dict[str, tuple[Any, str]] = {
-        "input_space": (spaces.Box, "a Box"),
-        "target_space": (spaces.Discrete | spaces.Box, "Discrete or a Box"),
-        "shots": (int, "a whole number"),
-    }
-    for name, (kind, must) in wanted.items():
+    wanted: tuple[tuple[str, Any, str], ...] = (
+        ("input_space", spaces.Box, "a Box"),
+        ("target_space", spaces.Discrete | spaces.Box, "Discrete or a Box"),
+        ("shots", int, "a whole number"),
+        ("task_distribution", TaskDistribution, "a TaskDistribution"),
+    )
+    for name, kind, must in wanted:
         value = getattr(supervised, name, None)
         if not isinstance(value, kind):
             raise BrokenContract(f"{where} has {value_in_words(value)} as {name}: give it {must}.")
     measure = "accuracy" if isinstance(supervised.target_space, spaces.Discrete) else "error"
     if getattr(supervised, "measure", None) != measure:
-        raise BrokenContract(
-            f"{where} must have {measure!r} as measure, since its target_space is "
-            f"{type(supervised.target_space).__name__}."
-        )
-    if getattr(supervised, "task_distribution", None) is None:
-        raise BrokenContract(f"{where} has no task_distribution.")
+        kind = type(supervised.target_space).__name__
+        raise BrokenContract(f"{where} has a target_space {kind}: its measure is {measure!r}.")
     check_distribution(supervised.task_distribution)
 
 
@@ -63,22 +60,18 @@ def drawn_examples(
         drawn = supervised.draw(tasks, rngs, queries)
     where = defined(supervised, "draw")
     try:
-        (inputs, targets), (query_inputs, query_targets) = drawn
+        support, query = (Examples(*part) for part in drawn)
     except (TypeError, ValueError):
         raise SimulationFailure(
             f"{where} returned {value_in_words(drawn)}: it must return two Examples, the support "
             "and the query set."
         ) from None
     parts: list[Any] = []
-    for which, number, pair in (
-        ("support", supervised.shots, (inputs, targets)),
-        ("query", queries, (query_inputs, query_targets)),
-    ):
-        rows = (len(tasks), supervised.ways * number)
-        spaces_of_it = (supervised.input_space, supervised.target_space)
-        for what, value, space in zip(("inputs", "targets"), pair, spaces_of_it, strict=True):
-            assert space.shape is not None
-            check_rows(supervised, "draw", f"{what} of the {which} set", value, rows + space.shape)
+    for which, number, part in (("support", supervised.shots, support), ("query", queries, query)):
+        for what in ("inputs", "targets"):
+            value, space = getattr(part, what), getattr(supervised, f"{what[:-1]}_space")
+            shape = (len(tasks), supervised.ways * number, *space.shape)
+            check_rows(supervised, "draw", f"{what} of the {which} set", value, shape)
             parts.append(_of_space(np.asarray(value), space, f"{where} returned {what}"))
     return Examples(*parts[:2]), Examples(*parts[2:])
 

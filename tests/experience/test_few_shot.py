@@ -188,7 +188,7 @@ def test_targets_are_classes_where_there_are_classes() -> None:
     with pytest.raises(envs.SimulationFailure, match=r"that are not whole numbers from 0 to 2\."):
         FewShotSource(Signs()).examples(np.zeros((1, 1)), 2, Key(0))
     Signs.measure = "error"
-    with pytest.raises(ValueError, match=r"Signs \(.*\) must have 'accuracy' as measure, since"):
+    with pytest.raises(ValueError, match=r"Signs \(.*\) has a target_space Discrete: its mea"):
         check_supervised(Signs())
     Signs.target_space = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"Signs .* has None as target_space: give it Disc"):
