@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,14 @@ class Calibration:
     accuracy: list[float | None]
 
 
+def pooled(parts: Sequence[Calibration]) -> Calibration:
+    """The calibration of all their predictions together."""
+    counts = np.array([part.counts for part in parts])  # [S, bins]
+    known = [[[x or 0.0 for x in row] for row in (p.confidence, p.accuracy)] for p in parts]
+    sums = (np.array(known) * counts[:, None]).sum(axis=0)  # [2, bins]
+    return _of_sums(counts.sum(axis=0), *sums)
+
+
 def calibration(confidence: np.ndarray, correct: np.ndarray) -> Calibration:
     """The expected calibration error Σ_b (n_b / n) |acc_b − conf_b| and what it is made of.
 
@@ -41,11 +50,17 @@ def calibration(confidence: np.ndarray, correct: np.ndarray) -> Calibration:
     """
     confidence, correct = np.ravel(confidence).astype(np.float64), np.ravel(correct)
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
-    sums = [np.bincount(place, weights, BINS) for weights in (confidence, correct)]
-    error = float(np.abs(sums[1] - sums[0]).sum() / len(confidence))
+    counts, confidence, correct = (
+        np.bincount(place, weights, BINS) for weights in (None, confidence, correct)
+    )
+    return _of_sums(counts, confidence, correct)
+
+
+def _of_sums(counts: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Calibration:
+    """From the number of predictions, and the sums of both, in each bin."""
     means = [
-        [float(total / n) if n else None for total, n in zip(each, counts, strict=True)]
-        for each in sums
+        [float(total / n) if n else None for total, n in zip(sums, counts, strict=True)]
+        for sums in (confidence, correct)
     ]
-    return Calibration(error, counts.tolist(), *means)
+    error = float(np.abs(correct - confidence).sum() / counts.sum())
+    return Calibration(error, counts.astype(int).tolist(), *means)

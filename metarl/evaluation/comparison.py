@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation import seed_statistics as statistics
+from metarl.evaluation.calibration import Calibration, pooled
 from metarl.evaluation.measures import Measure
 from metarl.evaluation.reference_kinds import PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
@@ -112,6 +113,12 @@ class Group:
         found = [run.result.calibration for run in self.runs if run.result.calibration is not None]
         errors = [[each.error for each in by_step] for by_step in found]
         return np.mean(errors, axis=0).tolist() if len(found) == len(self.runs) else None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the predictions of all seeds together, after the last adaptation."""
+        found = [run.result.calibration[-1] for run in self.runs if run.result.calibration]
+        return pooled(found) if found else None
 
     @property
     def few_seeds(self) -> bool:

@@ -11,7 +11,7 @@ from metarl.evaluation.comparison import Comparison, Group, GroupMode
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import comparison_plots, training_plots
+from metarl.report import comparison_plots, few_shot_plots, training_plots
 from metarl.report.evaluation_report import reference_table, shown_by_task
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.training_plots import Lines
@@ -87,6 +87,10 @@ def _pictures(comparison: Comparison, training: Mapping[str, Sequence[Lines]]) -
             "Each panel has an axis of its own.",
             comparison_plots.plot_returns_by_group(comparison),
         )
+    calibrations = {g.label: g.calibration for g in comparison.groups}
+    if known := {label: found for label, found in calibrations.items() if found is not None}:
+        caption = "Reliability after adaptation: on the diagonal predictions keep what they say."
+        yield Picture("reliability", caption, few_shot_plots.plot_reliability(known))
     if shown_by_task(comparison.first):
         plot = comparison_plots.plot_returns_by_task(comparison)
         caption = f"{by.title} against the task, after adaptation."

@@ -211,7 +211,7 @@ def _maps(result: EvaluationResult, labels: Sequence[str], series: Sequence[Seri
             tasks[:, 0],
             tasks[:, 1],
             c=each.returns,
-            s=90,
+            s=min(90.0, 9000.0 / len(tasks)),
             cmap="viridis",
             vmin=values.min(),
             vmax=values.max(),

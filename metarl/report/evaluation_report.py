@@ -11,7 +11,7 @@ from markupsafe import Markup
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import evaluation_plots, training_plots, words
+from metarl.report import evaluation_plots, few_shot_plots, training_plots, words
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _pictures(
     if evaluation.paths is not None:
         caption = f"One episode on each of a few tasks{', before and after adaptation' * adapts}."
         yield Picture("paths", caption, evaluation_plots.plot_paths(evaluation))
+    yield from _few_shot_pictures(result, evaluation)
     if shown_by_task(result):
         plot = evaluation_plots.plot_return_by_task(result, evaluation)
         caption = f"{by.title} against the task{', before and after' * adapts}."
@@ -90,6 +91,29 @@ def _pictures(
         plot = training_plots.plot_training_curves(curves)
         caption = f"Training: {trained.noun} against {by.steps} and against time."
         yield Picture("training_curve", caption, plot)
+
+
+def _few_shot_pictures(result: EvaluationResult, evaluation: Evaluation) -> Iterator[Picture]:
+    """What is shown of predictions."""
+    shown, adapts = evaluation.shown, result.adaptation_steps > 0
+    when = ", before and after" * adapts
+    if shown is None or result.few_shot is None:
+        return
+    if shown.grid is not None:
+        caption = f"The first tasks: what was predicted{when}, from the support points."
+        yield Picture("functions", caption, few_shot_plots.plot_functions(evaluation))
+    if result.few_shot.ways > 1 and shown.inputs.ndim == 5:
+        caption = "The first task: above each query image its predicted class and probability."
+        yield Picture("predictions", caption, few_shot_plots.plot_predictions(evaluation))
+    if result.calibration is not None:
+        ends = few_shot_plots.ends(result.x, result.adaptation_steps)
+        calibrations = {name: result.calibration[k] for k, (name, _) in ends.items()}
+        plot = few_shot_plots.plot_reliability(calibrations)
+        caption = f"Reliability{when}: on the diagonal predictions keep what they say."
+        yield Picture("reliability", caption, plot)
+    if not shown_by_task(result):
+        plot = few_shot_plots.plot_task_histogram(result)
+        yield Picture("tasks", f"{result.by.title} of each task{when}.", plot)
 
 
 def shown_by_task(result: EvaluationResult) -> bool:

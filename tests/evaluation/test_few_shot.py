@@ -227,6 +227,8 @@ def test_a_run_is_trained_evaluated_and_compared(
     page = (one / "evaluation/held_out/report.html").read_text()
     for words in ("Squared error", "support examples used", "Not transductive", "oracle"):
         assert words in page
+    pictures = {path.stem for path in (one / "evaluation/held_out").glob("*.png")}
+    assert pictures == {"adaptation_curve", "functions", "error_by_task", "training_curve"}
     for words in ("Returns", "episodes used", "env steps", "deterministic actions"):
         assert words not in page
     # A run that is whole says so, and does not measure again.
@@ -267,6 +269,9 @@ def test_classes_are_trained_on_and_evaluated(
     page = (folder / "report.md").read_text()
     for words in ("calibration error", "after reading the support set", "6 support examples"):
         assert words in page
+    pictures = {path.stem for path in folder.glob("*.png")}
+    known = {"adaptation_curve", "predictions", "reliability", "tasks", "training_curve"}
+    assert pictures == known  # and no map of tasks, which are indices of classes
     tasks = tmp_path / "mine.csv"
     names = ",".join(result.task_columns)
     tasks.write_text(f"{names}\n{','.join(str(int(x)) for x in result.tasks[0])}\n")

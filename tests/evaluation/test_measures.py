@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation.calibration import calibration
+from metarl.evaluation.calibration import calibration, pooled
 from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.measurements import Evaluation, FewShot
 from metarl.evaluation.measures import MEASURES, measured_by
@@ -96,6 +96,11 @@ def test_calibration_error_of_a_case_by_hand() -> None:
     assert found.accuracy[13] == 0.75
     assert found.confidence[13] == pytest.approx(0.9)
     assert found.accuracy[0] is None
+    halves = [calibration(confidence[i], correct[i]) for i in (0, 1)]
+    together = pooled(halves)
+    assert together.counts == found.counts
+    assert together.accuracy == found.accuracy
+    assert together.error == pytest.approx(0.1)
     sure = calibration(np.array([0.0, 1.0, 1 / 15]), np.array([0, 1, 0]))
     assert (sure.counts[0], sure.counts[14]) == (2, 1)  # a bin holds its upper end
     assert sure.error == pytest.approx((1 / 15) / 3)
