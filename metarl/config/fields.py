@@ -22,7 +22,7 @@ from metarl.envs.checks import MOST_THREADS
 SplitName = Literal["held_out", "validation", "out_of_range"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-
+EPISODES = "episodes a task and adaptation step; few-shot: query examples of a task (of each class)"
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 """The path of a file or a folder; ``~`` is the user's home."""
 
@@ -77,14 +77,14 @@ class ValidationConfig(Section):
 
     enabled: bool = Field(True, description="evaluate during training")
     interval: int = Field(20, ge=1, description="an evaluation every so many iterations")
-    episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
+    episodes: int = Field(20, ge=1, description=EPISODES)
     adaptation_steps: int = Field(3, ge=0, description="adaptation steps")
 
 
 class EvaluationConfig(Section):
     """The final evaluation, also the default of `metarl evaluate`."""
 
-    episodes: int = Field(20, ge=1, description="episodes a task and adaptation step")
+    episodes: int = Field(20, ge=1, description=EPISODES)
     adaptation_steps: int = Field(3, ge=0, description="adaptation steps")
     split: SplitName = Field("held_out", description="which tasks")
     seeds: int = Field(1, ge=1, description="evaluation seeds, which the returns are averaged over")

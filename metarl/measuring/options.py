@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from metarl.config.fields import (
+    EPISODES,
     EvaluationConfig,
     PathText,
     Section,
@@ -27,7 +28,7 @@ class EvaluationOptions(Section):
         description="CSV or JSON file of tasks of your own, with the names of their columns",
     )
     episodes: int | None = Field(
-        None, ge=1, description="episodes a task and adaptation step; null: as in the run's config"
+        None, ge=1, description=f"{EPISODES}; null: as in the run's config"
     )
     adaptation_steps: int | None = Field(
         None, ge=0, description="adaptation steps; null: as in the run's config"
