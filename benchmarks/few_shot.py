@@ -157,7 +157,8 @@ def made_up(options: argparse.Namespace) -> tuple[FewShot, GradientBatch]:
 
     sets = FewShotSets(examples(options.shots), examples(options.queries))
     source: Any = SimpleNamespace(
-        sample_tasks=lambda n, key: np.zeros((n, 1)), examples=lambda tasks, queries, key: sets
+        sample_tasks=lambda n, key: np.zeros((n, 1)),
+        examples=lambda tasks, queries, key, augment: sets,
     )
     return maml, maml.collect(source, Key(0, 1))
 

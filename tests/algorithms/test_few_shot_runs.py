@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import train
-from tests.programs import Forks, Whole, assert_same_state
+from metarl.config.loading import config_to_dict, load_config
+from tests.programs import ROOT, Forks, Whole, assert_same_state
 from tests.training.test_training import kill_ten_times, trained
 
 NAMES = ("maml", "fomaml", "anil", "meta_sgd", "reptile")
@@ -38,3 +39,31 @@ def test_a_resume_leaves_no_trace(name: str, tmp_path: Path) -> None:
 def test_ten_kills_leave_no_trace_of_reptiles_minibatches(forks: Forks, tmp_path: Path) -> None:
     kill_ten_times(forks, tmp_path, 15, **changes("reptile"))
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_the_configs_on_sinusoids_differ_from_mamls_in_the_method_alone(name: str) -> None:
+    paths = (f"configs/few_shot_sinusoid_{name}.yaml", "configs/few_shot_sinusoid.yaml")
+    own, mamls = (config_to_dict(load_config(ROOT / path, [])) for path in paths)
+    assert own.pop("name") == f"few_shot_sinusoid_{name}"
+    assert mamls.pop("name") == "few_shot_sinusoid"
+    settings, mamls_settings = own.pop("algorithm"), mamls.pop("algorithm")
+    assert own == mamls
+    assert settings["name"] == f"few_shot_{name}"
+    differing = {n for n in settings.keys() & mamls_settings if settings[n] != mamls_settings[n]}
+    steps = {"queries", "adaptation_steps", "inner_lr"}
+    of_the_method = {"fomaml": {"first_order"}, "reptile": steps}
+    assert differing == {"name"} | of_the_method.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "ways", "shots"), [("5way1shot", 5, 1), ("5way5shot", 5, 5), ("20way1shot", 20, 1)]
+)
+def test_the_configs_on_omniglot_are_of_so_many_ways_and_shots(
+    name: str, ways: int, shots: int
+) -> None:
+    config = load_config(ROOT / f"configs/few_shot_omniglot_{name}.yaml", [])
+    settings = config_to_dict(config)
+    assert (settings["env"]["ways"], settings["env"]["shots"]) == (ways, shots)
+    assert settings["evaluation"]["episodes"] == shots  # as many queries as shots
+    assert settings["algorithm"]["network"]["transductive"]
