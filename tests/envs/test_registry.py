@@ -11,6 +11,7 @@ import pytest
 from metarl.envs import REQUIRED, constructor_fields, env_maker, make
 from metarl.envs.half_cheetah import HalfCheetahVel
 from metarl.envs.navigation import PointNavigation
+from metarl.envs.registry import NAMES
 from metarl.envs.tasks import UniformInterval
 from tests.envs.user_envs import Reach
 
@@ -125,7 +126,7 @@ def test_constructor_fields_are_read_from_signature_and_docstring() -> None:
     assert constructor_fields(UniformInterval)["low"].default is REQUIRED
 
 
-@pytest.mark.parametrize("name", ["point_navigation", "half_cheetah_vel", "half_cheetah_dir"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_field_is_documented(name: str) -> None:
     for field in constructor_fields(env_maker(name)).values():
         assert field.doc

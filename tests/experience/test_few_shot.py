@@ -103,8 +103,13 @@ def test_what_needs_an_environment_to_act_in_is_refused(
 ) -> None:
     assert main(["references", written(tmp_path, {"name": "sinusoid"}, {"name": "maml"})]) == 2
     assert "Sinusoid is few-shot learning, which has examples and no" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="point_navigation is an environment: it has no examples"):
-        envs.make_tasks("point_navigation")
+    for name, said in (
+        ("point_navigation", "point_navigation is an environment: it has no examples"),
+        ("metarl.envs:SupervisedTasks", "SupervisedTasks cannot be built: TypeError: Can't insta"),
+        ("tests.few_shot_toys:Slope", "Unknown class or function 'Slope': did you mean 'Slopes'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            envs.make_tasks(name)
 
 
 def test_the_list_has_few_shot_tasks_apart(capsys: pytest.CaptureFixture[str]) -> None:
