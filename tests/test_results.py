@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from metarl.runs.trained_run import load_run
@@ -23,7 +22,7 @@ LARGER_RUNS = {
     "rl2_half_cheetah_vel/seed_1_at_30M": 420_000,
     "rl2_half_cheetah_vel/seed_2": 420_000,
     "rl2_half_cheetah_vel/seed_3": 420_000,
-    "rl2_navigation_sparse/seed_1": 800_000,
+    "rl2_navigation_sparse/seed_1": 810_000,
 }
 # The first 30.7M env steps of seed_1: one command made both.
 ONE_COMMAND = ROOT / "results/rl2_half_cheetah_vel/seed_1_at_30M/meta.json"
@@ -112,6 +111,24 @@ def _evaluation(run: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _groups(result: str) -> list[dict[str, Any]]:
+    """The groups of a comparison, which rests on ten evaluation seeds."""
+    path = ROOT / "results" / result / "comparison/held_out/comparison.json"
+    comparison = json.loads(path.read_text(encoding="utf-8"))
+    assert len(comparison["evaluation_seeds"]) >= 10
+    groups: list[dict[str, Any]] = comparison["groups"]
+    return groups
+
+
+def _cells(measured: dict[str, Any], digits: int) -> str:
+    """Mean [95 % interval] ± standard deviation over evaluation seeds, a cell a step."""
+    columns = measured["mean"], measured["ci95"], measured["evaluation_seed_std"]
+    return " | ".join(
+        f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ± {std:.{digits}f}"
+        for mean, (low, high), std in zip(*columns, strict=True)
+    )
+
+
 def _rows(page: str, table: str) -> list[str]:
     text = (ROOT / "docs/results" / page).read_text(encoding="utf-8").replace("−", "-")
     return text.split(f"[start:{table}]")[1].split(f"[end:{table}]")[0].splitlines()
@@ -133,42 +150,62 @@ def test_mamls_tables_are_those_of_their_evaluations():
     rows = _rows("maml.md", "velocity")
     found = _evaluation("maml_half_cheetah_vel/seed_1")
     for measured in (found, found["other_mode"]):
-        columns = measured["mean"], measured["ci95"], measured["evaluation_seed_std"]
-        cells = [
-            f"{mean:.1f} [{low:.1f}, {high:.1f}] ± {std:.1f}"
-            for mean, (low, high), std in zip(*columns, strict=True)
-        ]
-        assert f"| {measured['action_mode']} | {' | '.join(cells)} |" in rows
+        assert f"| {measured['action_mode']} | {_cells(measured, 1)} |" in rows
 
 
 def test_rl2s_rows_on_navigation_are_those_of_its_evaluations():
     rows = _rows("rl2.md", "navigation")
-    stochastic = []
     for seed in (1, 2, 3):
         found = _evaluation(f"rl2_navigation/seed_{seed}")
         assert len(found["evaluation_seeds"]) >= 10
         assert max(found["evaluation_seed_std"]) < 1e-9  # nothing is drawn
         cells = [f"{mean:.2f}" for mean in found["mean"]]
         assert f"| deterministic, seed {seed} | {' | '.join(cells)} |" in rows
-        stochastic.append(found["other_mode"]["evaluation_seed_means"])
-    by_evaluation_seed = np.mean(stochastic, axis=0)
-    figures = zip(
-        by_evaluation_seed.mean(axis=1), by_evaluation_seed.std(axis=1, ddof=1), strict=True
-    )
-    cells = [f"{mean:.2f} ± {std:.2f}" for mean, std in figures]
-    assert f"| stochastic, all, ten evaluation seeds | {' | '.join(cells)} |" in rows
+    both = _groups("rl2_navigation")[1]
+    for measured in (both, both["other_mode"]):
+        assert f"| {measured['action_mode']}, all | {_cells(measured, 2)} |" in rows
+
+
+def test_rl2s_rows_on_half_cheetah_are_those_of_its_evaluations():
+    rows = _rows("rl2.md", "velocity")
+    found = _evaluation("rl2_half_cheetah_vel/seed_1")
+    assert len(found["evaluation_seeds"]) >= 10
+    for measured in (found, found["other_mode"]):
+        assert f"| {measured['action_mode']} | {_cells(measured, 1)} |" in rows
+    label = "three seeds after 30.7M env steps, deterministic (few seeds)"
+    assert f"| {label} | {_cells(_groups('rl2_half_cheetah_vel')[0], 1)} |" in rows
 
 
 def test_the_sparse_semicircles_table_is_that_of_its_evaluation():
-    folder = ROOT / "results/rl2_navigation_sparse/seed_1/evaluation/held_out"
-    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    cells = [
-        f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-        for mean, (low, high) in zip(found["mean"], found["ci95"], strict=True)
-    ]
-    page = (ROOT / "docs/results/rl2.md").read_text(encoding="utf-8")
-    table = page.split("[start:sparse]")[1].split("[end:sparse]")[0]
-    assert f"| RL² | {' | '.join(cells)} |" in table
+    rows = _rows("rl2.md", "sparse")
+    folder = ROOT / "results/rl2_navigation_sparse/seed_1/evaluation"
+    plans = {"held_out": "RL²"}
+    plans["held_out_two_episodes_forgetting"] = "the same, memory wiped before each episode"
+    for name, label in plans.items():
+        found = json.loads((folder / name / "evaluation.json").read_text(encoding="utf-8"))
+        assert len(found["evaluation_seeds"]) >= 10
+        assert max(found["evaluation_seed_std"]) < 1e-9  # nothing is drawn
+        cells = [
+            f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+            for mean, (low, high) in zip(found["mean"], found["ci95"], strict=True)
+        ]
+        start = f"| {label} | {' | '.join(cells)} |"
+        assert any(row.startswith(start) for row in rows), start
+
+
+def test_the_gradient_based_familys_tables_are_those_of_their_comparisons():
+    rows = _rows("gradient-family.md", "navigation")
+    groups = _groups("gradient_family_navigation")
+    assert len(groups) == 7
+    for group in groups:
+        assert len(group["runs"]) == 5
+        start = f"| `{group['algorithm']}` | {_cells(group, 1)} |"
+        assert any(row.startswith(start) for row in rows), start
+    rows = _rows("gradient-family.md", "velocity")
+    for group in _groups("gradient_family_half_cheetah_vel"):
+        more = ", trained on" if "anil_longer" in group["runs"][0]["run"] else ""
+        steps = f"{group['runs'][0]['training_env_steps'] / 1e6:.1f}M"
+        assert f"| `{group['algorithm']}`{more} | {steps} | {_cells(group, 1)} |" in rows
 
 
 def test_best_speeds_says_what_the_pages_quote():
