@@ -65,5 +65,5 @@ def test_the_configs_on_omniglot_are_of_so_many_ways_and_shots(
     config = load_config(ROOT / f"configs/few_shot_omniglot_{name}.yaml", [])
     settings = config_to_dict(config)
     assert (settings["env"]["ways"], settings["env"]["shots"]) == (ways, shots)
-    assert settings["evaluation"]["episodes"] == shots  # as many queries as shots
+    assert settings["evaluation"]["episodes"] + shots <= 20  # images of a character
     assert settings["algorithm"]["network"]["transductive"]

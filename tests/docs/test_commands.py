@@ -196,6 +196,8 @@ def shortened(words: list[str]) -> list[str]:
         "--tracking.wandb": "disabled",
         "--rollout.workers": "1",
     }
+    if any("few_shot" in w for w in words):
+        del options["--algorithm.episodes"]
     if any("rl2" in w for w in words):
         options["--algorithm.minibatches"] = "1"
     if "--resume" in words and "auto" not in words:  # what it trains is settled

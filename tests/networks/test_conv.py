@@ -75,6 +75,23 @@ def test_only_what_is_transductive_looks_at_the_other_images() -> None:
     torch.testing.assert_close(*(by_support(params, x).logits[:, :-1] for x in (images, others)))
 
 
+def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
+    params, images = drawn(SMALL, 2)
+    g = torch.Generator().manual_seed(0)
+    v = {n: torch.randn(p.shape, generator=g, dtype=p.dtype) for n, p in params.items()}
+    weights = torch.rand(2, 7, generator=g, dtype=torch.float64)
+    taken = SMALL.through(params, images)
+    leaves = [p.clone().requires_grad_() for p in params.values()]
+    new = SMALL(dict(zip(params, leaves, strict=True)), images)
+    kl = (weights * taken.distribution.kl(new)).sum()
+    gradient = torch.autograd.grad(kl, leaves, create_graph=True)
+    expected = torch.autograd.grad(gradient, leaves, list(v.values()))
+    found = taken.fisher_product(weights, v)
+    for (name, product), other in zip(found.items(), expected, strict=True):
+        scale = float(expected[0].abs().max())
+        torch.testing.assert_close(product, other, rtol=1e-9, atol=1e-10 * scale, msg=name)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_patches_have_derivatives_of_every_order(stride: int) -> None:
     x = torch.rand(1, 1, 4, 3, 2, dtype=torch.float64, requires_grad=True)
