@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from metarl.maths.distributions import Distribution
     from metarl.types import FewShotAgent
 
-NUMBERS_AT_ONCE = 1 << 21
-"""Of the inputs of the tasks that are adapted together: activations may take 20 times as many."""
+NUMBERS_AT_ONCE = 1 << 17
+"""Of the inputs of the tasks that are adapted together: a network's activations may be 20 times as
+many, and should still be found in the processor's cache."""
 SHOWN = 4
 """Tasks kept for pictures: the first ones, which no result has chosen."""
 CURVE_POINTS = 200

@@ -3,7 +3,8 @@
 Nothing of it is stored: it is measured with the very examples of an evaluation.
 
 - *oracle*: knows what kind of tasks these are, where a distribution has such a prediction;
-- *from_scratch*: the agent with random weights, adapted to the support set by its own steps;
+- *from_scratch*: the agent as it was before its training, adapted to the support set by its own
+  steps, by 100 of them at least where inputs are no images;
 - *nearest_neighbour*: the target of the nearest support example, by Euclidean distance;
 - *random_features*: the same, images by the features of an untrained convolutional network;
 - *chance*: a class at random.
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from metarl.envs.supervised import Examples
-from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.few_shot import blocks, score
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.reference_kinds import FROM_SCRATCH, ORACLE
@@ -29,10 +29,10 @@ from metarl.random import Key
 from metarl.types import FewShotAgent
 
 SCRATCH_STEPS = 100
-"""Of an agent with random weights at least, where inputs are no images and cost little."""
+"""Of an agent with random weights at least, where inputs are no images and steps cost little."""
 
-Predict = Callable[[FewShotSets], Tensor | None]
-"""Support and query sets ↦ the query sets' targets, None where there is no such prediction."""
+Predict = Callable[[FewShotSets, int], Tensor | None]
+"""Support and query sets, and the evaluation seed ↦ the query sets' targets, None for none."""
 
 
 def measure_few_shot_references(
@@ -51,25 +51,20 @@ def measure_few_shot_references(
     """
     kind, shape = source.tasks, source.tasks.input_space.shape
     found: dict[str, np.ndarray] = {}
-    predictors: dict[str, Predict] = {ORACLE: lambda sets: _oracle(source, sets)}
-    predictors["nearest_neighbour"] = lambda sets: nearest(sets, lambda x: x)
+    predictors: dict[str, Predict] = {ORACLE: lambda sets, seed: _oracle(source, sets)}
+    if untrained is not None and plan.adaptation_steps > 0:
+        predictors[FROM_SCRATCH] = _from_scratch(untrained, plan.adaptation_steps, len(shape) == 3)
+    predictors["nearest_neighbour"] = lambda sets, seed: nearest(sets, lambda x: x)
     if len(shape) == 3:
         predictors["random_features"] = _by_random_features((shape[0], shape[1], shape[2]))
     for name, predict in predictors.items():
         by_seed = []
         for seed in plan.seeds:
             every = blocks(source, tasks, replace(plan, seed=seed))
-            pairs = ((predict(sets), sets.query.actions) for _, sets in every)
+            pairs = ((predict(sets, seed), sets.query.actions) for _, sets in every)
             by_seed.append([score(p, y).mean(1).numpy() for p, y in pairs if p is not None])
         if by_seed[0]:
             found[name] = np.mean([np.concatenate(scores) for scores in by_seed], axis=0)
-    if untrained is not None and plan.adaptation_steps > 0:
-        steps = plan.adaptation_steps
-        if untrained(plan.seed).adaptation_axis == "gradient_step" and len(shape) != 3:
-            steps = max(steps, SCRATCH_STEPS)
-        longer = replace(plan, adaptation_steps=steps)
-        scratch = evaluate_over_seeds(untrained, source, tasks, longer)
-        found[FROM_SCRATCH] = scratch.task_returns[-1]
     if kind.ways > 1:
         found["chance"] = np.full(len(tasks), 1.0 / kind.ways)
     return found
@@ -86,7 +81,22 @@ def nearest(sets: FewShotSets, embed: Callable[[Tensor], Tensor]) -> Tensor:
 def _by_random_features(shape: tuple[int, int, int]) -> Predict:
     network = ConvNetwork(shape, norm="none")
     params = network.init(Key(0, evaluation=True).generator("init"))
-    return lambda sets: nearest(sets, lambda images: network.embed(params, images))
+    return lambda sets, seed: nearest(sets, lambda images: network.embed(params, images))
+
+
+def _from_scratch(untrained: Callable[[int], FewShotAgent], steps: int, images: bool) -> Predict:
+    """The agent after so many steps, or more where they cost little."""
+
+    def predict(sets: FewShotSets, seed: int) -> Tensor:
+        agent = untrained(seed)
+        agent.begin(sets.support)
+        few = images or agent.adaptation_axis == "support_set"
+        for _ in range(steps if few else max(steps, SCRATCH_STEPS)):
+            agent.adapt()
+        best: Tensor = agent.predict(sets.query.observations).mode().detach()
+        return best
+
+    return predict
 
 
 def _oracle(source: FewShotSource, sets: FewShotSets) -> Tensor | None:

@@ -29,7 +29,8 @@ _BAYES_ADAPTIVE_MEANS = (
 )
 FEW_SHOT_REFERENCES = {
     ORACLE: "the family of the tasks known, its parameters fitted to the support set",
-    FROM_SCRATCH: "the agent's network from random weights, trained on the support set alone",
+    FROM_SCRATCH: "the agent before its training, adapted by its own steps (by 100 of them at "
+    "least where inputs are no images)",
     "nearest_neighbour": "the target of the nearest support example",
     "random_features": "the same by the features of an untrained network",
     "chance": "a class at random",

@@ -78,12 +78,17 @@ class TrainedRun:
             "algorithm": config.algorithm.name,
             "environment": config.env.name,
         }
-        facts |= {"iterations": self.iteration, "env steps": self.env_steps, "in": self.folder}
+        facts |= {"iterations": self.iteration, "trained on": self.experience, "in": self.folder}
         return training_html(config.name, facts, training_lines(self.folder))
 
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
         """The trained agent, to drive in a loop of your own."""
         return self.algorithm.agent(mode, Key(seed, evaluation=True))
+
+    @property
+    def experience(self) -> str:
+        """How much it was trained on, e.g. "5000 env steps"."""
+        return f"{self.env_steps} {'env steps' if self.worker.gives == 'episodes' else 'examples'}"
 
     def untrained(self, seed: int = 0) -> Any:
         """The agent as it was before its training."""

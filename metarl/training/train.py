@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metarl.runs.trained_run import TrainedRun
 
 _FINISHED = (
-    "The run in {run.folder} is finished: {run.iteration} iterations, {run.env_steps} env steps. "
+    "The run in {run.folder} is finished: {run.iteration} iterations, {run.experience}. "
     "A larger --iterations trains on; metarl evaluate {words} measures again."
 )
 
@@ -118,7 +118,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
             run = trainer.run(tracker, stop, lock.confirm)
             stopping.close()  # an interrupt need not wait for the evaluation: it can be repeated
             if not stop:
-                tracker.print(f"Trained {run.iteration} iterations, {run.env_steps} env steps")
+                tracker.print(f"Trained {run.iteration} iterations, {run.experience}")
             if at_end is not None and not stop:
                 evaluate_and_report(run, at_end, tracker=tracker)
         except KeyboardInterrupt:
