@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metarl.maths.distributions import Distribution
+from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.maths.samples import Samples
 from metarl.types import AdaptationAxis
 
@@ -19,9 +19,8 @@ class SupportSetAgent:
     """A :class:`metarl.types.FewShotAgent` whose :meth:`adapt` reads the support set.
 
     Args:
-        before: What it predicts without it, knowing no more than the shape of its targets.
-        after: What it predicts with it.
-        device: Where both compute.
+        after: From support sets to what they say.
+        device: Where that is computed.
     """
 
     adaptation_axis: AdaptationAxis = "support_set"
@@ -29,11 +28,10 @@ class SupportSetAgent:
 
     def __init__(
         self,
-        before: Callable[[Samples], Predict],
         after: Callable[[Samples], Predict],
         device: torch.device | str = "cpu",
     ) -> None:
-        self._before, self._after = before, after
+        self._after = after
         self.device = torch.device(device)
 
     @property
@@ -44,7 +42,7 @@ class SupportSetAgent:
     def begin(self, support: Samples) -> None:
         """Forget everything adapted, and expect these tasks' support sets."""
         self._support = support.map(lambda x: x.to(self.device))
-        self._predict = self._before(self._support)
+        self._predict = _uninformed(self._support)
 
     def adapt(self) -> None:
         """Read the support set; to read it again changes nothing."""
@@ -56,3 +54,17 @@ class SupportSetAgent:
         with torch.no_grad():
             predicted = self._predict(inputs.to(self.device))
         return type(predicted)(*(part.cpu() for part in predicted))
+
+
+def _uninformed(support: Samples) -> Predict:
+    """What is predicted without a support set: every class alike, or a standard Gaussian."""
+    targets = support.actions
+    if targets.ndim == 2:
+        ways = int(targets.max()) + 1
+        return lambda inputs: Categorical(inputs.new_zeros(*inputs.shape[:2], ways))
+
+    def standard(inputs: Tensor) -> Distribution:
+        zeros = inputs.new_zeros(*inputs.shape[:2], targets.shape[2])
+        return DiagonalGaussian(zeros, zeros)
+
+    return standard

@@ -34,7 +34,7 @@ from metarl.algorithms.settings.embedding import EmbeddingSettings, Prototypical
 from metarl.algorithms.settings.few_shot import ConvSettings, MLPSettings
 from metarl.experience.few_shot import FewShotSets, FewShotSource
 from metarl.maths.adam import Adam, AdamState
-from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.maths.distributions import Categorical
 from metarl.maths.finite import check_finite
 from metarl.maths.losses import judged, log_prob_loss
 from metarl.maths.params import Params, check_state, flatten, to_device, unflatten
@@ -188,7 +188,7 @@ class PrototypicalNetworks:
             predict = self.predictor(params, features, support.actions, key)
             return lambda inputs: predict(embed(inputs))
 
-        return SupportSetAgent(uninformed, after, self.device)
+        return SupportSetAgent(after, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, the statistics of batch normalisation, and Adam's memory."""
@@ -228,17 +228,3 @@ def class_means(features: Tensor, targets: Tensor) -> Tensor:
     """The mean ``[M, ways, f]`` of every class's features ``[M, S, f]`` for targets ``[M, S]``."""
     member = F.one_hot(targets).to(features.dtype)  # [M, S, ways]
     return torch.bmm(member.mT, features) / member.sum(1).unsqueeze(2)
-
-
-def uninformed(support: Samples) -> Predict:
-    """What is predicted without a support set: every class alike, or a standard Gaussian."""
-    targets = support.actions
-    if targets.ndim == 2:
-        ways = int(targets.max()) + 1
-        return lambda inputs: Categorical(inputs.new_zeros(*inputs.shape[:2], ways))
-
-    def standard(inputs: Tensor) -> Distribution:
-        zeros = inputs.new_zeros(*inputs.shape[:2], targets.shape[2])
-        return DiagonalGaussian(zeros, zeros)
-
-    return standard

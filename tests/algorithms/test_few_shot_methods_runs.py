@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import train
+from metarl.config.loading import config_to_dict, load_config
 from tests.cli.test_end_to_end import refusal
-from tests.programs import Whole, assert_same_state, write_config
+from tests.programs import ROOT, Whole, assert_same_state, write_config
 from tests.synthetic_glyphs import draw_glyphs
 from tests.training.test_training import one_sentence, trained
 
@@ -43,6 +44,22 @@ def test_a_resume_leaves_no_trace(name: str, glyphs: dict[str, Any], tmp_path: P
     run = trained(tmp_path / "resumed", iterations=2, **of_run)
     assert train.main(["--run-dir", str(run), "--resume", "--iterations", "3"]) == 0
     assert_same_state(alone, run)
+
+
+METHODS = ("prototypical", "matching", "versa", "amortized_bayes")
+CONFIGS = [("5way1shot", method) for method in METHODS]
+CONFIGS += [("5way5shot", "prototypical"), ("20way1shot", "prototypical")]
+
+
+@pytest.mark.parametrize(("tasks", "method"), CONFIGS)
+def test_the_configs_are_evaluated_on_what_mamls_is(tasks: str, method: str) -> None:
+    own, mamls = (
+        config_to_dict(load_config(ROOT / f"configs/{name}_omniglot_{tasks}.yaml", []))
+        for name in (method, "few_shot")
+    )
+    assert own["env"] == mamls["env"]
+    assert own["evaluation"]["episodes"] == mamls["evaluation"]["episodes"]
+    assert own["algorithm"]["name"].startswith(method)
 
 
 REFUSED = {

@@ -26,7 +26,7 @@ class AmortizedBayesSettings(FewShotSettings):
         0.1, gt=0, description="of KL(q ‖ prior) beside the likelihood; 1: the evidence bound"
     )
     hyperprior_weight: float = Field(
-        1e-4,
+        1e-7,
         ge=0,
         description="of −log p(θ), μ₀ ~ N(0, 1) and 1/σ₀² ~ Gamma(1, 0.01), beside an example's "
         "likelihood",
