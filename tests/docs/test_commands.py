@@ -28,6 +28,8 @@ LONG = (
     "metarl references my_pendulum.yaml",
     "metarl evaluate runs/maml_half_cheetah_vel --video",
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
+    "metarl evaluate runs/few_shot_sinusoid",
+    "metarl train few_shot_omniglot_5way1shot --env.data PATH_TO_OMNIGLOT",
 )
 # Run by .ci/run and the tests of the wheel, or only with an account.
 SET_UP = ("python3 -m venv", "pip install", "pip wheel", "python -m pytest", "wandb sweep")
@@ -143,7 +145,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train_a_run("my_pendulum", tiny(algorithm=maml) | {"env": pendulum["env"]})
         rl2 = {"name": "rl2", "width": 4, "minibatches": 1, "tasks": 2, "episodes": 2}
         train_a_run("rl2_navigation_sparse", tiny() | {"algorithm": rl2})
-    for name in ("quickstart", "maml_navigation", "maml_half_cheetah_vel"):
+    for name in ("quickstart", "maml_navigation", "maml_half_cheetah_vel", "few_shot_sinusoid"):
         shutil.copytree(folder / "runs/a", folder / f"runs/{name}")
     shutil.copytree(folder / "runs/b", folder / "runs/slower")
     return folder
