@@ -29,7 +29,6 @@ LONG = (
     "metarl evaluate runs/maml_half_cheetah_vel --video",
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
-    "metarl train few_shot_omniglot_5way1shot --env.data PATH_TO_OMNIGLOT",
 )
 # Run by .ci/run and the tests of the wheel, or only with an account.
 SET_UP = ("python3 -m venv", "pip install", "pip wheel", "python -m pytest", "wandb sweep")
