@@ -13,11 +13,13 @@ from metarl.algorithms.amortized_bayes import AmortizedBayes
 from metarl.algorithms.settings.amortized_bayes import AmortizedBayesSettings
 from metarl.envs.supervised import Sinusoid, SupervisedTasks
 from metarl.experience.few_shot import FewShotSource
+from metarl.maths.losses import judged
 from metarl.maths.params import Params, stack
 from metarl.networks.bayesian import LOG_STD, MEAN, PRIOR, BayesianNetwork, antithetic
 from metarl.networks.mlp import MLPRegression
 from metarl.random import Key
 from tests.algorithms.few_shot_toys import Blobs
+from tests.few_shot_toys import Slopes
 
 
 def made(toy: SupervisedTasks, hidden: tuple[int, ...], **settings: Any) -> AmortizedBayes:
@@ -135,3 +137,31 @@ def test_the_bound_of_a_linear_model_is_known_in_closed_form() -> None:
     assert torch.allclose(predicted.mean[..., 0], with_one @ mean, atol=1e-9)  # antithetic: exact
     variance = with_one.square() @ std.square() + 0.5
     assert torch.allclose((2.0 * predicted.log_std[..., 0]).exp(), variance, rtol=0.02)
+
+
+def test_it_learns_to_adapt() -> None:
+    """Lines of slopes in [−1, 1]: without adaptation their variance, 1/9, is the least error."""
+    toy = Slopes(5)
+    source = FewShotSource(toy)
+    algorithm = made(
+        toy, (8,), tasks=10, queries=5, adaptation_steps=2, inner_lr=(0.5,), initial_std=0.02,
+        kl_weight=0.001, outer={"name": "adam", "lr": 0.02},
+    )  # fmt: skip
+    sets = source.examples(toy.task_distribution.held_out(), 20, Key(7))
+
+    def errors() -> list[float]:
+        agent = algorithm.agent("deterministic", Key(0, evaluation=True))
+        agent.begin(sets.support)
+        found = []
+        for _ in range(3):
+            found.append(float(judged(agent.predict(sets.query.observations), sets.query).mean()))
+            agent.adapt()
+        return found
+
+    assert errors()[2] > 0.3
+    for iteration in range(1, 151):
+        algorithm.update(algorithm.collect(source, Key(0, iteration)))
+    learned = errors()
+    assert learned[0] > 0.1
+    assert learned[2] < 0.06
+    assert errors() == learned  # noise is the agent's own

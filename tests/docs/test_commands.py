@@ -197,7 +197,7 @@ def shortened(words: list[str]) -> list[str]:
         "--tracking.wandb": "disabled",
         "--rollout.workers": "1",
     }
-    if any("few_shot" in w for w in words):
+    if any("few_shot" in w or "_sinusoid" in w for w in words):
         del options["--algorithm.episodes"]
     if any("rl2" in w for w in words):
         options["--algorithm.minibatches"] = "1"

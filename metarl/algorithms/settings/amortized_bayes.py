@@ -20,10 +20,10 @@ class AmortizedBayesSettings(FewShotSettings):
     samples: int = Field(2, ge=1, description="L, draws of the weights at each step of training")
     evaluation_samples: int = Field(10, ge=1, description="the same at evaluation")
     initial_std: float = Field(
-        0.03, gt=0, description="σ of every weight before training, of prior and q alike"
+        0.01, gt=0, description="σ of every weight before training, of prior and q alike"
     )
     kl_weight: float = Field(
-        0.1, gt=0, description="of KL(q ‖ prior) beside the likelihood; 1: the evidence bound"
+        0.02, gt=0, description="of KL(q ‖ prior) beside the likelihood; 1: the evidence bound"
     )
     hyperprior_weight: float = Field(
         1e-7,
