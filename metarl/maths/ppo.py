@@ -110,9 +110,10 @@ class PPO:
             rng: Deals the lanes into minibatches.
 
         Returns:
-            The new parameters, Adam's new state, and metrics: means over the steps taken;
-            of ``kl/update`` and ``clip_fraction`` over the minibatches of the last epoch, the one
-            that ended the update among them.
+            The new parameters, Adam's new state, and metrics: means over the steps taken, or, where
+            there was none, of the minibatch that ended the update, without ``gradient_norm``; of
+            ``kl/update`` and ``clip_fraction`` over the minibatches of the last epoch, the one that
+            ended the update among them.
 
         Raises:
             FloatingPointError: a loss or the gradient is not finite.
@@ -139,7 +140,8 @@ class PPO:
                 steps.append(epoch[-1] | {"gradient_norm": float(norm)})
             if stopped:
                 break
-        metrics = {name: _mean(steps, name) for name in steps[0]}
+        taken = steps or epoch  # of none: a memory may amplify rounding beyond the target
+        metrics = {name: _mean(taken, name) for name in taken[0]}
         metrics |= {name: _mean(epoch, name) for name in ("kl/update", "clip_fraction")}
         return x, state, metrics | {"update_steps": float(len(steps))}
 

@@ -166,6 +166,15 @@ def test_no_step_is_taken_by_what_a_minibatch_finds_too_far() -> None:
     assert not torch.equal(x, seen[-2])
 
 
+def test_an_update_may_take_no_step() -> None:
+    """The rollout and the update computed π apart: rounding grew in a long memory."""
+    ppo = make_ppo(minibatches=4, target_kl=0.05)
+    x, _, metrics = update(ppo, lambda x, lanes: linear(x + 9.0, lanes), lr=0.1)
+    assert metrics["update_steps"] == 0
+    assert metrics["kl/update"] > 0.05
+    assert x.tolist() == [0.4, -0.3, 0.2]
+
+
 def test_by_default_an_update_that_goes_too_far_ends_early() -> None:
     """What keeps a policy whose noise has shrunk from being thrown away by one update."""
     ppo = make_ppo()
