@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.adaptation.inner_loop import Adaptation
 from metarl.maths.params import Params, stack, to_device
-from metarl.maths.samples import Samples
+from metarl.maths.samples import Samples, task_blocks
 from metarl.types import AdaptationAxis, NormalisedBy
 
 
@@ -101,5 +101,11 @@ class BayesianAgent(FewShotGradientAgent):
 
     def predictive(self, inputs: Tensor) -> Any:
         """The mean over the weights' distribution, with noise of the adaptation step's own."""
-        network: Any = self.adaptation.policy
-        return network.at(self.adaptation_step)(self.params, inputs).predictive()
+        policy: Any = self.adaptation.policy
+        network = policy.at(self.adaptation_step)
+        bytes_per_task = inputs.shape[1] * network.widest * inputs.element_size()
+        parts = [  # few tasks at once, since each has many draws
+            network({n: p[block] for n, p in self.params.items()}, inputs[block]).predictive()
+            for block in task_blocks(len(inputs), bytes_per_task, self.device)
+        ]
+        return type(parts[0])(*map(torch.cat, zip(*parts, strict=True)))

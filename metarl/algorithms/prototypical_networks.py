@@ -38,7 +38,6 @@ from metarl.maths.distributions import Categorical
 from metarl.maths.finite import check_finite
 from metarl.maths.losses import judged, log_prob_loss
 from metarl.maths.params import Params, check_state, flatten, to_device, unflatten
-from metarl.maths.samples import Samples
 from metarl.networks.conv import ConvNetwork, image_shape
 from metarl.networks.embedding import ConvEmbedding, Embedding, Perceptron
 from metarl.random import Key
@@ -49,12 +48,7 @@ from metarl.types import ActionMode, DataKind
 class EpisodeBatch:
     """The data of one meta-iteration.
 
-    Attributes:
-        key: The meta-iteration's.
-        tasks: ``[M, d]``.
-        sets: Support and query sets, on the update device.
-        env_steps: Examples drawn, support and query.
-        metrics: None before the update.
+    ``sets`` are on the update device, ``env_steps`` the examples drawn, support and query.
     """
 
     key: Key
@@ -183,12 +177,10 @@ class PrototypicalNetworks:
         def embed(inputs: Tensor) -> Tensor:
             return self.embedding.embed(params, inputs, statistics, training=False)[0]
 
-        def after(support: Samples) -> Predict:
-            features = embed(support.observations)
-            predict = self.predictor(params, features, support.actions, key)
-            return lambda inputs: predict(embed(inputs))
+        def read(features: Tensor, targets: Tensor) -> Predict:
+            return self.predictor(params, features, targets, key)
 
-        return SupportSetAgent(after, self.device)
+        return SupportSetAgent(embed, read, self.embedding.widest, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, the statistics of batch normalisation, and Adam's memory."""

@@ -26,6 +26,10 @@ class Embedding(Protocol):
     def feature_dim(self) -> int:
         """f, the numbers of an embedding."""
 
+    @property
+    def widest(self) -> int:
+        """The numbers of an input's largest activation."""
+
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, drawn with numpy."""
 
@@ -62,6 +66,11 @@ class ConvEmbedding:
     def feature_dim(self) -> int:
         """f."""
         return self.network.feature_dim
+
+    @property
+    def widest(self) -> int:
+        """The size of an image's largest activation, that of the first block."""
+        return self.network.widest
 
     def init(self, rng: np.random.Generator) -> Params:
         """The network's."""
@@ -116,6 +125,11 @@ class Perceptron:
     def feature_dim(self) -> int:
         """f."""
         return self.sizes[-1]
+
+    @property
+    def widest(self) -> int:
+        """The width of the widest layer."""
+        return max(self.sizes)
 
     def init(self, rng: np.random.Generator) -> Params:
         """Glorot-uniform weights, zero biases."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import evaluate
 import train
 from metarl.config.loading import config_to_dict, load_config
+from metarl.random import Key
+from metarl.runs.trained_run import load_run
 from tests.cli.test_end_to_end import refusal
 from tests.programs import ROOT, Whole, assert_same_state, write_config
 from tests.synthetic_glyphs import draw_glyphs
@@ -44,6 +49,28 @@ def test_a_resume_leaves_no_trace(name: str, glyphs: dict[str, Any], tmp_path: P
     run = trained(tmp_path / "resumed", iterations=2, **of_run)
     assert train.main(["--run-dir", str(run), "--resume", "--iterations", "3"]) == 0
     assert_same_state(alone, run)
+
+
+@pytest.mark.usefixtures("without_plots")
+@pytest.mark.parametrize(("name", "axis"), [(NAMES[0], "support_set"), (NAMES[3], "gradient_step")])
+def test_a_run_is_evaluated(name: str, axis: str, glyphs: dict[str, Any], tmp_path: Path) -> None:
+    """And what it says of transduction is so: alone a query is predicted as among others."""
+    run = trained(tmp_path / "a", iterations=1, **changes(glyphs, name, CONV))
+    words = ["--run", str(run), "--episodes", "2", "--adaptation-steps", "1"]
+    assert evaluate.main(words) == 0
+    result = json.loads((run / "evaluation" / "held_out" / "evaluation.json").read_text())
+    assert (result["x"], result["measure"]) == (axis, "accuracy")
+    assert result["episodes_used"] == [0, 2]
+    assert result["few_shot"]["transductive"] is (axis == "gradient_step")
+    loaded: Any = load_run(run)
+    held_out = loaded.worker.task_distribution.held_out()[:2]
+    sets = loaded.worker.examples(held_out, 2, Key(0))
+    agent = loaded.algorithm.agent("deterministic", Key(0))
+    agent.begin(sets.support)
+    agent.adapt()
+    among = agent.predict(sets.query.observations).logits[:, :1].softmax(-1)
+    alone = agent.predict(sets.query.observations[:, :1]).logits.softmax(-1)
+    assert torch.allclose(among, alone, atol=1e-6) is (axis == "support_set")
 
 
 METHODS = ("prototypical", "matching", "versa", "amortized_bayes")
