@@ -15,9 +15,9 @@ from metarl.config.loading import config_to_dict, load_config
 from metarl.random import Key
 from metarl.runs.trained_run import load_run
 from tests.cli.test_end_to_end import refusal
-from tests.programs import ROOT, Whole, assert_same_state, write_config
+from tests.programs import ROOT, Forks, Whole, assert_same_state, write_config
 from tests.synthetic_glyphs import draw_glyphs
-from tests.training.test_training import one_sentence, trained
+from tests.training.test_training import kill_ten_times, one_sentence, trained
 
 NAMES = ("prototypical_networks", "matching_networks", "versa", "amortized_bayes")
 MLP = {"name": "mlp", "hidden_sizes": [6]}
@@ -49,6 +49,13 @@ def test_a_resume_leaves_no_trace(name: str, glyphs: dict[str, Any], tmp_path: P
     run = trained(tmp_path / "resumed", iterations=2, **of_run)
     assert train.main(["--run-dir", str(run), "--resume", "--iterations", "3"]) == 0
     assert_same_state(alone, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["versa", "amortized_bayes"])
+def test_ten_kills_leave_no_trace_of_the_noise(name: str, forks: Forks, tmp_path: Path) -> None:
+    kill_ten_times(forks, tmp_path, 15, **changes(SINUSOID, name, MLP))
+    assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
 @pytest.mark.usefixtures("without_plots")

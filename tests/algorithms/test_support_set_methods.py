@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from metarl.algorithms import algorithm_class, settings_class
-from metarl.algorithms.prototypical_networks import class_means
+from metarl.algorithms.prototypical_networks import EpisodeBatch, PrototypicalNetworks, class_means
 from metarl.algorithms.versa import VERSA
 from metarl.envs.supervised import Sinusoid, SupervisedTasks
-from metarl.experience.few_shot import FewShotSource
+from metarl.experience.few_shot import FewShotSets, FewShotSource
 from metarl.maths.distributions import DiagonalGaussian
 from metarl.maths.losses import judged
+from metarl.maths.samples import Samples
 from metarl.random import Key
 from tests.algorithms.few_shot_toys import Blobs
 
@@ -165,3 +168,31 @@ def test_more_ways_in_training_than_in_the_test() -> None:
     assert batch.env_steps == 4 * 21
     algorithm.update(batch)
     assert before_and_after(algorithm, tasks)[0] == pytest.approx(1 / 3)
+
+
+def test_the_step_size_falls_and_the_weights_decay_apart_from_adam() -> None:
+    toy, source = Blobs(), FewShotSource(Blobs())
+    outer = {"name": "adam", "lr": 0.01, "lr_decay_iterations": 4}
+    plain, decayed = (made(NAMES[0], toy, weight_decay=decay, outer=outer) for decay in (0.0, 0.5))
+    before = plain.params
+    batch = plain.collect(source, Key(0, 3))  # half of the way: lr is 0.005
+    assert plain.update(batch)["lr"] == decayed.update(batch)["lr"] == pytest.approx(0.005)
+    for n, p in before.items():
+        assert torch.allclose(decayed.params[n], plain.params[n] - 0.005 * 0.5 * p, atol=1e-7)
+    settled = plain.params
+    plain.update(plain.collect(source, Key(0, 5)))
+    assert all(torch.equal(p, settled[n]) for n, p in plain.params.items())
+
+
+def test_running_statistics_move_with_every_update() -> None:
+    targets = spaces.Discrete(2)
+    settings = settings_class(NAMES[0])(network={"name": "conv", "filters": 3})
+    algorithm = PrototypicalNetworks(settings, spaces.Box(0, 1, (1, 16, 16)), targets, seed=0)
+    rng = torch.Generator().manual_seed(0)
+    ones = torch.ones(1, 4)
+    images = torch.rand(1, 4, 256, generator=rng)
+    samples = Samples(images, torch.tensor([[0, 0, 1, 1]]), ones, ones / 4)
+    before = algorithm.statistics
+    batch = EpisodeBatch(KEY, np.zeros((1, 2)), FewShotSets(samples, samples), 8, {})
+    algorithm.update(batch)
+    assert all(not torch.equal(s, algorithm.statistics[n]) for n, s in before.items())
