@@ -9,11 +9,14 @@ from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Runs take all cores, as users' do: threads that wait must not hold the other worker's core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if hasattr(signal, "SIGHUP"):  # nohup has it ignored, and programs leave what is ignored as it is
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
+import torch
 
 from tests.programs import Forks
 
@@ -23,6 +26,15 @@ def our_envs_stay_metarls() -> Iterator[None]:
     """No test imports our directory envs/ under the name `envs`, which belongs to users."""
     yield
     assert "envs" not in sys.modules
+
+
+@pytest.fixture(autouse=True)
+def a_test_leaves_torchs_threads_alone() -> Iterator[None]:
+    """A run takes the threads of its config; with them the tests after it would wait for cores."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
