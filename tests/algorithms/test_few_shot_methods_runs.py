@@ -54,7 +54,7 @@ def test_a_resume_leaves_no_trace(name: str, glyphs: dict[str, Any], tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["versa", "amortized_bayes"])
 def test_ten_kills_leave_no_trace_of_the_noise(name: str, forks: Forks, tmp_path: Path) -> None:
-    kill_ten_times(forks, tmp_path, 15, **changes(SINUSOID, name, MLP))
+    kill_ten_times(forks, tmp_path, 120, **changes(SINUSOID, name, MLP))
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 

@@ -37,7 +37,7 @@ def test_a_resume_leaves_no_trace(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ten_kills_leave_no_trace_of_reptiles_minibatches(forks: Forks, tmp_path: Path) -> None:
-    kill_ten_times(forks, tmp_path, 15, **changes("reptile"))
+    kill_ten_times(forks, tmp_path, 120, **changes("reptile"))
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
