@@ -129,8 +129,6 @@ class PrototypicalNetworks:
         drawer = source if ways is None else source.with_ways(ways)
         tasks = drawer.sample_tasks(self.config.tasks, key)
         sets = drawer.examples(tasks, queries, key, augment=True).to(self.device)
-        if drawer is not source:
-            source.seconds += drawer.seconds
         drawn = sum(samples.weights.numel() for samples in sets)
         return EpisodeBatch(key, tasks, sets, drawn, {})
 

@@ -49,15 +49,20 @@ class FewShotSource:
 
     Attributes:
         gives: What there is to learn from.
-        seconds: Spent in :meth:`examples` so far.
     """
 
     gives: ClassVar[DataKind] = "examples"
 
     def __init__(self, tasks: SupervisedTasks) -> None:
         self.tasks = tasks
-        self.seconds = 0.0
+        self._seconds = 0.0
+        self._of_ways: dict[int, FewShotSource] = {}
         self.say: Callable[[str], None] = lambda line: None
+
+    @property
+    def seconds(self) -> float:
+        """Spent in :meth:`examples` so far, of every number of ways."""
+        return self._seconds + sum(other.seconds for other in self._of_ways.values())
 
     @property
     def task_distribution(self) -> TaskDistribution:
@@ -107,15 +112,17 @@ class FewShotSource:
             self.examples(task[None], queries, Key(0))
 
     def with_ways(self, ways: int) -> FewShotSource:
-        """The same training tasks of another number of classes; examples are in memory once.
+        """The same training tasks of another number of classes, made once; it shares the examples.
 
         Raises:
             UserError: there are none.
         """
-        try:
-            return FewShotSource(self.tasks.with_ways(ways))
-        except ValueError as error:
-            raise UserError(f"Tasks of {ways} ways cannot be had: {error}") from error
+        if ways not in self._of_ways:
+            try:
+                self._of_ways[ways] = FewShotSource(self.tasks.with_ways(ways))
+            except ValueError as error:
+                raise UserError(f"Tasks of {ways} ways cannot be had: {error}") from error
+        return self._of_ways[ways]
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]`` from the key's own stream."""
@@ -141,7 +148,7 @@ class FewShotSource:
             inputs = [distorted(images, rngs) for images in inputs]
         targets = [torch.from_numpy(part.targets) for part in (support, query)]
         sets = FewShotSets(*map(_samples, inputs, targets))
-        self.seconds += time.perf_counter() - start
+        self._seconds += time.perf_counter() - start
         return sets
 
     def close(self) -> None:

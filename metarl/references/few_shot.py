@@ -12,6 +12,7 @@ Nothing of it is stored: it is measured with the very examples of an evaluation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,14 +58,15 @@ def measure_few_shot_references(
     predictors["nearest_neighbour"] = lambda sets, seed: nearest(sets, lambda x: x)
     if len(shape) == 3:
         predictors["random_features"] = _by_random_features((shape[0], shape[1], shape[2]))
-    for name, predict in predictors.items():
-        by_seed = []
-        for seed in plan.seeds:
-            every = blocks(source, tasks, replace(plan, seed=seed))
-            pairs = ((predict(sets, seed), sets.query.actions) for _, sets in every)
-            by_seed.append([score(p, y).mean(1).numpy() for p, y in pairs if p is not None])
-        if by_seed[0]:
-            found[name] = np.mean([np.concatenate(scores) for scores in by_seed], axis=0)
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in predictors}  # by seed and block
+    for seed in plan.seeds:
+        for _, sets in blocks(source, tasks, replace(plan, seed=seed)):
+            for name, predict in predictors.items():
+                if (best := predict(sets, seed)) is not None:
+                    scores[name].append(score(best, sets.query.actions).mean(1).numpy())
+    for name, known in scores.items():
+        if known:
+            found[name] = np.concatenate(known).reshape(len(plan.seeds), -1).mean(0)
     if kind.ways > 1:
         found["chance"] = np.full(len(tasks), 1.0 / kind.ways)
     return found
@@ -86,9 +88,10 @@ def _by_random_features(shape: tuple[int, int, int]) -> Predict:
 
 def _from_scratch(untrained: Callable[[int], FewShotAgent], steps: int, images: bool) -> Predict:
     """The agent after so many steps, or more where they cost little."""
+    made = functools.cache(untrained)  # it begins anew with every block
 
     def predict(sets: FewShotSets, seed: int) -> Tensor:
-        agent = untrained(seed)
+        agent = made(seed)
         agent.begin(sets.support)
         few = images or agent.adaptation_axis == "support_set"
         for _ in range(steps if few else max(steps, SCRATCH_STEPS)):

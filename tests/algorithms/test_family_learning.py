@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from metarl.adaptation.inner_loop import InnerStep
 from metarl.algorithms.anil import ANIL
 from metarl.algorithms.promp import ProMP
-from metarl.algorithms.reptile import Reptile
 from metarl.algorithms.settings.gradient import ANILSettings
 from metarl.experience.rollout import RolloutWorker
-from metarl.maths.params import MetaParams
 from metarl.random import Key
 from tests.algorithms.test_maml_learning import gains, mean
+from tests.algorithms.traps import (
+    away_from_where_adaptation_led,
+    everything_frozen,
+    rates_stay,
+)
 from tests.toy_envs import Line
 
 
@@ -50,41 +52,16 @@ def test_it_learns_to_adapt(name: str) -> None:
     assert learned(name) > LESSONS[name].learned
 
 
-def _everything_frozen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ANIL, "rates", lambda self: dict.fromkeys(self.policy.parameter_names, 0.0))
-
-
-def _rates_stay(patch: pytest.MonkeyPatch) -> None:
-    """MAML with that step size."""
-
-    def none(self: InnerStep, c: Any) -> Any:
-        return {n: torch.zeros_like(p) for n, p in c.items()}
-
-    patch.setattr(InnerStep, "rates_gradient", none)
-
-
 def _no_step(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProMP, "update", lambda self, batch: {})
 
 
-def _away_from_where_adaptation_led(patch: pytest.MonkeyPatch) -> None:
-    update = Reptile.update
-
-    def mirrored(self: Reptile, batch: Any) -> dict[str, float]:
-        before = self.params
-        metrics = update(self, batch)
-        self.meta = MetaParams({n: 2 * before[n] - p for n, p in self.params.items()})
-        return metrics
-
-    patch.setattr(Reptile, "update", mirrored)
-
-
 # E-MAML's exploring hardly matters in these toys; exact enumeration stands guard over it.
 TRAPS = {
-    "anil": _everything_frozen,
-    "meta_sgd": _rates_stay,
+    "anil": everything_frozen,
+    "meta_sgd": rates_stay,
     "promp": _no_step,
-    "reptile": _away_from_where_adaptation_led,
+    "reptile": away_from_where_adaptation_led,
 }
 
 

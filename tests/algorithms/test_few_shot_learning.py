@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from pydantic import ValidationError
 
-from metarl.adaptation.inner_loop import Adaptation, InnerStep
+from metarl.adaptation.inner_loop import Adaptation
 from metarl.algorithms import algorithm_class
-from metarl.algorithms.anil import ANIL
-from metarl.algorithms.reptile import Reptile
 from metarl.experience.few_shot import FewShotSource
-from metarl.maths.params import MetaParams
 from metarl.random import Key
+from tests.algorithms.traps import (
+    away_from_where_adaptation_led,
+    everything_frozen,
+    rates_stay,
+)
 from tests.few_shot_toys import Slopes
 
 
@@ -76,35 +77,12 @@ def _steps_of_the_mean_over_tasks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Adaptation, "step_size", lambda self, k: size(self, k) / 20)
 
 
-def _everything_frozen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ANIL, "rates", lambda self: dict.fromkeys(self.params, 0.0))
-
-
-def _rates_stay(patch: pytest.MonkeyPatch) -> None:
-    def none(self: InnerStep, c: Any) -> Any:
-        return {n: torch.zeros_like(p) for n, p in c.items()}
-
-    patch.setattr(InnerStep, "rates_gradient", none)
-
-
-def _away_from_where_adaptation_led(patch: pytest.MonkeyPatch) -> None:
-    update = Reptile.update
-
-    def mirrored(self: Reptile, batch: Any) -> dict[str, float]:
-        before = self.params
-        metrics = update(self, batch)
-        self.meta = MetaParams({n: 2 * before[n] - p for n, p in self.params.items()})
-        return metrics
-
-    patch.setattr(Reptile, "update", mirrored)
-
-
 TRAPS = {
     "few_shot_maml": _steps_of_the_mean_over_tasks,
     "few_shot_fomaml": _steps_of_the_mean_over_tasks,
-    "few_shot_anil": _everything_frozen,
-    "few_shot_meta_sgd": _rates_stay,
-    "few_shot_reptile": _away_from_where_adaptation_led,
+    "few_shot_anil": everything_frozen,
+    "few_shot_meta_sgd": rates_stay,
+    "few_shot_reptile": away_from_where_adaptation_led,
 }
 
 

@@ -168,6 +168,9 @@ def test_more_ways_in_training_than_in_the_test() -> None:
     assert batch.env_steps == 4 * 21
     algorithm.update(batch)
     assert before_and_after(algorithm, tasks)[0] == pytest.approx(1 / 3)
+    of_seven = source.with_ways(7)  # made once, on the source's own clock
+    assert source.with_ways(7) is of_seven
+    assert source.seconds == of_seven.seconds > 0.0
 
 
 def test_the_step_size_falls_and_the_weights_decay_apart_from_adam() -> None:
