@@ -27,6 +27,7 @@ from metarl.random import Key
 
 SCALES = (1.0, 1e-3, 1e-6, 1e-9, 1e6)
 PULLS = 10
+SETTINGS = {"tasks": 64, "episodes": 1, "width": 32, "minibatches": 4, "lr": 0.005}
 
 
 class Bandit(TaskVectorEnv):
@@ -51,7 +52,7 @@ class Bandit(TaskVectorEnv):
 def curve(pay: float, seed: int, iterations: int) -> list[float]:
     """The share of what could be earned in each iteration."""
     worker = RolloutWorker(lambda lanes: Bandit(lanes, pay))
-    settings = RL2Settings(tasks=64, episodes=1, width=32, minibatches=4, lr=0.005)
+    settings = RL2Settings.model_validate(SETTINGS)
     rl2, shares = RL2(settings, *worker.spaces, seed), []
     for iteration in range(1, iterations + 1):
         batch = rl2.collect(worker, Key(seed, iteration))
@@ -71,8 +72,12 @@ def run(argv: Sequence[str]) -> int:
     for pay in SCALES:
         curves = [curve(pay, seed, options.iterations) for seed in range(1, options.seeds + 1)]
         ends = np.array(curves)[:, -10:].mean(axis=1)
-        rows.append({"pay": pay, "mean": float(ends.mean()), "std": float(ends.std(ddof=1))})
-    cells = [[f"{r['pay']:g}", f"{r['mean']:.3f}", f"{r['std']:.3f}"] for r in rows]
+        std = float(ends.std(ddof=1)) if len(ends) > 1 else None
+        rows.append({"pay": pay, "mean": float(ends.mean()), "std": std})
+    cells = [
+        [f"{r['pay']:g}", f"{r['mean']:.3f}", "–" if r["std"] is None else f"{r['std']:.3f}"]
+        for r in rows
+    ]
     print_table(["reward of the arm that pays", "share earned", "± over seeds"], cells)
     write_json("reward_scale", options, rows, {})
     return 0
