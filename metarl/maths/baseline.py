@@ -10,6 +10,7 @@ from torch import Tensor
 from metarl.maths.samples import task_blocks
 
 CHUNK_BYTES = 32 << 20  # of the features that are in memory at a time
+ROWS_A_FEATURE = 2  # at least, for a fit on the state
 
 
 def time_features(observations: Tensor) -> Tensor:
@@ -30,13 +31,16 @@ def linear_baseline(
 ) -> Tensor:
     """Ridge regression of returns on :func:`time_features`, one fit a task, all tasks at once.
 
-    w_m = argmin Σ_valid (φᵀw − G)² + λ‖w‖², solved in float64: for the F = 2o + 4 weights,
-    (ΦᵀΦ + λI) w = ΦᵀG; where a task has fewer rows than that, for a multiplier α of each row,
-    (ΦΦᵀ + λI) α = G and w = Φᵀα, which is the same w. The features are never all in memory: a task
-    takes that of a matrix in the smaller of rows and features, and time linear in the larger.
+    w_m = argmin Σ_valid (φᵀw − G)² + λ‖w‖², solved in float64: (ΦᵀΦ + λI) w = ΦᵀG. The features
+    are never all in memory.
+
+    A fit of F weights to n steps takes the share F/n out of what actions did by chance, which is
+    all that a policy gradient learns from: with as many features as steps it interpolates, and no
+    action has any merit left. So a task with fewer than 2F valid steps is fitted by time alone, as
+    are images, whose pixels say nothing one by one.
 
     Args:
-        observations: ``[M, B, T, o]``.
+        observations: ``[M, B, T, o]``; uint8 if they are images.
         returns: Discounted returns-to-go ``[M, B, T]``.
         valid: bool ``[M, B, T]``; other steps carry no weight.
         ridge: λ > 0, which keeps a constant feature or an unvisited one solvable.
@@ -44,19 +48,23 @@ def linear_baseline(
     Returns:
         The fitted values ``[M, B, T]``, in the dtype of ``returns``; 0 where not valid.
     """
+    enough = valid.sum((1, 2)) >= ROWS_A_FEATURE * (2 * observations.shape[-1] + 4)  # [M]
+    if observations.dtype == torch.uint8 or not enough.any():
+        observations = returns.new_empty(*returns.shape, 0)
+    elif not enough.all():
+        observations = torch.where(enough.view(-1, 1, 1, 1), observations, 0.0)
     rows, width = returns[0].numel(), 2 * observations.shape[-1] + 4
-    fit = _primal if width <= rows else _dual
-    solved = 2 * min(rows, width) ** 2  # a Gram matrix and its factors
-    held = min(rows * width, CHUNK_BYTES // 8) + solved
+    held = min(rows * width, CHUNK_BYTES // 8) + 2 * width**2  # features, Gram matrix, its factors
     blocks = task_blocks(len(returns), 8 * held, returns.device)
-    return torch.cat([fit(observations[b], returns[b], valid[b], ridge) for b in blocks])
+    return torch.cat([_fit(observations[b], returns[b], valid[b], ridge) for b in blocks])
 
 
-def _primal(observations: Tensor, returns: Tensor, valid: Tensor, ridge: float) -> Tensor:
-    """The fit by its weights ``[m, F, 1]``, some rows' features at a time."""
-    states, time, target = _rows(observations, returns, valid)
-    num_tasks, num_rows, o = states.shape
-    width = 2 * o + 4
+def _fit(observations: Tensor, returns: Tensor, valid: Tensor, ridge: float) -> Tensor:
+    """The fit of m tasks, some rows' features at a time."""
+    num_tasks, num_rows, width = len(returns), returns[0].numel(), 2 * observations.shape[-1] + 4
+    states = observations.flatten(1, 2)  # [m, N, o], N = B·T
+    time = _powers_of_time(observations).repeat(observations.shape[1], 1)  # [N, 4]
+    target = torch.where(valid, returns, 0.0).to(torch.float64).flatten(1).unsqueeze(-1)
     size = max(1, CHUNK_BYTES // (8 * width * num_tasks))
 
     @lru_cache(maxsize=1)  # for those who need one chunk only
@@ -77,34 +85,6 @@ def _primal(observations: Tensor, returns: Tensor, valid: Tensor, ridge: float) 
     return torch.where(valid, fitted.view(returns.shape), 0.0).to(returns.dtype)
 
 
-def _dual(observations: Tensor, returns: Tensor, valid: Tensor, ridge: float) -> Tensor:
-    """The fit by its rows' multipliers ``[m, N, 1]``, some columns' features at a time."""
-    states, time, target = _rows(observations, returns, valid)
-    num_tasks, num_rows, o = states.shape
-    counted = valid.flatten(1).unsqueeze(-1)
-    size = max(1, CHUNK_BYTES // (8 * num_rows * num_tasks))
-    gram = target.new_zeros(num_tasks, num_rows, num_rows)
-
-    def add(features: Tensor) -> None:
-        weighted = (features * counted).to(torch.float64)
-        gram.baddbmm_(weighted, weighted.mT)
-
-    add(time.expand(num_tasks, num_rows, 4))
-    for first in range(0, o, size):
-        for power in _powers(states[..., first : first + size]):
-            add(power)
-    added = _add_ridge(gram, ridge)
-    fitted = target - added * torch.linalg.solve(gram, target)  # ΦΦᵀα = G − λα
-    return fitted.view(returns.shape).to(returns.dtype)
-
-
-def _rows(observations: Tensor, returns: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """States ``[m, N, o]``, powers of time ``[N, 4]``, returns float64 ``[m, N, 1]``; N = B·T."""
-    time = _powers_of_time(observations).repeat(observations.shape[1], 1)
-    target = torch.where(valid, returns, 0.0).to(torch.float64)
-    return observations.flatten(1, 2), time, target.flatten(1).unsqueeze(-1)
-
-
 def _powers(states: Tensor) -> tuple[Tensor, Tensor]:
     """s and s², clipped."""
     s = states.clamp(-10.0, 10.0)
@@ -118,13 +98,11 @@ def _powers_of_time(observations: Tensor) -> Tensor:
     return torch.stack([t, t**2, t**3, torch.ones_like(t)], dim=-1)
 
 
-def _add_ridge(gram: Tensor, ridge: float) -> Tensor:
-    """λ onto the diagonals of ``[m, n, n]``, in place; returns it ``[m, 1, 1]``.
+def _add_ridge(gram: Tensor, ridge: float) -> None:
+    """λ onto the diagonals of ``[m, n, n]``, in place.
 
     Below rounding of the matrix's own size it would add nothing, and the solution would be noise.
     """
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     rounding = 100.0 * torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
-    added = rounding.clamp(min=ridge)
-    diagonal.add_(added)
-    return added.unsqueeze(-1)
+    diagonal.add_(rounding.clamp(min=ridge))

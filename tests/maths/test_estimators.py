@@ -137,14 +137,14 @@ def test_linear_baseline_recovers_a_linear_function_and_ignores_padding() -> Non
 
 def test_linear_baseline_against_the_textbook_solution_of_each_task() -> None:
     g = torch.Generator().manual_seed(2)
-    observations = 20 * torch.randn(2, 3, 4, 2, generator=g, dtype=F64)  # some are clipped
-    returns = torch.randn(2, 3, 4, generator=g, dtype=F64)
-    valid = torch.arange(4) < torch.tensor([4, 3, 2]).view(1, 3, 1)
-    valid = valid.expand(2, 3, 4)
+    observations = 20 * torch.randn(2, 3, 8, 2, generator=g, dtype=F64)  # some are clipped
+    returns = torch.randn(2, 3, 8, generator=g, dtype=F64)
+    valid = torch.arange(8) < torch.tensor([8, 6, 4]).view(1, 3, 1)
+    valid = valid.expand(2, 3, 8)
     fitted = linear_baseline(observations, returns, valid, ridge=1e-2)
     for m in range(2):
         rows = []
-        for b, t in np.ndindex(3, 4):
+        for b, t in np.ndindex(3, 8):
             s = np.clip(observations[m, b, t].numpy(), -10, 10)
             rows.append([*s, *(s**2), t / 100, (t / 100) ** 2, (t / 100) ** 3, 1.0])
         phi, keep = np.array(rows), valid[m].flatten().numpy()
@@ -154,50 +154,56 @@ def test_linear_baseline_against_the_textbook_solution_of_each_task() -> None:
         np.testing.assert_allclose(fitted[m].flatten().numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("chunk", [None, 1000])
-def test_with_more_features_than_rows_the_baseline_is_the_same_fit(
-    chunk: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Solved for the weights and for the rows' multipliers, whole and in chunks."""
-    if chunk:
-        monkeypatch.setattr(baseline, "CHUNK_BYTES", chunk)
+@pytest.mark.parametrize("columns", [4, 30, 12_288])
+def test_features_that_are_many_for_the_steps_leave_the_advantages_whole(columns: int) -> None:
+    """A fit of as many weights as there are steps is the returns themselves; of half, half."""
     g = torch.Generator().manual_seed(3)
-    observations = torch.randn(2, 3, 4, 9, generator=g, dtype=F64)
-    returns = torch.randn(2, 3, 4, generator=g, dtype=F64)
-    valid = (torch.arange(4) < torch.tensor([4, 3, 2]).view(1, 3, 1)).expand(2, 3, 4)
-    observations = torch.where(valid.unsqueeze(-1), observations, 7.0)
-    returns = torch.where(valid, returns, 1e6)
-    for ridge in (1e-3, 1.0, 30.0):
-        fits = [f(observations, returns, valid, ridge) for f in (baseline._primal, baseline._dual)]
-        torch.testing.assert_close(fits[0], fits[1], rtol=1e-8, atol=1e-9)
-        assert not fits[0][~valid].any()
-        assert fits[0][valid].abs().min() > 1e-3
-        assert torch.equal(linear_baseline(observations, returns, valid, ridge), fits[1])
-    few = observations[..., :2]
-    assert torch.equal(
-        linear_baseline(few, returns, valid), baseline._primal(few, returns, valid, 1e-5)
-    )
+    observations = torch.randn(2, 5, 8, columns, generator=g)
+    returns = torch.randn(2, 5, 8, generator=g)  # what actions did by chance, nothing else
+    valid = torch.ones(2, 5, 8, dtype=torch.bool)
+    left = (returns - linear_baseline(observations, returns, valid)).flatten(1)
+    for task, chance in zip(left, returns.flatten(1), strict=True):
+        assert float(torch.corrcoef(torch.stack([task, chance]))[0, 1]) > 0.7
+    if columns > 4:
+        alone = linear_baseline(torch.zeros(2, 5, 8, 0), returns, valid)
+        assert torch.equal(linear_baseline(observations, returns, valid), alone)
 
 
-def test_a_baseline_of_images_holds_no_matrix_over_features() -> None:
-    """A 64 × 64 × 3 image has 24,580 features: their Gram matrix alone would be 4.8 GB."""
+def test_every_task_has_the_features_that_its_own_steps_can_carry() -> None:
     g = torch.Generator().manual_seed(4)
-    observations = torch.rand(1, 2, 3, 12_288, generator=g)
-    returns = torch.randn(1, 2, 3, generator=g)
-    fitted = linear_baseline(observations, returns, torch.ones(1, 2, 3, dtype=torch.bool))
-    torch.testing.assert_close(fitted, returns, rtol=0, atol=1e-5)  # six rows are interpolated
-
-
-def test_features_of_any_size_leave_the_baseline_a_fit() -> None:
-    """A ridge that is nothing beside the rounding of a large matrix would leave noise."""
-    g = torch.Generator().manual_seed(5)
-    observations = torch.full((1, 1, 300, 12_288), 255.0)  # all clipped to 10: one feature
-    returns = torch.randn(1, 1, 300, generator=g)
-    valid = torch.ones(1, 1, 300, dtype=torch.bool)
+    observations, returns = torch.randn(2, 3, 8, 3, generator=g), torch.randn(2, 3, 8, generator=g)
+    valid = torch.ones(2, 3, 8, dtype=torch.bool)
+    valid[1, :, 6:] = False  # 24 steps are enough for ten features, 18 are not
     fitted = linear_baseline(observations, returns, valid)
-    ridge = 100 * torch.finfo(F64).eps * 300 * 12_288 * (10**2 + 10**4)  # of the diagonal's sum
-    plain = linear_baseline(observations[..., :1], returns, valid, ridge)
-    torch.testing.assert_close(fitted, plain, rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        fitted[:1], linear_baseline(observations[:1], returns[:1], valid[:1])
+    )
+    by_time = linear_baseline(torch.zeros(1, 3, 8, 0), returns[1:], valid[1:])
+    torch.testing.assert_close(fitted[1:], by_time)
+    assert (
+        fitted[0] - linear_baseline(torch.zeros(2, 3, 8, 0), returns, valid)[0]
+    ).abs().max() > 0.1
+
+
+def test_pixels_are_no_features() -> None:
+    """However many steps there are: 0 to 255, they would be clipped to ten."""
+    g = torch.Generator().manual_seed(5)
+    images = torch.randint(256, (1, 20, 30, 3), generator=g).to(torch.uint8)
+    returns, valid = torch.randn(1, 20, 30, generator=g), torch.ones(1, 20, 30, dtype=torch.bool)
+    by_time = linear_baseline(torch.zeros(1, 20, 30, 0), returns, valid)
+    assert torch.equal(linear_baseline(images, returns, valid), by_time)
+    assert not torch.equal(linear_baseline(images.float(), returns, valid), by_time)
+
+
+def test_the_features_go_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(6)
+    observations = torch.randn(2, 6, 7, 4, generator=g, dtype=F64)
+    returns = torch.randn(2, 6, 7, generator=g, dtype=F64)
+    valid = torch.rand(2, 6, 7, generator=g) < 0.9
+    whole = linear_baseline(observations, returns, valid)
+    monkeypatch.setattr(baseline, "CHUNK_BYTES", 1000)
+    chunks = linear_baseline(observations, returns, valid)
+    torch.testing.assert_close(chunks, whole, rtol=1e-9, atol=1e-9)
 
 
 def test_time_is_a_feature_no_larger_than_ten() -> None:
