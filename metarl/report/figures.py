@@ -66,11 +66,14 @@ def png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
 
     def drawn_or_failed(*args: _P.args, **kwargs: _P.kwargs) -> bytes:
         import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        with matplotlib.rc_context(_STYLE), io.BytesIO() as file, io.BytesIO() as small:
-            figure = draw(*args, **kwargs)  # ticks are made under the style too, when it is saved
-            figure.savefig(file, format="png", facecolor="white")
-            picture = Image.open(file).convert("RGB")
+        with matplotlib.rc_context(_STYLE), io.BytesIO() as small:
+            figure = draw(*args, **kwargs)
+            figure.set_facecolor("white")
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()  # under the style too: ticks are made only now
+            picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
             palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
             palette.save(small, "PNG", optimize=True)
             return small.getvalue()
