@@ -22,6 +22,7 @@ Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adapta
 DataKind = Literal["episodes", "examples"]  # what an algorithm learns from, and a source gives
 Activation = Literal["tanh", "relu"]
 Core = Literal["lstm", "gru"]  # of a recurrent policy
+NoiseDrawn = Literal["step", "episode"]  # how often action noise is drawn anew
 Pooling = Literal["stride", "max"]  # of a convolutional network's blocks
 Norm = Literal["batch", "none"]  # likewise
 NormalisedBy = Literal["query", "support"]  # whose statistics a query set is normalised by
@@ -130,13 +131,15 @@ class Decision(NamedTuple):
     """What an actor answers: action ``[M, B, a]`` or ``[M, B]``, log-prob and value ``[M, B]``.
 
     ``value`` is None where the actor has no critic; ``carry`` is what it wants to be handed at its
-    next step, None where it remembers nothing.
+    next step, None where it remembers nothing. ``observations`` is what it acted on where that is
+    more than it was shown: the trial keeps it in the observation's place.
     """
 
     action: Tensor
     log_prob: Tensor
     value: Tensor | None
     carry: Any
+    observations: Tensor | None = None
 
 
 class Actor(Protocol):

@@ -81,9 +81,9 @@ class Adaptation:
     """The inner gradient step on a task's own samples, in training and in deployment alike.
 
     Attributes:
-        policy: The policy to adapt. One of another kind need only offer ``widest``, ``draw_noise``,
-            a call, and ``through`` to a pass with the methods of
-            :class:`metarl.networks.mlp.PolicyPass`.
+        policy: The policy to adapt. One of another kind need only offer ``widest``, a call, and
+            ``through`` to a pass with the methods of :class:`metarl.networks.mlp.PolicyPass`; one
+            that is to act, also what :class:`metarl.networks.mlp.PolicyActor` asks of it.
         step_sizes: α_k of step k; the last repeats.
         estimator: Of the inner loss. All have the policy gradient as their first derivative; the
             second ones differ. "log_prob": −E[log π Â], whose Hessian is biased (MAML's code);
@@ -104,7 +104,9 @@ class Adaptation:
 
     def with_rates_of(self, meta: MetaParams) -> Adaptation:
         """The same step with the rates of these meta-parameters, where they are learned."""
-        return self if meta.rates is None else replace(self, rates=meta.rates)
+        if meta.rates is None:
+            return self
+        return replace(self, rates={**(self.rates or {}), **meta.rates})
 
     def step(
         self, params: Params, samples: Samples, k: int, *, second_order: bool = False

@@ -88,11 +88,16 @@ class GradientAgent:
             raise ValueError("call begin(num_tasks, lanes) before act()")
         obs, valid = self._round.shown(observation, active)
         policy = self.adaptation.policy
+        if deterministic := self._mode == "deterministic":
+            noise = torch.zeros(*self._shape, policy.noise_dim)
+        else:
+            noise = self._round.noise(policy.draw_noise, policy.draw_episode_noise)
         with torch.no_grad():
-            distribution = policy(self.params, obs)
-            action = self._round.choose(distribution, self._mode, policy.draw_noise)
+            seen, noise = policy.with_noise(obs, noise)
+            distribution = policy(self.params, seen)
+            action = distribution.mode() if deterministic else distribution.sample(noise)
             log_prob = distribution.log_prob(action)
-        step = {"observations": obs, "actions": action, "log_probs": log_prob, "valid": valid}
+        step = {"observations": seen, "actions": action, "log_probs": log_prob, "valid": valid}
         self._steps.append(step)
         return action.numpy().copy()  # an environment may write into it
 

@@ -15,6 +15,7 @@ from metarl.random import Key
 from metarl.types import ActionMode
 
 DrawNoise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+DrawOnce = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class Round:
@@ -34,6 +35,7 @@ class Round:
         self._finished = np.zeros(shape, dtype=bool)
         self._active: Tensor | None = None  # between act and observe
         self._streams = [key.generator("action", m) for m in range(shape[0])]
+        self._once: list[np.ndarray] | None = None  # what stays through the episodes
 
     def shown(self, observation: np.ndarray, active: np.ndarray) -> tuple[Tensor, Tensor]:
         """What is acted on, float32 ``[M, B, o]``, and who acts, bool ``[M, B]``.
@@ -57,8 +59,18 @@ class Round:
         """Actions ``[M, B, a]`` (or ``[M, B]``); noise is the next block of each task's stream."""
         if mode == "deterministic":
             return distribution.mode()
-        blocks = [draw(rng, (self._shape[1],)) for rng in self._streams]
-        return distribution.sample(torch.from_numpy(np.stack(blocks)))
+        return distribution.sample(self.noise(draw))
+
+    def noise(self, draw: DrawNoise, draw_once: DrawOnce | None = None) -> Tensor:
+        """The next block of each task's stream ``[M, B, ...]``, behind it what stays as it is."""
+        lanes = self._shape[1]
+        if self._once is None and draw_once is not None:
+            self._once = [draw_once(rng, lanes) for rng in self._streams]
+        blocks = [draw(rng, (lanes,)) for rng in self._streams]
+        if self._once is not None:
+            pairs = zip(blocks, self._once, strict=True)
+            blocks = [np.concatenate(pair, axis=-1) for pair in pairs]
+        return torch.from_numpy(np.stack(blocks))
 
     def acted(self, terminated: np.ndarray, truncated: np.ndarray) -> Tensor:
         """After a step: who took it, bool ``[M, B]``.

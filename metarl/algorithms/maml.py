@@ -101,13 +101,7 @@ class MAML:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.policy = MLPPolicy(
-            *space_sizes(observation_space, action_space),
-            hidden_sizes=config.hidden_sizes,
-            activation=config.activation,
-            initial_std=config.initial_std,
-            min_std=config.min_std,
-        )
+        self.policy = self.make_policy(space_sizes(observation_space, action_space))
         self.advantages = AdvantageEstimator(
             config.discount, config.gae_lambda, config.normalize_advantages
         )
@@ -121,6 +115,21 @@ class MAML:
     def params(self) -> Params:
         """θ, the policy's parameters before adaptation."""
         return self.meta.policy
+
+    def make_policy(self, sizes: tuple[int, int, bool]) -> MLPPolicy:
+        """The policy for :func:`metarl.networks.spaces.space_sizes`."""
+        return MLPPolicy(*sizes, **self.network_settings())
+
+    def network_settings(self) -> dict[str, Any]:
+        """Those of the policy."""
+        config = self.config
+        return {
+            "hidden_sizes": config.hidden_sizes,
+            "activation": config.activation,
+            "initial_std": config.initial_std,
+            "min_std": config.min_std,
+            "noise": config.action_noise,
+        }
 
     def initial_meta(self, params: Params) -> MetaParams:
         """The meta-parameters before training, from the policy's."""

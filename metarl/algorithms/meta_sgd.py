@@ -10,13 +10,13 @@ share them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from metarl.adaptation.meta_objective import MetaObjective
 from metarl.algorithms.maml import MAML
-from metarl.algorithms.settings.gradient import MetaSGDSettings
+from metarl.algorithms.settings.gradient import AdaptationSettings, MetaSGDSettings
 from metarl.maths.params import MetaParams, Params, flatten
 
 _FORMER_PREFIX = "rate."  # before a rate's name, when rates stood among the parameters
@@ -25,7 +25,7 @@ _FORMER_PREFIX = "rate."  # before a rate's name, when rates stood among the par
 class MetaSGD(MAML):
     """Meta-SGD for policies."""
 
-    config_class = MetaSGDSettings
+    config_class: ClassVar[type[AdaptationSettings]] = MetaSGDSettings
 
     def initial_meta(self, params: Params) -> MetaParams:
         """The policy's parameters, and a rate of 1 for each of them."""

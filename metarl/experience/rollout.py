@@ -190,9 +190,9 @@ def _step(
     valid: np.ndarray,
 ) -> dict[str, Tensor]:
     """What a trial keeps of one time step, ``[M, B, ...]``; the flags are given ``[M·B]``."""
-    shape = rewards.shape
+    shape, seen = rewards.shape, decision.observations
     step = {
-        "observations": inputs.observations,
+        "observations": inputs.observations if seen is None else seen,
         "actions": decision.action,
         "log_probs": decision.log_prob,
         "rewards": rewards,

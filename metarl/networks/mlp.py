@@ -24,7 +24,7 @@ from metarl.maths.distributions import (
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.mlp_pass import Layers, MLPPass, activate_
-from metarl.types import Activation, Decision, Inputs
+from metarl.types import Activation, Decision, Inputs, NoiseDrawn
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class MLPPolicy:
         activation: Of the hidden layers.
         initial_std: σ before training, in units of the action's [-1, 1].
         min_std: A floor under σ; below it log σ is clamped.
+        noise: Whether the noise of the actions is drawn anew at every step, or once an episode.
+            At any one step actions are distributed alike.
     """
 
     observation_dim: int
@@ -51,6 +53,7 @@ class MLPPolicy:
     activation: Activation = "tanh"
     initial_std: float = 1.0
     min_std: float = 1e-6
+    noise: NoiseDrawn = "step"
 
     @property
     def family(self) -> type[Distribution]:
@@ -90,9 +93,29 @@ class MLPPolicy:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
 
+    @property
+    def noise_dim(self) -> int:
+        """Random numbers that a step takes, its own and the episode's."""
+        return self.action_dim
+
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Noise for actions of the given leading shape: float32 ``[*shape, a]``."""
-        return self.family.noise(rng, (*shape, self.action_dim))
+        """What is drawn anew at every step, float32 ``[*shape, a]``, or ``[*shape, 0]``."""
+        each = self.action_dim if self.noise == "step" else 0
+        return self.family.noise(rng, (*shape, each))
+
+    def draw_episode_noise(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
+        """What stays as it is through an episode of every lane, float32 ``[B, ...]``."""
+        once = self.action_dim if self.noise == "episode" else 0
+        return self.family.noise(rng, (lanes, once))
+
+    def with_noise(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is shown ``[M, B, ·]``, and the noise of the actions ``[M, B, a]``.
+
+        Args:
+            observations: ``[M, B, o]``.
+            noise: Of a step, behind it that of the episode: ``[M, B, noise_dim]``.
+        """
+        return observations, noise
 
     def __call__(self, params: Mapping[str, Tensor], observation: Tensor) -> Distribution:
         """π(· | s) of every task under that task's own parameters.
@@ -266,12 +289,17 @@ class PolicyActor:
     moments: RunningMoments | None = None
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """The policy's."""
-        return self.policy.draw_noise(rng, shape)
+        """The policy's, of an episode on every lane: float32 ``[T, B, ...]``."""
+        once = self.policy.draw_episode_noise(rng, shape[1])
+        steps = self.policy.draw_noise(rng, shape)
+        if not once.size:
+            return steps
+        return np.concatenate([steps, np.broadcast_to(once, (shape[0], *once.shape))], axis=-1)
 
     @torch.no_grad()
     def act(self, inputs: Inputs, noise: Tensor, carry: None) -> Decision:
         """Actions ``[M, B, a]`` (or ``[M, B]``) from the observation alone: nothing is carried."""
-        distribution = self.policy(self.params, inputs.observations)
+        seen, noise = self.policy.with_noise(inputs.observations, noise)
+        distribution = self.policy(self.params, seen)
         action = distribution.sample(noise)
-        return Decision(action, distribution.log_prob(action), None, None)
+        return Decision(action, distribution.log_prob(action), None, None, seen)

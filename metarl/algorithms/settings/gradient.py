@@ -15,7 +15,7 @@ from metarl.algorithms.settings.outer import (
     TRPOSettings,
     by_name,
 )
-from metarl.types import Activation, Estimator
+from metarl.types import Activation, Estimator, NoiseDrawn
 
 StepSizes = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
@@ -70,6 +70,9 @@ class AdaptationSettings(Settings):
     activation: Activation = Field("tanh", description="of the policy's hidden layers")
     initial_std: float = Field(1.0, gt=0, description="action noise before training, of [-1, 1]")
     min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
+    action_noise: NoiseDrawn = Field(
+        "step", description="drawn anew at every step, or once an episode"
+    )
 
 
 class SurrogateSettings(AdaptationSettings):
@@ -138,6 +141,36 @@ class MetaSGDSettings(SurrogateSettings):
     adaptation_steps: Annotated[
         int, Field(ge=1), because("without an adaptation step there is no rate to learn")
     ] = Field(1, description="inner gradient steps in training, which share the learned rates")
+
+
+class MAESNSettings(SurrogateSettings):
+    """Meta-RL with structured exploration strategies (MAESN, Gupta et al. 2018).
+
+    ``inner_lr`` is the unit of the learned step sizes.
+    """
+
+    name: Literal["maesn"] = "maesn"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step there is no latent to adapt")
+    ] = Field(1, description="inner gradient steps in training, which share the learned rates")
+    latent: int = Field(2, ge=1, description="numbers of the latent, drawn once an episode")
+    latent_std: float = Field(1.0, gt=0, description="deviation of the latent before training")
+    adapted: Literal["all", "latent"] = Field(
+        "all", description="what adapts: all parameters, or the latent's mean and deviation alone"
+    )
+    prior_weight: float = Field(
+        0.01, ge=0, description="of the KL from the latent before adaptation to N(0, 1)"
+    )
+
+
+class CAVIASettings(SurrogateSettings):
+    """Fast context adaptation via meta-learning (CAVIA, Zintgraf et al. 2019)."""
+
+    name: Literal["cavia"] = "cavia"
+    adaptation_steps: Annotated[
+        int, Field(ge=1), because("without an adaptation step the context stays 0")
+    ] = Field(1, description="inner gradient steps of the context in training")
+    context: int = Field(5, ge=1, description="numbers of the context, all that adapts")
 
 
 class EMAMLSettings(SurrogateSettings):
