@@ -21,7 +21,9 @@ from torch import Tensor
 from torch import distributions as td
 
 from metarl.algorithms.anil import ANIL
+from metarl.algorithms.cavia import CAVIA
 from metarl.algorithms.e_maml import EMAML
+from metarl.algorithms.maesn import MAESN
 from metarl.algorithms.maml import FOMAML, MAML, GradientBatch
 from metarl.algorithms.meta_sgd import MetaSGD
 from metarl.algorithms.promp import ProMP
@@ -35,6 +37,7 @@ M, B, T, OBS = 3, 2, 6, 2
 GAUSSIAN, CATEGORICAL = spaces.Box(-1, 1, (2,)), spaces.Discrete(3)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (OBS,))
 INNER_LR = (0.1, 0.06)
+DRAWN = 2  # numbers of MAESN's latent
 HEAD = {"layer2.weight", "layer2.bias", "log_std"}  # of a network with two hidden layers
 LENGTHS = [  # of the episodes of D_0, D_1, D_2: only D_0's first task leaves no padding
     [[6, 6], [4, 3], [6, 5]],
@@ -49,7 +52,10 @@ RETURNS = torch.tensor([1.0, 2.0, 6.0], dtype=F64)
 
 @dataclass(frozen=True)
 class Play:
-    """What M tasks × B lanes saw: ``[M, B, T, ...]``, each lane up to its own length."""
+    """What M tasks × B lanes saw: ``[M, B, T, ...]``, each lane up to its own length.
+
+    Behind the observation stand two draws of the episode, which MAESN alone is shown.
+    """
 
     observations: Tensor
     actions: Tensor
@@ -57,9 +63,9 @@ class Play:
     log_probs: Tensor | None
     lengths: list[list[int]]
 
-    def flat(self) -> Samples:
+    def flat(self, shown: int = OBS) -> Samples:
         valid = torch.arange(T) < torch.tensor(self.lengths).unsqueeze(-1)
-        parts = (self.observations, self.actions, self.advantages, valid, self.log_probs)
+        parts = (self.observations[..., :shown], self.actions, self.advantages, valid, self.log_probs)
         return flat_samples(*parts)
 
 
@@ -71,8 +77,10 @@ def make_play(k: int, space: spaces.Space, stored: bool, seed: int = 0) -> Play:
         actions = torch.randint(0, 3, (M, B, T), generator=g)
     # No policy at hand has these log-probabilities, so that one in their place would show.
     log_probs = -1.5 + 0.3 * torch.randn(M, B, T, generator=g, dtype=F64)
+    drawn = torch.randn(M, B, 1, DRAWN, generator=torch.Generator().manual_seed(k), dtype=F64)
+    observations = torch.randn(M, B, T, OBS, generator=g, dtype=F64)
     return Play(
-        torch.randn(M, B, T, OBS, generator=g, dtype=F64),
+        torch.cat([observations, drawn.expand(M, B, T, DRAWN)], dim=-1),
         actions,
         torch.randn(M, B, T, generator=g, dtype=F64),
         log_probs if stored else None,
@@ -80,8 +88,8 @@ def make_play(k: int, space: spaces.Space, stored: bool, seed: int = 0) -> Play:
     )
 
 
-def make_batch(plays: list[Play]) -> GradientBatch:
-    data = [play.flat() for play in plays]
+def make_batch(plays: list[Play], shown: int = OBS) -> GradientBatch:
+    data = [play.flat(shown) for play in plays]
     return GradientBatch(1, np.zeros((M, 1)), data, 0, {}, (RETURNS,) * len(data))
 
 
@@ -89,7 +97,13 @@ def make_batch(plays: list[Play]) -> GradientBatch:
 
 
 def policy(theta: Params, observations: Tensor) -> td.Distribution:
-    x = torch.tanh(observations @ theta["layer0.weight"] + theta["layer0.bias"])
+    seen, weight = observations[..., :OBS], theta["layer0.weight"]
+    if "latent.mean" in theta:
+        z = theta["latent.mean"].expand(*seen.shape[:-1], -1)
+        if "latent.log_std" in theta:
+            z = z + theta["latent.log_std"].exp() * observations[..., OBS:]
+        seen, weight = torch.cat([seen, z], -1), torch.cat([weight, theta["latent.weight"]])
+    x = torch.tanh(seen @ weight + theta["layer0.bias"])
     x = torch.tanh(x @ theta["layer1.weight"] + theta["layer1.bias"])
     x = x @ theta["layer2.weight"] + theta["layer2.bias"]
     if "log_std" not in theta:
@@ -205,6 +219,15 @@ def promp_objective(algorithm: ProMP, at: Judged) -> Tensor:
     return judged + algorithm.kl_coefficients[at.k] * divergence(*at.args())
 
 
+def maesn_objective(algorithm: MAESN, at: Judged) -> Tensor:
+    judged = maml_objective(algorithm, at)
+    if at.k > 0:
+        return judged
+    latent = td.Normal(at.new["latent.mean"], at.new["latent.log_std"].exp())
+    prior = td.Normal(torch.zeros(DRAWN, dtype=F64), torch.ones(DRAWN, dtype=F64))
+    return judged + algorithm.config.prior_weight * td.kl_divergence(latent, prior).sum()
+
+
 def kl_objective(algorithm: Any, at: Judged) -> Tensor:
     return weight(algorithm, at) * divergence(*at.args())
 
@@ -225,6 +248,8 @@ class Unrolled:
         total = torch.zeros((), dtype=F64)
         for m in range(M):
             theta = meta.policy
+            if isinstance(self.algorithm, CAVIA):  # its context before adaptation is a constant
+                theta = theta | {"latent.mean": theta["latent.mean"].detach()}
             for k, play in enumerate(self.plays):
                 last = k == len(self.plays) - 1
                 own = {n: p.detach() for n, p in theta.items()}
@@ -236,7 +261,14 @@ class Unrolled:
 
     def adapt(self, meta: MetaParams, theta: Params, play: Play, m: int, k: int) -> Params:
         config = self.algorithm.config
-        names = [n for n in theta if not isinstance(self.algorithm, ANIL) or n in HEAD]
+        names = list(theta)
+        if isinstance(self.algorithm, ANIL):
+            names = [n for n in theta if n in HEAD]
+        elif isinstance(self.algorithm, CAVIA):
+            names = ["latent.mean"]
+            theta = theta | {"latent.mean": theta["latent.mean"].requires_grad_()}
+        elif config.name == "maesn" and config.adapted == "latent":
+            names = ["latent.mean", "latent.log_std"]
         loss = inner_loss(config.inner_estimator, theta, play, m)
         gradient = torch.autograd.grad(loss, [theta[n] for n in names], create_graph=True)
         moved = dict(theta)
@@ -267,6 +299,9 @@ class Case(NamedTuple):
     space: spaces.Space = GAUSSIAN
 
 
+MAESN_OPTIONS = {"latent": DRAWN, "latent_std": 0.6, "prior_weight": 0.3}
+
+
 def dedicated(steps: int = 1, space: spaces.Space = GAUSSIAN) -> dict[str, Case]:
     """Every algorithm's own, with so many steps."""
     name = f"{steps}-{'gaussian' if space == GAUSSIAN else 'categorical'}"
@@ -277,6 +312,8 @@ def dedicated(steps: int = 1, space: spaces.Space = GAUSSIAN) -> dict[str, Case]
             EMAML, e_maml_objective, {"exploration_weight": 0.7}, steps, space=space
         ),
         f"promp-{name}": Case(ProMP, promp_objective, {}, steps, space=space),
+        f"cavia-{name}": Case(CAVIA, maml_objective, {"context": 3}, steps, space=space),
+        f"maesn-{name}": Case(MAESN, maesn_objective, MAESN_OPTIONS, steps, space=space),
     }
 
 
@@ -304,6 +341,9 @@ CASES = {
     "promp-weights": Case(ProMP, promp_objective, {"outer_weights": (1.0, 2.0)}),
     "meta_sgd-first_order": Case(MetaSGD, maml_objective, {"first_order": True}, 2),
     "maml-ppo": Case(MAML, maml_objective, {"outer": "ppo"}),
+    "maesn-latent": Case(MAESN, maesn_objective, MAESN_OPTIONS | {"adapted": "latent"}, 2),
+    "maesn-dice": Case(MAESN, maesn_objective, MAESN_OPTIONS | {"inner_estimator": "dice"}, 2),
+    "cavia-lvc": Case(CAVIA, maml_objective, {"inner_estimator": "lvc"}, 2),
     "anil-dice": Case(ANIL, maml_objective, {"inner_estimator": "dice"}, 2),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -334,7 +374,8 @@ def make(kind: Any, space: spaces.Space = GAUSSIAN, steps: int = 1, **options: A
 def make_case(case: Case) -> tuple[Any, GradientBatch, Unrolled]:
     algorithm = make(case.algorithm, case.space, case.steps, **case.options)
     plays = [make_play(k, case.space, case.stored) for k in range(case.steps + 1)]
-    return algorithm, make_batch(plays), Unrolled(algorithm, plays, case.objective)
+    shown = OBS + DRAWN * (case.algorithm is MAESN)
+    return algorithm, make_batch(plays, shown), Unrolled(algorithm, plays, case.objective)
 
 
 def moved(x: Tensor, by: float = 0.1) -> Tensor:
@@ -367,7 +408,9 @@ def test_the_gradient_is_that_of_the_unrolled_objective(case: Case) -> None:
     assert relative_error(again, objective.loss_and_gradient()[1]) < 1e-12
 
 
-@pytest.mark.parametrize("name", ["meta_sgd-2-gaussian", "promp-2-gaussian", "e_maml-1-gaussian"])
+@pytest.mark.parametrize(
+    "name", ["meta_sgd-2-gaussian", "promp-2-gaussian", "e_maml-1-gaussian", "maesn-2-gaussian"]
+)
 def test_the_gradient_agrees_with_finite_differences(name: str) -> None:
     algorithm, batch, unrolled = make_case(CASES[name])
     x, h = moved(algorithm.meta.vector()), 1e-4
@@ -437,6 +480,10 @@ def test_the_estimators_differ_in_the_meta_gradient_and_not_in_the_step() -> Non
         "e_maml-weights",
         "maml_dice-1-gaussian",
         "maml_lvc_stored-2-gaussian",
+        "cavia-2-gaussian",
+        "maesn-2-gaussian",
+        "maesn-1-categorical",
+        "maesn-latent",
     ],
 )
 def test_the_curvature_is_the_hessian_of_the_kl_between_adapted_policies(name: str) -> None:
