@@ -103,7 +103,10 @@ class MAML:
         self.device = torch.device(device)
         self.policy = self.make_policy(space_sizes(observation_space, action_space))
         self.advantages = AdvantageEstimator(
-            config.discount, config.gae_lambda, config.normalize_advantages
+            config.discount,
+            config.gae_lambda,
+            config.normalize_advantages,
+            self.policy.observation_dim,
         )
         normalize = config.normalize_observations
         self.moments = RunningMoments.empty(self.policy.observation_dim) if normalize else None

@@ -24,17 +24,21 @@ class AdvantageEstimator:
         gae_lambda: λ.
         normalize: To mean 0 and standard deviation 1 over a task's valid steps, whatever the scale
             of the rewards; to 0 where they are no more than error of the baseline's fit.
+        observed: Numbers of an observation, which the baseline sees; None: all that a trajectory
+            holds. What is drawn once an episode and stands behind them is as many numbers as there
+            are episodes: a fit to it would take their returns for its own.
     """
 
     discount: float
     gae_lambda: float
     normalize: bool
+    observed: int | None = None
 
     def samples(self, trajectory: Trajectory) -> Samples:
         """The trajectory's steps with their advantages, as flat rows."""
         valid = trajectory.valid
         returns = discounted_sum(trajectory.rewards, self.discount)
-        values = linear_baseline(trajectory.observations, returns, valid)
+        values = linear_baseline(trajectory.observations[..., : self.observed], returns, valid)
         advantages = generalized_advantages(
             trajectory.rewards, values, valid, self.discount, self.gae_lambda
         )

@@ -65,7 +65,13 @@ class Play:
 
     def flat(self, shown: int = OBS) -> Samples:
         valid = torch.arange(T) < torch.tensor(self.lengths).unsqueeze(-1)
-        parts = (self.observations[..., :shown], self.actions, self.advantages, valid, self.log_probs)
+        parts = (
+            self.observations[..., :shown],
+            self.actions,
+            self.advantages,
+            valid,
+            self.log_probs,
+        )
         return flat_samples(*parts)
 
 
