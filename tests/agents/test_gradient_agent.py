@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from metarl.agents.gradient_agent import GradientAgent
+from metarl.algorithms.cavia import CAVIA
+from metarl.algorithms.maesn import MAESN
 from metarl.algorithms.maml import MAML
-from metarl.algorithms.settings.gradient import MAMLSettings
 from metarl.envs import TaskVectorEnv
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, detach, stack
@@ -26,10 +27,10 @@ KEY = Key(3, 8)
 MAKERS = [lambda n: Stairs(n, rude=False), lambda n: Arms(n, horizon=4)]
 
 
-def make_maml(env: TaskVectorEnv, **changes: Any) -> MAML:
+def make_maml(env: TaskVectorEnv, kind: type[MAML] = MAML, **changes: Any) -> MAML:
     options: dict[str, Any] = {"hidden_sizes": (6,), "inner_lr": (0.5, 0.2), "discount": 0.9}
-    config = MAMLSettings(**(options | changes))
-    return MAML(config, env.single_observation_space, env.single_action_space, seed=1)
+    config: Any = kind.config_class(**(options | changes))
+    return kind(config, env.single_observation_space, env.single_action_space, seed=1)
 
 
 def tasks_of(env: TaskVectorEnv) -> np.ndarray:
@@ -61,7 +62,18 @@ def play(agent: Agent, env: TaskVectorEnv, key: Key) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=["early ends", "discrete"])
-@pytest.mark.parametrize("options", [{}, {"inner_estimator": "lvc", "gae_lambda": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"inner_estimator": "lvc", "gae_lambda": 0.9},
+        {"action_noise": "episode"},
+        {"kind": MAESN},
+        {"kind": MAESN, "action_noise": "episode"},
+        {"kind": CAVIA},
+    ],
+    ids=str,
+)
 def test_own_loop_reproduces_training(make: Any, options: dict[str, Any]) -> None:
     env = make(3 * LANES)
     maml = make_maml(env, **options)
@@ -81,8 +93,9 @@ def test_own_loop_reproduces_training(make: Any, options: dict[str, Any]) -> Non
         agent.adapt()
         for name, p in theta.items():
             assert torch.equal(p, agent.params[name]), (k, name)
-    first = stack(maml.params, 3)
-    assert all(not torch.equal(p, first[name]) for name, p in theta.items())
+    first, rates = stack(maml.params, 3), maml.rates() or dict.fromkeys(theta, 1.0)
+    for name, p in theta.items():
+        assert torch.equal(p, first[name]) == (not torch.as_tensor(rates[name]).any()), name
 
 
 def test_tasks_adapt_apart() -> None:
@@ -129,6 +142,41 @@ def test_step_sizes_of_the_evaluation() -> None:
     large, small = moved(make_maml(env)), moved(maml)
     for name in large:
         torch.testing.assert_close(0.6 * large[name], small[name], atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [MAML, MAESN])
+@pytest.mark.parametrize("noise", ["step", "episode"])
+def test_noise_is_drawn_anew_as_often_as_asked(kind: type[MAML], noise: str) -> None:
+    """A latent's once an episode, the actions' at every step or once as well; other at the next."""
+    env = Stairs(3 * LANES, rude=False)
+    agent = make_maml(env, kind, action_noise=noise).agent("stochastic", KEY)
+    agent.begin(3, LANES)
+    found = []
+    for _ in range(2):
+        rows = []
+        for _ in range(4):
+            observation, active = np.ones((3, LANES, 2)), np.ones((3, LANES), dtype=bool)
+            agent.act(observation, active)
+            agent.observe(*(np.zeros((3, LANES)) for _ in range(4)), observation)
+            rows.append(agent._steps[-1])
+        found.append(rows)
+        agent.adapt()
+    for rows, following in zip(found, [*found[1:], found[0]], strict=True):
+        drawn = [row["observations"][..., 2:] for row in rows]
+        assert drawn[0].shape[-1] == (2 if kind is MAESN else 0)
+        for later in drawn[1:]:
+            assert torch.equal(later, drawn[0])
+        assert kind is MAML or not (drawn[0] == following[0]["observations"][..., 2:]).any()
+        for later in rows[1:]:
+            assert bool((later["actions"] == rows[0]["actions"]).all()) == (noise == "episode")
+
+
+def test_without_noise_the_latent_is_its_mean() -> None:
+    env = Arms(3 * LANES, horizon=2)
+    agent = make_maml(env, MAESN).agent("deterministic", KEY)
+    agent.begin(3, LANES)
+    agent.act(np.ones((3, LANES, 1)), np.ones((3, LANES), dtype=bool))
+    assert not agent._steps[-1]["observations"][..., 1:].any()
 
 
 def test_deterministic_actions_are_the_mode() -> None:

@@ -16,8 +16,10 @@ from metarl.random import Key
 from tests.algorithms.test_maml_learning import gains, mean
 from tests.algorithms.traps import (
     away_from_where_adaptation_led,
+    episodes_explained_by_what_was_drawn,
     everything_frozen,
     rates_stay,
+    the_context_frozen,
 )
 from tests.toy_envs import Line
 
@@ -32,7 +34,9 @@ class Lesson(NamedTuple):
 
 LESSONS = {
     "anil": Lesson("arms", 0.5, {"inner_lr": (1.0,)}),
+    "cavia": Lesson("line", 1.6, {"inner_lr": (0.3,)}),
     "e_maml": Lesson("arms", 0.4),
+    "maesn": Lesson("line", 1.1, {"inner_lr": (1.0,), "latent": 4, "adapted": "latent"}),
     "meta_sgd": Lesson(  # steps too small for any arm
         "arms", 0.25, {"inner_lr": (0.002,), "tasks": 10, "episodes": 20}
     ),
@@ -59,6 +63,8 @@ def _no_step(patch: pytest.MonkeyPatch) -> None:
 # E-MAML's exploring hardly matters in these toys; exact enumeration stands guard over it.
 TRAPS = {
     "anil": everything_frozen,
+    "cavia": the_context_frozen,
+    "maesn": episodes_explained_by_what_was_drawn,
     "meta_sgd": rates_stay,
     "promp": _no_step,
     "reptile": away_from_where_adaptation_led,

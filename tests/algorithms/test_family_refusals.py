@@ -35,6 +35,13 @@ REFUSED = {
     "e_maml --tasks 1": "must be at least 2: the exploring in a task is judged by the return in",
     "e_maml --adaptation_steps 0": "without an adaptation step there is nothing to explore for.",
     "meta_sgd --adaptation_steps 0": "without an adaptation step there is no rate to learn.",
+    "cavia --adaptation_steps 0": "without an adaptation step the context stays 0.",
+    "cavia --context 0": "algorithm.context is 0, but must be at least 1.",
+    "maesn --adaptation_steps 0": "without an adaptation step there is no latent to adapt.",
+    "maesn --latent_std 0": "algorithm.latent_std is 0, but must be greater than 0.",
+    "maesn --adapted head": "algorithm.adapted is 'head', but must be one of all, latent.",
+    "maesn --first_order true --inner_estimator lvc": "first_order: that drops the Hessian",
+    "maml --action_noise trial": "algorithm.action_noise is 'trial', but must be one of step, epi",
     "anil --adaptation_steps 0": "without an adaptation step there is no head to adapt.",
 }
 

@@ -17,7 +17,7 @@ from tests.algorithms.test_maml_learning import mean
 from tests.toy_envs import Line
 
 OFFSET, SCALE = 1e5, 100.0
-FAMILY = ["maml", "fomaml", "anil", "e_maml", "meta_sgd", "promp", "reptile"]
+FAMILY = ["maml", "fomaml", "anil", "cavia", "e_maml", "maesn", "meta_sgd", "promp", "reptile"]
 
 
 class Signs(Line):

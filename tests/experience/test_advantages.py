@@ -62,3 +62,17 @@ def test_returns_that_the_baseline_predicts_give_none(scale: float) -> None:
 def test_a_single_lane_learns_from_its_own_past() -> None:
     found = advantages(REWARDS[:, :1], OBSERVATIONS[:, :1])
     assert float(found[0].std(correction=0)) == pytest.approx(1.0)
+
+
+def test_what_is_drawn_once_an_episode_explains_no_return() -> None:
+    """Four draws would tell four episodes apart, whose returns then were nobody's merit."""
+    lanes = torch.eye(B).view(1, B, 1, B).expand(M, B, T, B)
+    rewards = lanes[..., 0] + 1e-3 * REWARDS
+    flags = torch.zeros(M, B, T).bool()
+    seen = torch.cat([OBSERVATIONS, lanes], dim=-1)
+    parts = seen, rewards.unsqueeze(-1), rewards, rewards, flags, flags, ~flags
+    found = AdvantageEstimator(0.9, 1.0, normalize=True, observed=3).samples(Trajectory(*parts))
+    assert torch.equal(found.observations, seen.flatten(1, 2))
+    torch.testing.assert_close(found.advantages, advantages(rewards, lam=1.0))
+    of_lanes = found.advantages.view(M, B, T).mean(-1)
+    assert float((of_lanes[:, 0] - of_lanes[:, 1:].amax(1)).min()) > 1.0
