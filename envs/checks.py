@@ -64,20 +64,21 @@ def switch(name: str, value: object) -> bool:
     return value
 
 
-def reset_mask(options: Mapping[str, Any] | None, lanes: int) -> NDArray[np.bool_]:
-    """The mask [N] of lanes that the options of a reset ask for: all without one."""
-    unknown = set(options or {}) - {"reset_mask"}
+def reset_options(
+    options: Mapping[str, Any] | None, lanes: int
+) -> tuple[NDArray[np.bool_], Any | None]:
+    """The mask [N] of lanes that the options of a reset ask for, all without one, and the tasks."""
+    unknown = set(options or {}) - {"reset_mask", "task"}
     if unknown:
         raise ValueError(
-            f"reset was given the option {sorted(unknown)[0]!r}: only 'reset_mask' is known."
+            f"reset was given the option {sorted(map(str, unknown))[0]!r}: only 'reset_mask' and "
+            "'task' are known."
         )
     mask = (options or {}).get("reset_mask")
-    if mask is None:
-        return np.ones(lanes, dtype=bool)
-    mask = np.asarray(mask)
+    mask = np.ones(lanes, dtype=bool) if mask is None else np.asarray(mask)
     if mask.dtype != np.bool_ or mask.shape != (lanes,):
         raise ValueError(
             f"reset_mask is {mask.dtype} of the shape {list(mask.shape)}: "
             f"it must be bool of the shape [{lanes}]."
         )
-    return mask
+    return mask, (options or {}).get("task")

@@ -71,14 +71,23 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     def set_task(self, task: ArrayLike) -> None:
         """Change the task [d] (a plain number where d = 1), effective at the next reset."""
-        self._vector.set_tasks(np.atleast_1d(np.asarray(task))[None])
+        self._vector.set_tasks(self.task_distribution.row(task)[None])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Of the environment's random numbers; None: they go on.
+            options: {"task": the task vector [d]}, as `set_task` before it.
+
+        Raises:
+            ValueError: unknown options, or a task that does not fit.
+        """
         super().reset(seed=seed)
         self._vector.use_generator(0, self.np_random)
-        observation, info = self._vector.reset()
+        observation, info = self._vector.reset(options=options)
         return observation[0], info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Floats, float, bool, bool, dict[str, Any]]:

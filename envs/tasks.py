@@ -7,7 +7,9 @@ and no generator that draws training tasks ever touches them.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,6 +114,17 @@ class TaskDistribution(ABC):
                 f"Task {row} is {checked[row].tolist()}: its entries ({names}) must be finite."
             )
         return checked
+
+    def row(self, task: ArrayLike) -> Tasks:
+        """One task, [d] (or a plain number where d = 1), as a fresh float64 array [d].
+
+        Raises:
+            ValueError: as `check`.
+        """
+        given: Any = [task]
+        with contextlib.suppress(TypeError, ValueError):  # of which check tells
+            given = np.atleast_1d(np.asarray(task, dtype=np.float64))[None]
+        return self.check(given)[0]
 
 
 class UniformInterval(TaskDistribution):

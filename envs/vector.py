@@ -89,10 +89,7 @@ class TaskVectorEnv(VectorEnv):
         self._seeds: list[int | None] = [None] * num_envs
 
     def with_lanes(self, num_envs: int) -> TaskVectorEnv | None:
-        """The same environment with another number of lanes, which uses what this one has built.
-
-        None where there is nothing to use, so that another one is to be made.
-        """
+        """The same on other lanes, using what this one has built; None where that is nothing."""
         return None
 
     def costs(self, num_envs: int) -> str | None:
@@ -178,15 +175,19 @@ class TaskVectorEnv(VectorEnv):
         Args:
             seed: One integer s: lane i is seeded with s + i. A sequence [N]: each lane's own seed,
                 read only where the lane is reset. None: each lane's generator goes on.
-            options: {"reset_mask": bool [N]}: the lanes to reset; the others keep their state.
+            options: "reset_mask", bool [N]: the lanes to reset; the others keep their state.
+                "task": a row [d], which every lane has from its next reset on.
 
         Returns:
             The observations of all lanes, float64 [N, o], and an empty info.
 
         Raises:
-            ValueError: unknown options, a mask or seeds of a wrong shape or kind.
+            ValueError: unknown options; a mask, seeds or tasks of a wrong shape or kind.
         """
-        lanes = np.flatnonzero(checks.reset_mask(options, self.num_envs))
+        mask, task = checks.reset_options(options, self.num_envs)
+        if task is not None:
+            self.set_tasks(np.tile(self._task_distribution.row(task), (self.num_envs, 1)))
+        lanes = np.flatnonzero(mask)
         self._seed_lanes(seed, lanes)
         self._tasks[lanes] = self._next_tasks[lanes]
         self._steps[lanes] = 0

@@ -17,7 +17,10 @@ from metarl.envs.importing import outside_run_folders
 from metarl.process import any_letters
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from metarl.config.fields import Config, DeviceName, SplitName
+    from metarl.envs.trial import TrialEnv
     from metarl.envs.vector import TaskVectorEnv
     from metarl.measuring.evaluating import Subject
     from metarl.measuring.options import EvaluationOptions
@@ -210,6 +213,24 @@ def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -
     try:
         return envs.make(_name(name), num_envs, **params)
     except (ValueError, TypeError) as error:
+        raise UserError(message_of(error)) from error
+
+
+def as_gymnasium_trial(env: gymnasium.Env, episodes: int) -> TrialEnv:
+    """One Gymnasium environment whose episode is a whole trial of so many episodes.
+
+    Its observation holds the previous action and reward and a start flag, so that anybody's
+    recurrent agent learns to adapt in it, see :class:`metarl.envs.trial.TrialEnv`.
+
+    Raises:
+        UserError: it is no single environment with tasks.
+    """
+    from metarl.envs.trial import TrialEnv
+    from metarl.errors import UserError, message_of
+
+    try:
+        return TrialEnv(env, episodes)
+    except ValueError as error:
         raise UserError(message_of(error)) from error
 
 

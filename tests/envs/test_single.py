@@ -71,6 +71,40 @@ def test_task_is_the_first_validation_task_or_the_given_one() -> None:
         env.set_task([1.0, 2.0, 3.0])
 
 
+@pytest.mark.parametrize("env_id", IDS)
+def test_a_reset_takes_a_task(env_id: str) -> None:
+    env = gymnasium.make(env_id)
+    task = env.unwrapped.task_distribution.held_out()[1]  # type: ignore[attr-defined]
+    env.reset(seed=0, options={"task": task})
+    np.testing.assert_array_equal(env.unwrapped.task, task)  # type: ignore[attr-defined]
+    env.reset(options={})
+    np.testing.assert_array_equal(env.unwrapped.task, task)  # type: ignore[attr-defined]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ([0.1], r"\[1, 1\]: it must be \[n, 2\], a row of \(goal_x, goal_y\)"),
+        ([[0.1, 0.2]], r"\[1, 1, 2\]: it must be \[n, 2\]"),
+        ([0.1, np.nan], r"Task 0 is \[0.1, nan\]: its entries \(goal_x, goal_y\) must be finite"),
+        ("left", r"Tasks must be rows of 2 numbers \(goal_x, goal_y\)"),
+        ([[0.1], [0.2, 0.3]], "Tasks must be rows of 2 numbers"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_refused_by_a_reset(task: Any, said: str) -> None:
+    env = TaskEnv("point_navigation")
+    with pytest.raises(ValueError, match=said):
+        env.reset(options={"task": task})
+    with pytest.raises(ValueError, match=said):
+        env.set_task(task)
+
+
+def test_an_unknown_option_of_a_reset_is_refused() -> None:
+    with pytest.raises(ValueError, match="option 'goal': only 'reset_mask' and 'task' are known"):
+        TaskEnv("point_navigation").reset(options={"goal": [0.1, 0.2]})
+
+
 def test_task_env_is_a_single_lane_of_its_seed() -> None:
     env: Any = TaskEnv("point_navigation", start="random")
     first, _ = env.reset(seed=4)

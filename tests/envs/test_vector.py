@@ -65,6 +65,16 @@ def test_a_task_changes_at_the_lanes_next_reset(env: TaskVectorEnv) -> None:
     np.testing.assert_array_equal(env.tasks, second_given)
 
 
+def test_a_reset_takes_a_task_for_the_lanes_it_resets(env: TaskVectorEnv) -> None:
+    env.reset(seed=0)
+    before, row = env.tasks, tasks_of(env, 3)[2]
+    mask = np.array([False, True, False, False, True])
+    env.reset(options={"reset_mask": mask, "task": row})
+    np.testing.assert_array_equal(env.tasks, np.where(mask[:, None], row, before))
+    with pytest.raises(ValueError, match=r"\[1, 3\]: it must be \[n, \d\], a row of"):
+        env.reset(options={"task": [0.0, 1.0, 2.0]})
+
+
 def test_rewards_depend_on_the_lanes_own_task(env: TaskVectorEnv) -> None:
     """All lanes the same but for the task: a permutation of tasks permutes rewards."""
     tasks = env.task_distribution.validation()[[0, 1, 0, 1, 1]]
@@ -172,7 +182,7 @@ def test_wrong_use_gets_one_sentence(env: TaskVectorEnv) -> None:
         env.reset(options={"reset_mask": np.ones(5, dtype=int)})
     with pytest.raises(ValueError, match=r"reset_mask is bool of the shape \[2\]"):
         env.reset(options={"reset_mask": np.ones(2, dtype=bool)})
-    with pytest.raises(ValueError, match="option 'mask': only 'reset_mask' is known"):
+    with pytest.raises(ValueError, match="option 'mask': only 'reset_mask' and 'task' are k"):
         env.reset(options={"mask": None})
     with pytest.raises(ValueError, match="3 seeds: it must be one integer, or one for each"):
         env.reset(seed=[1, 2, 3])
