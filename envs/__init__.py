@@ -1,7 +1,7 @@
 """Environments with distributions of tasks, batched natively where that is possible.
 
-Importing this package registers `metarl/PointNavigation-v0`, `metarl/HalfCheetahVel-v0` and
-`metarl/HalfCheetahDir-v0` with Gymnasium. It needs no PyTorch, and MuJoCo only when one is made.
+Importing this package registers them with Gymnasium, such as `metarl/PointNavigation-v0`. It needs
+no PyTorch, and MuJoCo only when one of its environments is made.
 """
 
 from metarl.envs.constructor import (

@@ -50,6 +50,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
     """A file among Gymnasium's MuJoCo models."""
     frame_skip: ClassVar[int]
     """Physics steps a step."""
+    speed_column = 0  # x
 
     def __init__(
         self,

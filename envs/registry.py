@@ -26,6 +26,9 @@ ENVIRONMENTS: dict[str, str] = {
     "point_navigation": "metarl.envs.navigation:PointNavigation",
     "half_cheetah_vel": "metarl.envs.half_cheetah:HalfCheetahVel",
     "half_cheetah_dir": "metarl.envs.half_cheetah:HalfCheetahDir",
+    "bandit": "metarl.envs.discrete.bandit:Bandit",
+    "tabular_mdp": "metarl.envs.discrete.tabular_mdp:TabularMDP",
+    "grid_world": "metarl.envs.discrete.grid_world:GridWorld",
 }
 FEW_SHOT: dict[str, str] = {
     "few_shot_images": "metarl.envs.few_shot_images:FewShotImages",
@@ -53,7 +56,7 @@ def make(  # noqa: PLR0913  # what a config says of it
     """A vector environment of `num_envs` lanes.
 
     Args:
-        name: point_navigation, half_cheetah_vel, half_cheetah_dir, or the import path
+        name: One of `ENVIRONMENTS`, such as point_navigation, or the import path
             "package.module:Class" (the working directory is searched too) of a TaskVectorEnv, or
             of a gymnasium.Env with a method set_task(task), which then runs on worker processes;
             as do the path of a function that makes one, and an id registered with Gymnasium, or

@@ -13,7 +13,7 @@ from metarl.envs.tasks import Tasks
 from metarl.envs.vector import Floats
 
 if TYPE_CHECKING:
-    from metarl.envs.rendering import Renderer
+    from metarl.envs.drawing import Drawing
 
 PICTURE_SIZE = (480, 270)  # pixels, width and height
 
@@ -48,7 +48,7 @@ class TaskEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}: it must be 'rgb_array' or None.")
         self._vector = make(name, 1, **kwargs)
-        self._renderer: Renderer | None = None
+        self._renderer: Drawing | None = None
         fps = self._vector.render_fps
         if render_mode is not None and fps is None:
             raise ValueError(f"render_mode is 'rgb_array': {name} has no pictures.")

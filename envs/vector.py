@@ -19,19 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
 from metarl.envs.faults import check_rows, users_code
+from metarl.envs.knowledge import Knowledge
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.watch import Watch
 
 if TYPE_CHECKING:
-    from metarl.envs.rendering import Renderer
+    from metarl.envs.drawing import Drawing
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Lanes = NDArray[np.intp]
 
 
-class TaskVectorEnv(VectorEnv):
+class TaskVectorEnv(Knowledge, VectorEnv):
     """N lanes of one environment, each with its own task, reset by mask and never by themselves.
 
     A lane that has terminated or was truncated is finished. Until its next reset it is frozen: it
@@ -57,6 +58,8 @@ class TaskVectorEnv(VectorEnv):
     """Observation columns that are a position (x, y), where there are such."""
     picture_fps: float | None = None
     """Pictures a second, where an environment draws itself; else None."""
+    speed_column: ClassVar[int | None] = None
+    """Column of `render_states` that is a place in m, whose speed pictures tell; None: none is."""
     _step_timeout: float | None = None  # seconds after which a call of `reset` or `step` failed
     success: Floats | None = None
     """Of each lane's episode so far, 1 where it has succeeded; None where nothing tells."""
@@ -145,17 +148,6 @@ class TaskVectorEnv(VectorEnv):
             self._task_distribution.columns, task, self._task_distribution.units, strict=True
         )
         return ", ".join(f"{name} {value:.3g} {unit}".rstrip() for name, value, unit in entries)
-
-    def optimal_returns(self, tasks: ArrayLike) -> Floats | None:
-        """Return of the best policy that knows the task, [n] for tasks [n, d]; None if unknown."""
-        return None
-
-    def bayes_optimal_returns(self, tasks: ArrayLike, episodes: int) -> Floats | None:
-        """Return of the best agent that must find the tasks [n, d] out, or a lower bound of it.
-
-        In each episode of a trial of K, [K, n]; None if unknown.
-        """
-        return None
 
     # Episodes
 
@@ -286,7 +278,7 @@ class TaskVectorEnv(VectorEnv):
         """What a picture of these lanes is drawn from, [n, q]; None if there are no pictures."""
         return None
 
-    def renderer(self, width: int, height: int) -> Renderer:
+    def renderer(self, width: int, height: int) -> Drawing:
         """Draws states of `render_states`, in pictures of that many pixels.
 
         Raises:

@@ -139,11 +139,15 @@ def _write_scenes(
         picture = Image.fromarray(renderer.draw(episode[t]))
         draw = ImageDraw.Draw(picture)
         draw.text((8, 5), env.task_caption(evaluation.tasks[task]), _INK, _font(15))
-        actual = f"actual speed {speed(episode[:, 0], t, env_fps):.2f} m/s".replace("-", "−")
-        draw.text((8, 25), actual, _INK, _font(15))
+        if env.speed_column is not None:
+            actual = speed(episode[:, env.speed_column], t, env_fps)
+            words = f"actual speed {actual:.2f} m/s".replace("-", "−")
+            draw.text((8, 25), words, _INK, _font(15))
         return picture
 
     def footer(t: int) -> str:
+        if env.speed_column is None:
+            return f"step {t}"
         return f"{t / env_fps:.1f} s; speed: mean of the last {_SPEED_WINDOW_S:g} s"
 
     steps = range(0, states.shape[2], stride)

@@ -67,7 +67,7 @@ def test_a_class_in_the_working_directory_is_found(
             r"Unknown environment 'point_navigatoin': did you mean 'point_navigation'\? there are "
             r"point_navigation, half_cheetah_vel, half_cheetah_dir, .*; or an import",
         ),
-        ({"name": "ant"}, "Unknown environment 'ant': there are point_navigation, half_ch"),
+        ({"name": "reacher"}, "Unknown environment 'reacher': there are point_navigation, half_ch"),
         (
             {"name": "no.such:Thing"},
             "environment 'no.such:Thing' cannot be imported: .*No module named 'no'",

@@ -40,7 +40,7 @@ class FlatRenderer:
 class FlatEnv:
     """An environment with pictures, as a video asks for them."""
 
-    render_fps = 20.0
+    render_fps, speed_column = 20.0, 0
 
     def task_caption(self, task: np.ndarray) -> str:
         return f"task {task[0]:g}"

@@ -1,0 +1,1 @@
+"""Small discrete environments whose best policies, and some best learners, can be computed."""
