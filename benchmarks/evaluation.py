@@ -27,7 +27,7 @@ from benchmarks.measurement import (
 )
 from benchmarks.physics import batch_seconds
 from benchmarks.setting import add_options, setting
-from metarl.envs.half_cheetah import HalfCheetahVel
+from metarl.envs.locomotion.half_cheetah import HalfCheetahVel
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.evaluation.result import Provenance

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.envs import TaskVectorEnv
-from metarl.envs.mujoco_vector import MujocoTaskVectorEnv, silence
+from metarl.envs.locomotion.models import silence
+from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv
 from metarl.experience.rollout import RolloutWorker
 from metarl.experience.threads import one_torch_thread
 from metarl.random import Key

@@ -33,8 +33,8 @@ from benchmarks.measurement import (
 from benchmarks.physics import batch_seconds, env_seconds, replay
 from benchmarks.setting import Setting, add_options, setting
 from metarl import envs
-from metarl.envs.half_cheetah import HalfCheetahVel
-from metarl.envs.mujoco_vector import silence
+from metarl.envs.locomotion.half_cheetah import HalfCheetahVel
+from metarl.envs.locomotion.models import silence
 from metarl.maths.params import stack
 from metarl.networks.mlp import PolicyActor
 from metarl.process import run_program

@@ -32,7 +32,7 @@ from benchmarks.setting import Setting, add_options, setting
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.outer import TRPOSettings
 from metarl.envs import TaskVectorEnv
-from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
+from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv
 from metarl.maths.params import stack, to_device
 from metarl.process import run_program
 from metarl.random import Key

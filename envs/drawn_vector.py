@@ -63,7 +63,7 @@ def what_pictures_need(env: TaskVectorEnv) -> str:
     if not isinstance(env, ProcessVectorEnv):
         return (
             f"{type(env).__name__} cannot be shown: --video needs the methods render_states and "
-            "renderer, as metarl.envs.mujoco_vector.MujocoTaskVectorEnv has them, or "
+            "renderer, as metarl.envs.locomotion.mujoco_vector.MujocoTaskVectorEnv has them, or "
             "position_columns."
         )
     maker = env._maker

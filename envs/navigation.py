@@ -35,9 +35,9 @@ class PointNavigation(TaskVectorEnv):
 
     Args:
         num_envs: Number of lanes N.
-        region: Where goals lie: in a square, or on a circle or an upper semicircle, all around
-            the origin.
-        radius: Half the square's side, or the circle's radius, in m.
+        region: Where goals lie: in a square or a disc, or on a circle or an upper semicircle, all
+            around the origin.
+        radius: Half the square's side, or the radius, in m.
         start: Where episodes begin: at the origin, or uniformly in the square of that radius.
         step_size: Length of a step along one axis at the action 1, in m.
         horizon: Steps in an episode.
@@ -64,7 +64,7 @@ class PointNavigation(TaskVectorEnv):
         self,
         num_envs: int,
         *,
-        region: Literal["square", "circle", "semicircle"] = "square",
+        region: Literal["square", "disc", "circle", "semicircle"] = "square",
         radius: float = 0.5,
         start: Literal["origin", "random"] = "origin",
         step_size: float = 0.1,

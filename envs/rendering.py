@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.envs.mujoco_vector import silence
+from metarl.envs.locomotion.models import silence
 
 _PROBE = "import mujoco.{0} as gl; c = gl.GLContext(16, 16); c.make_current(); c.free()"
 _PROBE_TIMEOUT_S = 60.0

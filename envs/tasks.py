@@ -173,15 +173,17 @@ class UniformInterval(TaskDistribution):
 
 
 class GoalRegion(TaskDistribution):
-    """A goal (x, y), uniform in a square around the origin or on an arc around it.
+    """A goal (x, y), uniform in a square or a disc around the origin or on an arc around it.
 
     square: [−radius, radius]²; evaluation sets are scrambled Sobol points.
+    disc: (r·cos φ, r·sin φ), r = radius·√u, u ~ U[0, 1], φ ~ U[0, 2π]; Sobol points of (u, φ).
     circle, semicircle: (radius·cos φ, radius·sin φ), φ ~ U[0, 2π] or U[0, π]; evaluation sets are
-    midpoints of φ. Out of range: twice the size; of the larger square only the ring outside.
+    midpoints of φ. Out of range: twice the size; of the larger square or disc only what lies
+    outside.
 
     Args:
-        region: square, circle or semicircle.
-        radius: Half the square's side, or the arc's radius, in m.
+        region: square, disc, circle or semicircle.
+        radius: Half the square's side, or the disc's or the arc's radius, in m.
         held_out: Held-out goals [n, 2] in place of the computed ones, of a paper's own.
 
     Raises:
@@ -190,7 +192,7 @@ class GoalRegion(TaskDistribution):
 
     columns = ("goal_x", "goal_y")
     units = ("m", "m")
-    regions = ("square", "circle", "semicircle")
+    regions = ("square", "disc", "circle", "semicircle")
 
     def __init__(
         self, region: str = "square", radius: float = 0.5, held_out: ArrayLike | None = None
@@ -202,6 +204,8 @@ class GoalRegion(TaskDistribution):
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         if self.region == "square":
             return rng.uniform(-self.radius, self.radius, size=(n, 2))
+        if self.region == "disc":
+            return _disc(rng.uniform(size=(n, 2)), 0.0, self.radius)
         return _arc(rng.uniform(0.0, self._angle, size=n), self.radius)
 
     def validation(self) -> Tasks:
@@ -218,6 +222,9 @@ class GoalRegion(TaskDistribution):
             points = 2.0 * _sobol_square(128, _SHIFT_OUT_OF_RANGE)
             ring = points[np.abs(points).max(axis=1) > 1.0]
             return self.radius * ring[:NUM_HELD_OUT]
+        if self.region == "disc":
+            unit = (1.0 + _sobol_square(NUM_HELD_OUT, _SHIFT_OUT_OF_RANGE)) / 2.0
+            return _disc(unit, self.radius, 2.0 * self.radius)
         return _arc(_midpoints(0.0, self._angle, NUM_HELD_OUT), 2.0 * self.radius)
 
     def contains(self, points: Tasks) -> NDArray[np.bool_]:
@@ -225,13 +232,18 @@ class GoalRegion(TaskDistribution):
         slack = 1e-6 * self.radius
         if self.region == "square":
             return np.abs(points).max(axis=1) <= self.radius + slack
-        on_circle = np.abs(np.hypot(points[:, 0], points[:, 1]) - self.radius) <= slack
+        distance = np.hypot(points[:, 0], points[:, 1])
+        if self.region == "disc":
+            return distance <= self.radius + slack
+        on_circle = np.abs(distance - self.radius) <= slack
         return on_circle & ((self.region == "circle") | (points[:, 1] >= -slack))
 
     def _spread(self, n: int, shift: tuple[int, int]) -> Tasks:
         """n goals, evenly spread over the region, [n, 2]; the shift is the Sobol points'."""
         if self.region == "square":
             return self.radius * _sobol_square(n, shift)
+        if self.region == "disc":
+            return _disc((1.0 + _sobol_square(n, shift)) / 2.0, 0.0, self.radius)
         return _arc(_midpoints(0.0, self._angle, n), self.radius)
 
     @property
@@ -301,6 +313,12 @@ def _midpoints(low: float, high: float, n: int) -> Tasks:
 def _arc(angle: Tasks, radius: float) -> Tasks:
     """Points at these angles [n] on a circle around the origin, [n, 2]."""
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _disc(unit: Tasks, inner: float, outer: float) -> Tasks:
+    """Points of [0, 1]² [n, 2] mapped evenly onto the ring between two radii, [n, 2]."""
+    radius = np.sqrt(inner**2 + (outer**2 - inner**2) * unit[:, 0])
+    return radius[:, None] * _arc(2.0 * np.pi * unit[:, 1], 1.0)
 
 
 def _sobol_square(n: int, shift: tuple[int, int]) -> Tasks:

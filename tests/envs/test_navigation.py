@@ -313,7 +313,7 @@ def test_a_non_finite_action_is_an_error_with_lane_and_task() -> None:
         ({"step_size": float("nan")}, "step_size is nan"),
         ({"sparse_radius": 1.5}, "sparse_radius is 1.5: .* above 0.015 and of at most 1"),
         ({"sparse_radius": 0.01}, "sparse_radius is 0.01"),
-        ({"region": "disc"}, "region is 'disc': it must be one of square, circle, semicircle"),
+        ({"region": "ring"}, "region is 'ring': it must be one of square, disc, circle, semici"),
         ({"start": "goal"}, "start is 'goal': it must be one of origin, random"),
         ({"reward": 1}, "reward is 1: it must be one of dense, sparse"),
         ({"terminate": 1}, "terminate is 1: it must be true or false"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import REQUIRED, constructor_fields, env_maker, make
-from metarl.envs.half_cheetah import HalfCheetahVel
+from metarl.envs.locomotion.half_cheetah import HalfCheetahVel
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.registry import NAMES
 from metarl.envs.tasks import UniformInterval
@@ -18,7 +18,7 @@ from tests.envs.user_envs import Reach
 
 def test_names_and_import_paths() -> None:
     assert env_maker("point_navigation") is PointNavigation
-    assert env_maker("metarl.envs.half_cheetah:HalfCheetahVel") is HalfCheetahVel
+    assert env_maker("metarl.envs.locomotion.half_cheetah:HalfCheetahVel") is HalfCheetahVel
     assert env_maker("tests.envs.user_envs:Reach") is Reach
     env = make("metarl.envs.navigation:PointNavigation", 3, horizon=7)
     assert (env.num_envs, env.horizon) == (3, 7)
@@ -115,8 +115,8 @@ def test_constructor_fields_are_read_from_signature_and_docstring() -> None:
         "held_out",
     ]
     assert fields["horizon"] == (int, 100, "Steps in an episode.")
-    assert fields["region"].annotation == Literal["square", "circle", "semicircle"]
-    assert fields["radius"].doc == "Half the square's side, or the circle's radius, in m."
+    assert fields["region"].annotation == Literal["square", "disc", "circle", "semicircle"]
+    assert fields["radius"].doc == "Half the square's side, or the radius, in m."
     assert "num_threads" not in constructor_fields(HalfCheetahVel)
     assert constructor_fields(Reach)["fail_at"] == (
         int,

@@ -19,6 +19,15 @@ IDS = {
     "metarl/PointNavigation-v0": "point_navigation",
     "metarl/HalfCheetahVel-v0": "half_cheetah_vel",
     "metarl/HalfCheetahDir-v0": "half_cheetah_dir",
+    "metarl/HalfCheetahParams-v0": "half_cheetah_params",
+    "metarl/AntVel-v0": "ant_vel",
+    "metarl/AntDir-v0": "ant_dir",
+    "metarl/AntGoal-v0": "ant_goal",
+    "metarl/HumanoidDir-v0": "humanoid_dir",
+    "metarl/WalkerVel-v0": "walker_vel",
+    "metarl/WalkerParams-v0": "walker_params",
+    "metarl/HopperVel-v0": "hopper_vel",
+    "metarl/HopperParams-v0": "hopper_params",
 }
 
 

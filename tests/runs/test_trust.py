@@ -291,7 +291,7 @@ def test_a_config_that_the_user_names_is_his_word(
 def test_what_a_config_names() -> None:
     assert named_code({}) == {}
     ours = {
-        "env": {"name": "metarl.envs.half_cheetah:HalfCheetahVel", "preset": "promp"},
+        "env": {"name": "metarl.envs.locomotion.half_cheetah:HalfCheetahVel", "preset": "promp"},
         "algorithm": {"name": "metarl.algorithms.rl2:RL2", "hidden_sizes": [8]},
         "tracking": {"tags": ["a:b"]},
     }

@@ -1,4 +1,4 @@
-"""HalfCheetah with a target velocity or a direction as its task."""
+"""HalfCheetah with a target velocity, a direction or a body of its own as its task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from metarl.envs import checks
-from metarl.envs.mujoco_vector import MujocoTaskVectorEnv
+from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv, squared_norm
+from metarl.envs.locomotion.random_parameters import RandomParameters
 from metarl.envs.tasks import FiniteTasks, Tasks, UniformInterval
 from metarl.envs.vector import Floats
 
@@ -21,15 +22,21 @@ class _HalfCheetah(MujocoTaskVectorEnv):
     """Gymnasium's HalfCheetah-v5: its model, frame skip (dt = 0.05 s) and initial states."""
 
     model_file, frame_skip = "half_cheetah.xml", 5
+    _observe_position = False
+
+    def _bind(self) -> list[Floats]:
+        if not self._observe_position:
+            return super()._bind()
+        # As of the last physics step but one, as `get_body_com` of Gym's and Gymnasium's
+        # environments returns it: the torso's own position, whatever that name says. (rllab's is
+        # the centre of mass of the body and all that hangs on it.)
+        torso = self._batch.bind("xpos")[:, self._model.body("torso").id]
+        return [*super()._bind(), torso]
 
     def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
         nq, nv = self._qpos.shape[1], self._qvel.shape[1]
         qpos = self._init_qpos + generator.uniform(-_RESET_NOISE, _RESET_NOISE, size=nq)
         return qpos, _RESET_NOISE * generator.standard_normal(nv)
-
-
-def _observed_body(observe_position: bool) -> str | None:
-    return "torso" if checks.switch("observe_position", observe_position) else None
 
 
 def _control_cost(actions: Floats) -> Floats:
@@ -89,19 +96,15 @@ class HalfCheetahVel(_HalfCheetah):
                     "those velocities belong to [0, 2]."
                 )
             velocities = np.random.RandomState(1).uniform(0.0, 2.0, 40)
-        super().__init__(
-            num_envs,
-            UniformInterval(low, high, held_out=velocities),
-            horizon,
-            _observed_body(observe_position),
-            num_threads,
-        )
+        self._observe_position = checks.switch("observe_position", observe_position)
+        distribution = UniformInterval(low, high, held_out=velocities)
+        super().__init__(num_envs, distribution, horizon, num_threads)
 
     def task_caption(self, task: Tasks) -> str:
         return f"target speed {task[0]:.2f} m/s"
 
-    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
-        return -np.abs(x_velocity - self._tasks[:, 0]) - _control_cost(actions)
+    def _reward(self, velocity: Floats, actions: Floats) -> Floats:
+        return -np.abs(velocity - self._tasks[:, 0]) - _control_cost(actions)
 
 
 class HalfCheetahDir(_HalfCheetah):
@@ -129,11 +132,23 @@ class HalfCheetahDir(_HalfCheetah):
         num_threads: int = 0,
     ) -> None:
         directions = FiniteTasks([[-1.0], [1.0]], columns=("direction",), units=("",))
-        body = _observed_body(observe_position)
-        super().__init__(num_envs, directions, horizon, body, num_threads)
+        self._observe_position = checks.switch("observe_position", observe_position)
+        super().__init__(num_envs, directions, horizon, num_threads)
 
     def task_caption(self, task: Tasks) -> str:
         return "run forward" if task[0] > 0 else "run backward"
 
-    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
-        return self._tasks[:, 0] * x_velocity - _control_cost(actions)
+    def _reward(self, velocity: Floats, actions: Floats) -> Floats:
+        return self._tasks[:, 0] * velocity - _control_cost(actions)
+
+
+class HalfCheetahParams(RandomParameters, _HalfCheetah):
+    """Run forward with a body that is not known: r = v − 0.1·‖a‖², v = Δx/dt.
+
+    The reward is that of Gymnasium's HalfCheetah-v5; never terminates. The task is what masses,
+    inertias, friction and damping are multiplied by, see
+    :class:`metarl.envs.locomotion.random_parameters.BodyParameters`.
+    """
+
+    def _reward(self, velocity: Floats, actions: Floats) -> Floats:
+        return velocity - 0.1 * squared_norm(actions)

@@ -13,8 +13,8 @@ import pytest
 from mujoco.batch import SimulationError
 
 from metarl.envs import SimulationFailure, make
-from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
-from metarl.envs.mujoco_vector import silence
+from metarl.envs.locomotion.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from metarl.envs.locomotion.models import silence
 
 LANES = 4
 

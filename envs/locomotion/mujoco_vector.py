@@ -7,12 +7,8 @@ same reset, `mj_forward` after the initial state is written, `frame_skip` calls 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
@@ -21,6 +17,7 @@ from numpy.typing import NDArray
 
 from metarl.envs import checks
 from metarl.envs.cores import num_cores
+from metarl.envs.locomotion.models import load_model, silence
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
 
@@ -31,18 +28,15 @@ if TYPE_CHECKING:
 class MujocoTaskVectorEnv(TaskVectorEnv):
     """N simulations of one of Gymnasium's MuJoCo models, each with its own task.
 
-    A subclass names its model, and says how a lane starts (`_initial_state`) and what a step is
-    worth (`_reward`). Observations are qpos[1:] and qvel, which Gymnasium's environments observe
-    too; qpos[0] is x.
+    A subclass names its model, and says how a lane starts (`_initial_state`), what a step is
+    worth (`_reward`) and, where a lane can fall, whether it stands (`_healthy`). What it says of
+    `_bind` and `_place` makes it another robot. What it needs of its own for these it sets before
+    it calls this constructor.
 
     Args:
         num_envs: Number of lanes N.
         task_distribution: Whose tasks these are.
         horizon: Steps after which a lane is truncated.
-        observe_body: Name of a body whose position (x, y, z) is observed too, as of the last
-            physics step but one, as `get_body_com` of Gym's and Gymnasium's environments returns
-            it: that body's own, whatever the name says. (rllab's is the centre of mass of the
-            body and all that hangs on it.)
         num_threads: Physics threads, 0 for all cores.
     """
 
@@ -50,6 +44,8 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
     """A file among Gymnasium's MuJoCo models."""
     frame_skip: ClassVar[int]
     """Physics steps a step."""
+    contact_forces: ClassVar[bool] = False
+    """Whether `_forces` are computed, the external forces on each body, [N, bodies, 6]."""
     speed_column = 0  # x
 
     def __init__(
@@ -57,27 +53,25 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         num_envs: int,
         task_distribution: TaskDistribution,
         horizon: int,
-        observe_body: str | None = None,
         num_threads: int = 0,
     ) -> None:
         num_envs = checks.integer("num_envs", num_envs, 1)
         num_threads = checks.integer("num_threads", num_threads, 0, checks.MOST_THREADS)
-        models = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-        with silence():
-            model = mujoco.MjModel.from_xml_path(str(models / self.model_file))
+        model = load_model(self.model_file, self.contact_forces)
         self._model = model
         self._dt = model.opt.timestep * self.frame_skip
         self._batch = Batch(model, num_envs, min(num_threads or num_cores(), num_envs))
         # Live views of the simulations' state rows.
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
-        self._observed = [self._qpos[:, 1:], self._qvel]
-        if observe_body is not None:
-            self._observed.append(self._batch.bind("xpos")[:, model.body(observe_body).id])
         self._warnings = self._batch.warning
         self._init_qpos = model.qpos0.copy()
+        if self.contact_forces:
+            self._cfrc_ext = self._batch.bind("cfrc_ext")
+            self._forces = np.zeros((num_envs, model.nbody, 6))
+        self._observed = self._bind()
 
-        size = sum(part.shape[1] for part in self._observed)
+        size = self._observe().shape[1]
         super().__init__(
             num_envs,
             task_distribution,
@@ -102,13 +96,35 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
 
         return Renderer(self._model, width, height)
 
+    # What a subclass defines
+
+    def _bind(self) -> list[Floats]:
+        """The parts of an observation, live arrays [N, ·]; here qpos[1:] (qpos[0] is x) and qvel.
+
+        What else the subclass reads of the batch it binds here, too.
+        """
+        return [self._qpos[:, 1:], self._qvel]
+
+    def _place(self) -> Floats:
+        """What the velocity is the change of, [N] or [N, 2]; here x."""
+        return self._qpos[:, 0]
+
     @abstractmethod
     def _initial_state(self, generator: np.random.Generator) -> tuple[Floats, Floats]:
         """qpos [nq] and qvel [nv] of a new episode, drawn in the order of Gymnasium's own."""
 
     @abstractmethod
-    def _reward(self, x_velocity: Floats, actions: Floats) -> Floats:
-        """Reward of the step, [N], from Δx/dt [N] and the clipped actions float64 [N, a]."""
+    def _reward(self, velocity: Floats, actions: Floats) -> Floats:
+        """Reward of the step, [N], from the velocity and the clipped actions float64 [N, a].
+
+        The velocity is that of `_place`, over the step, in m/s.
+        """
+
+    def _healthy(self) -> Bools:
+        """Lanes that have not fallen, which ends an episode, [N]; here all of them."""
+        return np.ones(len(self._qpos), dtype=bool)
+
+    # The simulations
 
     def _reset_lanes(self, lanes: Lanes) -> None:
         with silence():
@@ -116,11 +132,13 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             for lane in lanes:
                 self._qpos[lane], self._qvel[lane] = self._initial_state(self._generator(lane))
             self._batch.forward(lanes)
+        if self.contact_forces:  # as Gymnasium's, which computes none at a reset
+            self._forces[lanes] = 0.0
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
         clipped = np.clip(actions, -1.0, 1.0).astype(np.float64, copy=False)
         self._ctrl[:] = self._ctrl_center + self._ctrl_half * clipped
-        x_before = self._qpos[:, 0].copy()
+        before = self._place().copy()
         try:
             with silence():
                 self._batch.step(live, nstep=self.frame_skip)
@@ -132,23 +150,16 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             lane, kind = np.argwhere(self._warnings[:, :, 1])[0]
             warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")
             raise self.failure(int(lane), f"the simulation diverged (MuJoCo's warning {warning})")
-        return self._reward((self._qpos[:, 0] - x_before) / self._dt, clipped), None
+        if self.contact_forces:
+            rows = slice(None) if live is None else live
+            self._forces[rows] = self._cfrc_ext[rows]
+        reward = self._reward((self._place() - before) / self._dt, clipped)
+        return reward, ~self._healthy()
 
     def _observe(self) -> Floats:
         return np.concatenate(self._observed, axis=1)
 
 
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep MuJoCo's warnings off the console and out of MUJOCO_LOG.TXT in the working folder.
-
-    Gymnasium's model files draw one each (`settotalmass` is deprecated). Warnings about a
-    simulation lose nothing: their counters are checked after every step.
-    """
-    before, quiet = mujoco.MjLogConfig.get(), mujoco.MjLogConfig.get()
-    quiet.logto_console = quiet.logto_file = False
-    quiet.set()
-    try:
-        yield
-    finally:
-        before.set()
+def squared_norm(rows: Floats) -> Floats:
+    """‖x‖² of each row [N, ·], [N], summed in the order of `np.sum(np.square(x))` of one row."""
+    return np.square(rows).sum(axis=1)

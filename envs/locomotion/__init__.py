@@ -1,0 +1,1 @@
+"""Robots of Gymnasium's MuJoCo models that must find out how to move, or with which body."""
