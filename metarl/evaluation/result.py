@@ -85,6 +85,20 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class AdaptiveReference:
+    """An agent that adapts within the trial as well, on the same tasks and from the same resets.
+
+    Attributes:
+        episodes: What it earns in each episode.
+        difference: The measured agent's return over the whole trial minus this one's, paired by
+            task, in the headline mode.
+    """
+
+    episodes: list[Reference]
+    difference: Verdict
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """An evaluation with its provenance: everything in `evaluation.json`.
 
@@ -114,6 +128,7 @@ class EvaluationResult:
         bayes_optimal: What the best agent that must find the task out earns in each of the trial's
             episodes, or a lower bound of it; None, and left out of the file, where the environment
             does not know it, or the agent plays no such trial.
+        adaptive_references: By name, what agents earn that the environment names; likewise.
         measure: What was measured, and with it which way is better. It and what follows are left
             out of the file where episodes earn returns.
         few_shot: What the tasks of few-shot learning are, in which query examples stand for the
@@ -144,6 +159,7 @@ class EvaluationResult:
     evaluation_seeds: list[int] = field(default_factory=list)
     success_means: str | None = None
     bayes_optimal: list[Reference] | None = None
+    adaptive_references: dict[str, AdaptiveReference] | None = None
     measure: MeasureName = "return"
     few_shot: FewShot | None = None
     calibration: list[Calibration] | None = None
@@ -176,8 +192,9 @@ class EvaluationResult:
         if self.measure == "return":
             for key in ("measure", "few_shot", "calibration"):
                 del content[key]
-        if self.bayes_optimal is None:
-            del content["bayes_optimal"]
+        for key in ("bayes_optimal", "adaptive_references"):
+            if content[key] is None:
+                del content[key]
         return {
             "format": FORMAT,
             **content,
@@ -281,6 +298,8 @@ def _misfit(result: EvaluationResult) -> str | None:
     if result.calibration is not None:
         found.append(("calibration", [each.error for each in result.calibration], (steps,)))
     found += [("references", ref.returns, (n,)) for ref in result.references.values()]
+    for agent in (result.adaptive_references or {}).values():
+        found.append(("adaptive_references", [ref.returns for ref in agent.episodes], (steps, n)))
     if (adaptive := result.bayes_optimal) is not None:
         found.append(("bayes_optimal", [ref.returns for ref in adaptive], (steps, n)))
     for key, value, shape in found:

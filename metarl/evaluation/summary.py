@@ -11,8 +11,20 @@ from metarl.evaluation.calibration import Calibration, calibration
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.measures import RETURN, Measure
 from metarl.evaluation.reference_kinds import FLOOR, ORACLE
-from metarl.evaluation.result import EvaluationResult, ModeResult, Provenance, Reference
-from metarl.evaluation.seed_statistics import gain_verdict, iqm_interval, mean_interval, pooled_iqm
+from metarl.evaluation.result import (
+    AdaptiveReference,
+    EvaluationResult,
+    ModeResult,
+    Provenance,
+    Reference,
+)
+from metarl.evaluation.seed_statistics import (
+    gain_verdict,
+    iqm_interval,
+    mean_interval,
+    paired_verdict,
+    pooled_iqm,
+)
 from metarl.evaluation.statistics import (
     bootstrap_interval,
     normalised_scores,
@@ -95,13 +107,32 @@ def _reference(name: str, given: np.ndarray, n: int) -> Reference:
     return Reference(returns.tolist(), float(returns.mean()), bootstrap_interval(returns))
 
 
+def is_trial(evaluation: Evaluation) -> bool:
+    """Whether the measurements are the episodes of one trial, which the agent remembers."""
+    return evaluation.adaptation_axis == "episode" and not evaluation.forgets
+
+
+def adaptive_reference(evaluation: Evaluation, of: Evaluation) -> AdaptiveReference:
+    """What another agent earned in the same trials, beside the one that is judged.
+
+    Args:
+        evaluation: Of the agent that is judged.
+        of: Of the other one, by the same plan.
+    """
+    trials, others = (each.task_returns.sum(axis=0)[None] for each in (evaluation, of))
+    return AdaptiveReference(
+        [_reference("adaptive", row, len(row)) for row in of.task_returns],
+        paired_verdict(trials, others, ("better", "worse", "no clear difference")),
+    )
+
+
 def bayes_adaptive(evaluation: Evaluation, env: TaskVectorEnv) -> list[Reference] | None:
     """What the environment knows of the best adaptive agent, by the episode of the trial.
 
     None where it knows nothing, and beside measurements that are no episodes of one trial: those
     after gradient steps, and those of an agent that forgets.
     """
-    if evaluation.adaptation_axis != "episode" or evaluation.forgets:
+    if not is_trial(evaluation):
         return None
     episodes, n = evaluation.returns.shape[:2]
     returns = env.bayes_optimal_returns(evaluation.tasks, episodes)

@@ -29,7 +29,11 @@ from metarl.experience.few_shot import FewShotSource
 from metarl.measuring.user_agent import UserAgent
 from metarl.process import command_line, enough_memory
 from metarl.references.few_shot import measure_few_shot_references
-from metarl.references.measurement import References, measure_references
+from metarl.references.measurement import (
+    References,
+    measure_adaptive_references,
+    measure_references,
+)
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, is_complete
 from metarl.runs.trained_run import TrainedRun, training_lines
@@ -98,7 +102,7 @@ def _summarized(
     """What was measured, beside its references."""
     config = config_to_dict(subject.config)
     words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
-    own, optimum, adaptive = subject.config.evaluation, None, None
+    own, optimum, adaptive, learners = subject.config.evaluation, None, None, None
     if isinstance(source, FewShotSource):
         untrained = subject.untrained if isinstance(subject, TrainedRun) else None
         found = measure_few_shot_references(source, headline.tasks, plan, untrained)
@@ -108,6 +112,7 @@ def _summarized(
             source, headline.tasks, config["env"], plan, headline.adaptation_axis, words
         )
         optimum, adaptive = source.optimal_returns(headline.tasks), bayes_adaptive(headline, source)
+        learners = measure_adaptive_references(source, headline, plan)
     result = summarize(
         headline,
         other,
@@ -117,7 +122,7 @@ def _summarized(
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
         missing_references=references.missing,
     )
-    result = replace(result, bayes_optimal=adaptive)
+    result = replace(result, bayes_optimal=adaptive, adaptive_references=learners)
     if headline.success is not None:
         means = str(Success(own.success_key, own.success))
         result = replace(result, success_means=means)

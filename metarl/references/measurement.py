@@ -12,8 +12,11 @@ import numpy as np
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED, TrainedKind
+from metarl.evaluation.result import AdaptiveReference
+from metarl.evaluation.summary import adaptive_reference, is_trial
 from metarl.process import command_line
 from metarl.random import Key
 from metarl.references import storage
@@ -83,6 +86,28 @@ def measure_references(
             missing[per_task] = _command([*needed, per_task], config, folder, size)
     order = (*TRAINED, *PER_TASK, "random")
     return References({name: returns[name] for name in order if name in returns}, missing)
+
+
+def measure_adaptive_references(
+    env: TaskVectorEnv, headline: Evaluation, plan: EvaluationPlan
+) -> dict[str, AdaptiveReference] | None:
+    """Measure the agents that the environment names, by the whole protocol of the evaluation.
+
+    They play the same trials as the agent beside them: the same tasks, resets and evaluation seeds.
+    None where there are none, or the agent beside plays no trials.
+
+    Args:
+        env: n·B lanes.
+        headline: Of the agent beside.
+        plan: The evaluation.
+    """
+    if not is_trial(headline):
+        return None
+    agents = env.reference_agents(plan.adaptation_steps + 1)
+    return {
+        name: adaptive_reference(headline, evaluate_over_seeds(agent, env, headline.tasks, plan))
+        for name, agent in agents.items()
+    } or None
 
 
 def _agents(

@@ -65,6 +65,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     ax.set_xmargin(0.04)
     ax.set_ylabel(figures.mean_label(result.by, head.ci95))
     figures.bayes_adaptive_line(ax, result.bayes_optimal)
+    figures.adaptive_references(ax, result.adaptive_references)
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
     return figure

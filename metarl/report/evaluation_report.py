@@ -53,6 +53,7 @@ def write_report(
         versions=versions,
         returns_table=returns_table,
         reference_table=reference_table,
+        adaptive_table=adaptive_table,
         expected=EXPECTED,
         per_task=PER_TASK,
         few=FEW_TASKS,
@@ -150,6 +151,17 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
         for k, used in enumerate(result.episodes_used)
     ]
     return table(header, rows)
+
+
+def adaptive_table(result: EvaluationResult) -> Markup:
+    """A row an agent that the environment names: what it earned in the trial, and who is ahead."""
+    known, rows = result.adaptive_references or {}, []
+    for name, reference in known.items():
+        earned = ", ".join(words.estimate(each.mean, each.ci95) for each in reference.episodes)
+        meaning = words.ADAPTIVE_REFERENCES.get(name, "an agent of the user's environment")
+        rows.append([name, meaning, earned, reference.difference.verdict])
+    header = ["agent", "what it is", "return in each episode [95 %]", f"{result.algorithm} is"]
+    return table(header, rows, left=2)
 
 
 def reference_table(references: Mapping[str, Reference], by: Measure) -> Markup:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from metarl.evaluation.measures import Measure
-    from metarl.evaluation.result import Reference
+    from metarl.evaluation.result import AdaptiveReference, Reference
     from metarl.evaluation.statistics import Interval
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -134,6 +134,14 @@ def bayes_adaptive_line(ax: Axes, bayes_optimal: Sequence[Reference] | None) -> 
     if bayes_optimal is not None:
         means = [reference.mean for reference in bayes_optimal]
         ax.plot(range(len(means)), means, "d:", color=GREY, linewidth=1.4, label=BAYES_ADAPTIVE)
+
+
+def adaptive_references(ax: Axes, known: Mapping[str, AdaptiveReference] | None) -> None:
+    """What other agents earn that adapt within the trial, episode by episode."""
+    markers = itertools.cycle("^vPX*")
+    for (name, reference), marker in zip((known or {}).items(), markers, strict=False):
+        means, label = [each.mean for each in reference.episodes], name.replace("_", " ")
+        ax.plot(range(len(means)), means, f"{marker}-.", color=GREY, linewidth=1.0, label=label)
 
 
 def in_legend(name: str) -> str:

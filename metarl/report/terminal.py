@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from metarl.report.words import (
     adaptation_sentences,
+    adaptive_sentences,
     calibration_errors,
     estimate,
     mode_words,
@@ -44,6 +45,8 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     if result.few_shot is not None:
         page.print(transductive_words(result.few_shot))
     page.print_references(result.references, result.by)
+    for sentence in adaptive_sentences(result):
+        page.print(sentence)
     page.print(verdict_words(result), style="bold")
     page.print(verdict_meaning(result))
 

@@ -21,6 +21,13 @@ REFERENCES = {
     "random": "uniformly random actions",
     "optimum": "the best possible return with the task known, computed",
 }
+ADAPTIVE_REFERENCES = {
+    "bayes_optimal": "the Bayes-optimal agent, planned by dynamic programming",
+    "gittins": "the arm of the largest finite-horizon Gittins index",
+    "thompson": "Thompson sampling",
+    "ucb1": "UCB1: each arm once, then the largest upper confidence bound",
+    "psrl": "posterior sampling: before each episode an MDP is drawn from the posterior",
+}
 BAYES_ADAPTIVE = "Bayes-adaptive (a lower bound)"
 """What pictures and tables call the best agent that must find the task out."""
 _BAYES_ADAPTIVE_MEANS = (
@@ -81,6 +88,20 @@ def transductive_words(few_shot: FewShot) -> str:
 def calibration_errors(result: EvaluationResult) -> list[float] | None:
     """Expected calibration error at each measurement; None where there are no classes."""
     return None if result.calibration is None else [each.error for each in result.calibration]
+
+
+def adaptive_sentences(result: EvaluationResult) -> list[str]:
+    """What agents earn that the environment names, a sentence each."""
+    said = []
+    for name, reference in (result.adaptive_references or {}).items():
+        earned = ", ".join(estimate(each.mean, each.ci95) for each in reference.episodes)
+        episodes = len(reference.episodes)
+        trial = f"over the {episodes} episodes" if episodes > 1 else "here"
+        said.append(
+            f"{name}: {earned}; {result.algorithm} {trial}, paired by task, is "
+            f"{reference.difference.verdict}."
+        )
+    return said
 
 
 def success_words(mode: ModeResult | GroupMode, k: int) -> str:
