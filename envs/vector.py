@@ -58,8 +58,6 @@ class TaskVectorEnv(Knowledge, VectorEnv):
     """Observation columns that are a position (x, y), where there are such."""
     picture_fps: float | None = None
     """Pictures a second, where an environment draws itself; else None."""
-    speed_column: ClassVar[int | None] = None
-    """Column of `render_states` that is a place in m, whose speed pictures tell; None: none is."""
     _step_timeout: float | None = None  # seconds after which a call of `reset` or `step` failed
     success: Floats | None = None
     """Of each lane's episode so far, 1 where it has succeeded; None where nothing tells."""
@@ -277,6 +275,10 @@ class TaskVectorEnv(Knowledge, VectorEnv):
     def render_states(self, lanes: slice) -> Floats | None:
         """What a picture of these lanes is drawn from, [n, q]; None if there are no pictures."""
         return None
+
+    def motion_caption(self, states: Floats, task: Tasks) -> str:
+        """How a lane with this task moves, from its states up to now [t + 1, q]; "": not told."""
+        return ""
 
     def renderer(self, width: int, height: int) -> Drawing:
         """Draws states of `render_states`, in pictures of that many pixels.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from metarl.envs import checks
-from metarl.envs.locomotion.directions import along, direction_tasks, in_degrees
+from metarl.envs.locomotion.directions import Directed, along, direction_tasks
 from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv, squared_norm
 from metarl.envs.tasks import GoalRegion, Tasks, UniformInterval
 from metarl.envs.vector import Bools, Floats
@@ -105,7 +105,7 @@ class AntVel(_Ant):
         return 1.05 - error - 0.005 * squared_norm(actions) - self._contact_cost()
 
 
-class AntDir(_Ant):
+class AntDir(Directed, _Ant):
     """Walk on four legs, fast, in a direction φ that is not observed.
 
     r = v·(cos φ, sin φ) + 1 − 0.5·‖a‖² − 5e-4·‖clip(f, ±1)‖² with the torso's velocity v on the
@@ -144,9 +144,6 @@ class AntDir(_Ant):
     ) -> None:
         self._observe_contacts = checks.switch("observe_contacts", observe_contacts)
         super().__init__(num_envs, direction_tasks(directions), horizon, num_threads)
-
-    def task_caption(self, task: Tasks) -> str:
-        return in_degrees(task)
 
     def _reward(self, velocity: Floats, actions: Floats) -> Floats:
         gain = along(velocity, self._tasks[:, 0]) + self._healthy()
@@ -195,6 +192,10 @@ class AntGoal(_Ant):
 
     def task_caption(self, task: Tasks) -> str:
         return f"goal ({task[0]:.1f}, {task[1]:.1f}) m".replace("-", "−")
+
+    def motion_caption(self, states: Floats, task: Tasks) -> str:
+        """How far the goal is."""
+        return f"{np.linalg.norm(states[-1, :2] - task):.1f} m from it"
 
     def _healthy(self) -> Bools:
         return np.ones(self.num_envs, dtype=bool)

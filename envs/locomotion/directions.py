@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from metarl.envs import checks
+from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv, recent_velocity, speed_caption
 from metarl.envs.tasks import FiniteTasks, TaskDistribution, Tasks, UniformInterval
 from metarl.envs.vector import Floats
 
@@ -21,6 +22,18 @@ class AnyDirection(UniformInterval):
 
     def out_of_range(self) -> Tasks:
         raise ValueError("Any direction is drawn in training: there is nothing out of range.")
+
+
+class Directed(MujocoTaskVectorEnv):
+    """An environment whose tasks are directions, for its captions."""
+
+    def task_caption(self, task: Tasks) -> str:
+        return f"direction {math.degrees(task[0]):.0f}°".replace("-", "−")
+
+    def motion_caption(self, states: Floats, task: Tasks) -> str:
+        """The speed in that direction."""
+        velocity = recent_velocity(states[:, :2], self.render_fps)
+        return speed_caption(float(along(velocity[None], task)[0]))
 
 
 def direction_tasks(which: str) -> TaskDistribution:
@@ -38,8 +51,3 @@ def direction_tasks(which: str) -> TaskDistribution:
 def along(velocity: Floats, angles: Floats) -> Floats:
     """Components of velocities [N, 2] along directions [N], [N]."""
     return velocity[:, 0] * np.cos(angles) + velocity[:, 1] * np.sin(angles)
-
-
-def in_degrees(task: Tasks) -> str:
-    """A direction [1] in the words of a caption."""
-    return f"direction {math.degrees(task[0]):.0f}°".replace("-", "−")

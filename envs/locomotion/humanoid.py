@@ -7,15 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from metarl.envs.locomotion.directions import along, direction_tasks, in_degrees
-from metarl.envs.locomotion.mujoco_vector import MujocoTaskVectorEnv, squared_norm
-from metarl.envs.tasks import Tasks
+from metarl.envs.locomotion.directions import Directed, along, direction_tasks
+from metarl.envs.locomotion.mujoco_vector import squared_norm
 from metarl.envs.vector import Bools, Floats
 
 _RESET_NOISE = 0.01
 
 
-class HumanoidDir(MujocoTaskVectorEnv):
+class HumanoidDir(Directed):
     """Walk as a humanoid, fast, in a direction φ that is not observed.
 
     r = 1.25·v·(cos φ, sin φ) + 5 − 0.1·‖u‖² − min(5e-7·‖f‖², 10) with the velocity v of the
@@ -53,9 +52,6 @@ class HumanoidDir(MujocoTaskVectorEnv):
         num_threads: int = 0,
     ) -> None:
         super().__init__(num_envs, direction_tasks(directions), horizon, num_threads)
-
-    def task_caption(self, task: Tasks) -> str:
-        return in_degrees(task)
 
     def _bind(self) -> list[Floats]:
         self._centres = self._batch.bind("xipos")

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from metarl.envs import checks
 from metarl.envs.cores import num_cores
 from metarl.envs.locomotion.models import load_model, silence
-from metarl.envs.tasks import TaskDistribution
+from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
 
 if TYPE_CHECKING:
     from metarl.envs.rendering import Renderer
+
+_RECENT_S = 0.5  # over which a caption's speed is the mean
 
 
 class MujocoTaskVectorEnv(TaskVectorEnv):
@@ -46,7 +48,6 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
     """Physics steps a step."""
     contact_forces: ClassVar[bool] = False
     """Whether `_forces` are computed, the external forces on each body, [N, bodies, 6]."""
-    speed_column = 0  # x
 
     def __init__(
         self,
@@ -90,6 +91,10 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
     def render_states(self, lanes: slice) -> Floats:
         """qpos of these lanes, [n, nq]; its first entry is x."""
         return self._qpos[lanes].copy()
+
+    def motion_caption(self, states: Floats, task: Tasks) -> str:
+        """The speed along x."""
+        return speed_caption(float(recent_velocity(states[:, 0], self.render_fps)))
 
     def renderer(self, width: int, height: int) -> Renderer:
         from metarl.envs.rendering import Renderer
@@ -158,6 +163,19 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
 
     def _observe(self) -> Floats:
         return np.concatenate(self._observed, axis=1)
+
+
+def recent_velocity(places: Floats, fps: float) -> Floats:
+    """Mean velocity of the last half second, [·], from places at all times up to now [t + 1, ·]."""
+    last = len(places) - 1
+    since = max(0, last - max(1, round(_RECENT_S * fps)))
+    mean: Floats = (places[last] - places[since]) * fps / max(1, last - since)
+    return mean
+
+
+def speed_caption(speed: float) -> str:
+    """A speed, in m/s, in the words of a caption."""
+    return f"actual speed {speed:.2f} m/s".replace("-", "−")
 
 
 def squared_norm(rows: Floats) -> Floats:

@@ -38,7 +38,6 @@ _CAPTION = 20
 _GAP, _HEADER, _FOOTER = 8, 30, 26
 _INK, _PAPER = (25, 25, 25), (255, 255, 255)
 _FPS = 20.0
-_SPEED_WINDOW_S = 0.5
 
 Panels = Callable[[int], list[list[Image.Image]]]
 """Time step -> rows of two pictures, before and after, or of one where nothing is adapted."""
@@ -114,12 +113,6 @@ def shown_tasks(tasks: np.ndarray, count: int = SHOWN_TASKS) -> list[int]:
     return [int(order[place]) for place in places]
 
 
-def speed(x: np.ndarray, t: int, fps: float) -> float:
-    """Mean speed up to time step t over the last half second, from positions x [T+1]."""
-    since = max(0, t - max(1, round(_SPEED_WINDOW_S * fps)))
-    return float((x[t] - x[since]) * fps / (t - since)) if t > 0 else 0.0
-
-
 def _write_scenes(
     evaluation: Evaluation, states: np.ndarray, env: TaskVectorEnv, folder: Path
 ) -> list[Path]:
@@ -139,16 +132,12 @@ def _write_scenes(
         picture = Image.fromarray(renderer.draw(episode[t]))
         draw = ImageDraw.Draw(picture)
         draw.text((8, 5), env.task_caption(evaluation.tasks[task]), _INK, _font(15))
-        if env.speed_column is not None:
-            actual = speed(episode[:, env.speed_column], t, env_fps)
-            words = f"actual speed {actual:.2f} m/s".replace("-", "−")
-            draw.text((8, 25), words, _INK, _font(15))
+        motion = env.motion_caption(episode[: t + 1], evaluation.tasks[task])
+        draw.text((8, 25), motion, _INK, _font(15))
         return picture
 
     def footer(t: int) -> str:
-        if env.speed_column is None:
-            return f"step {t}"
-        return f"{t / env_fps:.1f} s; speed: mean of the last {_SPEED_WINDOW_S:g} s"
+        return f"step {t}" if env.render_fps is None else f"{t / env_fps:.1f} s"
 
     steps = range(0, states.shape[2], stride)
     try:

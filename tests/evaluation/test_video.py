@@ -16,7 +16,7 @@ from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.report.movie import write_movie
-from metarl.report.video import NoPictures, shown_tasks, speed, write_video
+from metarl.report.video import NoPictures, shown_tasks, write_video
 from tests.evaluation.fakes import CountingAgent, StairEnv, navigation_evaluation
 
 STEPS = 11  # of an episode below
@@ -40,10 +40,14 @@ class FlatRenderer:
 class FlatEnv:
     """An environment with pictures, as a video asks for them."""
 
-    render_fps, speed_column = 20.0, 0
+    render_fps = 20.0
 
     def task_caption(self, task: np.ndarray) -> str:
         return f"task {task[0]:g}"
+
+    def motion_caption(self, states: np.ndarray, task: np.ndarray) -> str:
+        assert np.isfinite(states).all()
+        return f"{len(states) - 1} steps"
 
     def renderer(self, width: int, height: int) -> FlatRenderer:
         self.drawn_by = FlatRenderer((width, height))
@@ -133,16 +137,6 @@ def test_which_tasks_are_shown() -> None:
     corners = np.array([[0, 0], [0.1, 0], [0.5, 0.5], [-0.5, 0.5]])
     assert set(shown_tasks(corners)) >= {2, 3}
     assert len(set(shown_tasks(corners))) == 3
-
-
-def test_speed_is_the_mean_of_half_a_second() -> None:
-    x = np.concatenate([np.zeros(11), np.arange(1, 21) * 0.1])  # stands 0.5 s, then 2 m/s
-    assert speed(x, 0, 20.0) == 0.0
-    assert speed(x, 10, 20.0) == 0.0
-    assert speed(x, 15, 20.0) == pytest.approx(1.0)  # half of the window
-    assert speed(x, 30, 20.0) == pytest.approx(2.0)
-    assert speed(-x, 30, 20.0) == pytest.approx(-2.0)
-    assert speed(2 * x, 1, 20.0) == 0.0
 
 
 def test_navigation_is_shown_as_moving_points(tmp_path: Path) -> None:

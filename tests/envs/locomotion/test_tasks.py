@@ -10,6 +10,7 @@ import pytest
 
 from metarl.envs import GoalRegion, make
 from metarl.envs.locomotion.models import load_model
+from metarl.envs.locomotion.mujoco_vector import recent_velocity
 from metarl.envs.locomotion.random_parameters import BodyParameters
 
 LANES = 4
@@ -200,3 +201,24 @@ def test_captions() -> None:
     task = np.ones(58)
     task[:7] = 2.0
     assert bodies.task_caption(task) == "mass ×2.00, inertia ×1.00, friction ×1.00, damping ×1.00"
+
+
+def test_the_speed_in_a_caption_is_the_mean_of_half_a_second() -> None:
+    x = np.concatenate([np.zeros(11), np.arange(1, 21) * 0.1])  # stands 0.5 s, then 2 m/s
+    for t, expected in ((0, 0.0), (10, 0.0), (15, 1.0), (30, 2.0)):
+        assert recent_velocity(x[: t + 1], 20.0) == pytest.approx(expected)
+        both = recent_velocity(np.stack([-x, x], axis=1)[: t + 1], 20.0)
+        assert both == pytest.approx([-expected, expected])
+
+
+def test_captions_say_how_it_moves() -> None:
+    def moved(name: str, task: list[float], *ends: float) -> str:
+        env: Any = make(name, 1, num_threads=1)
+        states = np.repeat(env.render_states(slice(0, 1)), 2, axis=0)
+        states[1, : len(ends)] += ends
+        return env.motion_caption(states, np.array(task))
+
+    assert moved("half_cheetah_vel", [1.0], -0.1) == "actual speed −2.00 m/s"
+    assert moved("ant_dir", [math.pi / 2], 5.0, 0.1) == "actual speed 2.00 m/s"
+    assert moved("humanoid_dir", [math.pi], -0.03) == "actual speed 2.00 m/s"
+    assert moved("ant_goal", [3.0, 1.0], 0.0, 5.0) == "5.0 m from it"
