@@ -35,6 +35,7 @@ ENVIRONMENTS: dict[str, str] = {
     "walker_params": "metarl.envs.locomotion.planar:WalkerParams",
     "hopper_vel": "metarl.envs.locomotion.planar:HopperVel",
     "hopper_params": "metarl.envs.locomotion.planar:HopperParams",
+    "meta_world": "metarl.envs.meta_world:MetaWorld",
     "bandit": "metarl.envs.discrete.bandit:Bandit",
     "tabular_mdp": "metarl.envs.discrete.tabular_mdp:TabularMDP",
     "grid_world": "metarl.envs.discrete.grid_world:GridWorld",
