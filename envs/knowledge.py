@@ -1,9 +1,9 @@
-"""What an environment knows of the best that can be earned in it; by itself, nothing."""
+"""What an environment knows: of the best that can be earned, of an episode; by itself, nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 class Knowledge:
     """The part of :class:`metarl.envs.vector.TaskVectorEnv` that evaluations draw beside agents."""
+
+    measures: ClassVar[Mapping[str, str]] = {}
+    """What there is to know of an episode beside its return: by name, what it is in words."""
+
+    def episode_measures(self) -> Mapping[str, NDArray[np.float64]]:
+        """The measures of each lane's episode so far, or of its last one: name ↦ [N]."""
+        return {}
 
     def optimal_returns(self, tasks: ArrayLike) -> NDArray[np.float64] | None:
         """Return of the best policy that knows the task, [n] for tasks [n, d]; None if unknown."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -58,6 +59,15 @@ class Line(TaskVectorEnv):
         if self._bad != what or self._resets < self._bad_reset:
             return np.zeros(self.num_envs, dtype=bool)
         return (self._x[:, 1] == self._bad_step) & (self._tasks[:, 0] > self._bad_above)
+
+
+class MeasuredLine(Line):
+    """It says of an episode how far from the start it ended."""
+
+    measures: ClassVar[Mapping[str, str]] = {"distance": "from the start at the end, m"}
+
+    def episode_measures(self) -> Mapping[str, Any]:
+        return {"distance": np.abs(self._x[:, 0])}
 
 
 class Arms(TaskVectorEnv):

@@ -83,11 +83,14 @@ def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
     seeds, returns = list(first.seeds), [first.returns]
     rewards, env_steps_used = first.rewards, first.env_steps_used
     success, confidence = [first.success], [first.confidence]
+    own = {name: [values] for name, values in first.episode_measures.items()}
     for other in evaluations:
         seeds += other.seeds
         returns.append(other.returns)
         success.append(other.success)
         confidence.append(other.confidence)
+        for name, values in other.episode_measures.items():
+            own[name].append(values)
         if rewards is not None and other.rewards is not None:
             rewards = rewards + other.rewards
         env_steps_used = env_steps_used + other.env_steps_used
@@ -98,6 +101,7 @@ def joined(evaluations: Iterator[Evaluation]) -> Evaluation:
         rewards=None if rewards is None else rewards / len(seeds),
         env_steps_used=env_steps_used / len(seeds),
         success=_side_by_side(success),
+        episode_measures={name: np.concatenate(values, axis=2) for name, values in own.items()},
         confidence=_side_by_side(confidence),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,7 @@ class Evaluation:
         forgets: The agent began anew before every measurement: what it gains is not adaptation.
         success: 1 for every episode that succeeded, else 0, as returns; None where the environment
             tells of none.
+        episode_measures: What else the environment says of every episode, by name, as returns.
         measure: What ``returns`` are.
         few_shot: What the tasks are, of few-shot learning alone.
         confidence: Probability of the class that was predicted, as returns; None where there are
@@ -121,6 +123,7 @@ class Evaluation:
     states: np.ndarray | None = None
     forgets: bool = False
     success: np.ndarray | None = None
+    episode_measures: Mapping[str, np.ndarray] = field(default_factory=dict)
     recordings: tuple[Recording, ...] = ()
     measure: MeasureName = "return"
     few_shot: FewShot | None = None

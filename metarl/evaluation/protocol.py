@@ -7,7 +7,7 @@ evaluation, so two evaluations with one seed are identical and training is never
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,9 @@ def _stacked(rounds: Sequence[_Round]) -> dict[str, Any]:
     for name in ("returns", "rewards", "paths", "states", "success"):
         parts = [getattr(played, name) for played in rounds]
         stacked[name] = None if any(part is None for part in parts) else np.stack(parts)
-    return stacked
+    names = rounds[0].episode_measures
+    own = {name: np.stack([played.episode_measures[name] for played in rounds]) for name in names}
+    return stacked | {"episode_measures": own}
 
 
 def _step_sizes(agent: Agent, adaptation_steps: int) -> list[float]:
@@ -139,6 +141,7 @@ class _Round:
     env_steps: int
     recording: Recording | None
     success: np.ndarray | None = None
+    episode_measures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @one_torch_thread()
@@ -192,6 +195,8 @@ def _play_round(
         if not active.any():
             if "success" in info:
                 record.success = info["success"].reshape(n, lanes)
+            own = env.episode_measures().items()
+            record.episode_measures = {name: x.reshape(n, lanes) for name, x in own}
             return record
     raise ValueError(
         f"{int(active.sum())} episodes were still running at the environment's horizon of "

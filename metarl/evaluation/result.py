@@ -55,6 +55,8 @@ class ModeResult:
             where the environment tells of none.
         success_rate: Mean over tasks.
         success_ci95: Its 95 % bootstrap interval over tasks.
+        episode_measures: What else the environment says of an episode, by name, K+1 means over
+            episodes and tasks; None, and left out of the file, where it says nothing.
     """
 
     action_mode: Literal["stochastic", "deterministic"]
@@ -73,6 +75,7 @@ class ModeResult:
     success: list[list[float]] | None = None
     success_rate: list[float] | None = None
     success_ci95: list[Interval | None] | None = None
+    episode_measures: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class EvaluationResult:
         evaluation_seeds: All N of them; every return is a mean over them, see
             :mod:`metarl.evaluation.evaluation_seeds`.
         success_means: What counts as a successful episode; None where there is no success.
+        episode_measures_mean: What each of the environment's own measures is, in words; None, and
+            left out of the file, where there are none.
         bayes_optimal: What the best agent that must find the task out earns in each of the trial's
             episodes, or a lower bound of it; None, and left out of the file, where the environment
             does not know it, or the agent plays no such trial.
@@ -158,6 +163,7 @@ class EvaluationResult:
     forgets: bool = False
     evaluation_seeds: list[int] = field(default_factory=list)
     success_means: str | None = None
+    episode_measures_mean: dict[str, str] | None = None
     bayes_optimal: list[Reference] | None = None
     adaptive_references: dict[str, AdaptiveReference] | None = None
     measure: MeasureName = "return"
@@ -192,9 +198,12 @@ class EvaluationResult:
         if self.measure == "return":
             for key in ("measure", "few_shot", "calibration"):
                 del content[key]
-        for key in ("bayes_optimal", "adaptive_references"):
+        for key in ("bayes_optimal", "adaptive_references", "episode_measures_mean"):
             if content[key] is None:
                 del content[key]
+        for mode in filter(None, (headline, other)):
+            if mode["episode_measures"] is None:
+                del mode["episode_measures"]
         return {
             "format": FORMAT,
             **content,
@@ -291,6 +300,8 @@ def _misfit(result: EvaluationResult) -> str | None:
         found += [
             (key, getattr(mode, key), (steps, 2)) for key in ("ci95", "iqm_ci95", "success_ci95")
         ]
+        own = (mode.episode_measures or {}).items()
+        found += [(name, values, (steps,)) for name, values in own]
         found += [("returns", mode.returns, (steps, n)), ("success", mode.success, (steps, n))]
     for each in result.calibration or []:
         if any(len(row) != BINS for row in (each.counts, each.confidence, each.accuracy)):

@@ -156,6 +156,7 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         evaluation_seed_means=seed_means.tolist(),
         evaluation_seed_std=spread(seed_means),
         **_success(evaluation),
+        **_episode_measures(evaluation),
         **judged(returns[:, None], references, evaluation.by),
     )
 
@@ -177,6 +178,12 @@ def _success(evaluation: Evaluation) -> dict[str, Any]:
         return {}
     rates = evaluation.success.mean(axis=2)  # [K+1, n]
     return {"success": rates.tolist(), **judged_success(rates[:, None])}
+
+
+def _episode_measures(evaluation: Evaluation) -> dict[str, Any]:
+    own = evaluation.episode_measures.items()
+    means = {name: values.mean(axis=(1, 2)).tolist() for name, values in own}
+    return {"episode_measures": means} if means else {}
 
 
 def judged_success(rates: np.ndarray) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def _summarized(
     if headline.success is not None:
         means = str(Success(own.success_key, own.success))
         result = replace(result, success_means=means)
+    if headline.episode_measures and not isinstance(source, FewShotSource):
+        result = replace(result, episode_measures_mean=dict(source.measures))
     return result
 
 

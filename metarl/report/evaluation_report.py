@@ -131,6 +131,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     header += ["IQM [95 %]"]
     header += ["± 1.96 SE"] + ["± over evaluation seeds"] * bool(spread)
     header += ["success [95 %]"] * bool(mode.success_rate)
+    header += list(own := mode.episode_measures or {})
     header += ["calibration error"] * bool(errors)
     header += ["normalised"] * bool(mode.normalised)
     header += ["Bayes-adaptive [95 %]"] * bool(adaptive := result.bayes_optimal)
@@ -144,6 +145,7 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
             "–" if (error := mode.se95[k]) is None else f"± {error:.{by.decimals}f}",
             *([f"± {spread[k]:.{by.decimals}f}"] if spread else []),
             *([words.success_words(mode, k)] if mode.success_rate else []),
+            *[f"{values[k]:.2f}" for values in own.values()],
             *([f"{errors[k]:.3f}"] if errors else []),
             *([f"{mode.normalised[k]:.2f}"] if mode.normalised else []),
             *([words.estimate(adaptive[k].mean, adaptive[k].ci95)] if adaptive else []),

@@ -102,6 +102,7 @@ class _Page:
                 estimate(mode.mean[k], mode.ci95[k], by) for k in rounds
             ],
             **self._success_column(mode),
+            **self._own_columns(mode),
             **self._spread_column(mode, by),
             **_bayes_column(result.bayes_optimal),
             **({_ECE: [f"{x:.3f}" for x in calibration_error]} if calibration_error else {}),
@@ -137,6 +138,11 @@ class _Page:
         if mode.success_rate is None:
             return {}
         return {("success", "[95 %]"): [success_words(mode, k) for k in range(len(mode.mean))]}
+
+    def _own_columns(self, mode: ModeResult | GroupMode) -> dict[tuple[str, str], list[str]]:
+        """The environment's own measures."""
+        own: Mapping[str, Sequence[float]] = getattr(mode, "episode_measures", None) or {}
+        return {(name, ""): [f"{x:.2f}" for x in values] for name, values in own.items()}
 
     def _spread_column(
         self, mode: ModeResult | GroupMode, by: Measure

@@ -138,6 +138,8 @@ def notes(result: EvaluationResult, bayes_optimal: Sequence[Reference] | None) -
         )
     if result.success_means is not None:
         said.append(f"Success: share of episodes with {result.success_means}, mean over tasks.")
+    for name, meaning in (result.episode_measures_mean or {}).items():
+        said.append(f"{name.capitalize()}: {meaning}, mean over episodes and tasks.")
     if result.calibration is not None:
         said.append(
             "Calibration error: how far the confidence of predictions lies from the share of them "

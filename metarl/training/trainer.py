@@ -222,6 +222,9 @@ class Trainer:
         if measured.success is not None:
             rates = zip(names, measured.success.mean(axis=(1, 2)), strict=True)
             record |= {f"success/{n}": float(rate) for n, rate in rates}
+        for own, values in measured.episode_measures.items():
+            means = zip(names, values.mean(axis=(1, 2)), strict=True)
+            record |= {f"{own}/{n}": float(mean) for n, mean in means}
         columns = [*measured.task_columns, *names]
         rows = [[*task, *by_step] for task, by_step in zip(tasks, returns.T, strict=True)]
         rows = [[float(x) for x in row] for row in rows]

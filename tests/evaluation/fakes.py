@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.knowledge import Knowledge
 from metarl.envs.navigation import PointNavigation
 from metarl.envs.tasks import TaskDistribution
 from metarl.evaluation.measurements import Evaluation
@@ -35,7 +36,7 @@ class StairTasks(TaskDistribution):
         return np.array([[2.0, 1.0], [3.0, -0.5], [9.0, 2.0]])
 
 
-class StairEnv:
+class StairEnv(Knowledge):
     """Reward pay + action; terminates after `length` steps, truncates at the horizon of 4.
 
     The observation is (steps taken, a number drawn from the reset seed). A finished lane pays a
