@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 _INK, _PAPER, _PALE, _LINE = (25, 25, 25), (255, 255, 255), (228, 232, 236), (170, 178, 186)
 _AGENT, _GOAL, _WON, _LOST = (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0)
-_MARGIN = 48  # above, for captions
+_CAPTION, _LEGEND = 26, 22  # room above, for what is written there and for the legend
 _EDGE = 10
 _SCALE = 2  # drawn larger and reduced, which smooths the lines
 
@@ -24,6 +24,17 @@ class _Drawing:
     def _blank(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
         picture = Image.new("RGB", self._size, _PAPER)
         return picture, ImageDraw.Draw(picture)
+
+    def _legend(self, draw: ImageDraw.ImageDraw, entries: dict[str, tuple[int, int, int]]) -> float:
+        """Names of the colours, which so are all in the first picture; where room begins below."""
+        x, middle = float(_EDGE * _SCALE), (_CAPTION + _LEGEND / 2) * _SCALE
+        font = ImageFont.load_default(11 * _SCALE)
+        for name, colour in entries.items():
+            side = 5 * _SCALE
+            draw.rectangle([x, middle - side, x + 2 * side, middle + side], colour)
+            draw.text((x + 3 * side, middle), name, _INK, font, anchor="lm")
+            x += 5 * side + draw.textlength(name, font)
+        return float((_CAPTION + _LEGEND) * _SCALE)
 
     def _pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
         return np.asarray(picture.reduce(_SCALE))
@@ -54,7 +65,9 @@ class BanditDrawing(_Drawing):
         k = self._arms
         means, pulls, (arm, reward) = state[:k], state[k : 2 * k], state[2 * k :]
         low, high = min(0.0, float(means.min())), max(1.0, float(means.max()))
-        bottom, top = self._size[1] - _EDGE * _SCALE, (_MARGIN + 14) * _SCALE
+        names = {"mean": _LINE, "pulls": _AGENT, "it paid": _WON, "it did not": _LOST}
+        bottom = self._size[1] - _EDGE * _SCALE
+        top = self._legend(draw, names) + 14 * _SCALE
         width = (self._size[0] - 2 * _EDGE * _SCALE) / k
         for i in range(k):
             left = _EDGE * _SCALE + i * width
@@ -86,8 +99,10 @@ class MDPDrawing(_Drawing):
         """The state: now, before (−1 at the start), the action, and what it paid."""
         picture, draw = self._blank()
         now, before, _, reward = (float(x) for x in state)
-        room = self._size[1] - _MARGIN * _SCALE
-        middle, radius = (self._size[0] / 2, _MARGIN * _SCALE + room / 2), 0.38 * room
+        names = {"state": _AGENT, "paid more than 1": _WON, "less": _LOST}
+        top = self._legend(draw, names)
+        room = self._size[1] - top
+        middle, radius = (self._size[0] / 2, top + room / 2), 0.38 * room
         angles = [2 * math.pi * i / self._states - math.pi / 2 for i in range(self._states)]
         places = [
             (middle[0] + 1.8 * radius * math.cos(a), middle[1] + radius * math.sin(a))
@@ -118,7 +133,7 @@ class GridDrawing(_Drawing):
     def draw(self, state: NDArray[np.floating]) -> NDArray[np.uint8]:
         """The state: the agent's cell (x, y) and the goal's."""
         picture, draw = self._blank()
-        side = (self._size[1] - (_MARGIN + _EDGE) * _SCALE) / self._cells
+        side = (self._size[1] - (_CAPTION + _EDGE) * _SCALE) / self._cells
         left = (self._size[0] - side * self._cells) / 2
         bottom = self._size[1] - _EDGE * _SCALE
         x, y, goal_x, goal_y = (round(float(value)) for value in state)

@@ -17,7 +17,8 @@ from metarl.storage.files import PENDING
 
 NAME = "adaptation"
 GIF_EVERY = 2
-"""The GIF takes every so many frames, at as many fewer a second."""
+"""The GIF takes every so many frames, at as many fewer a second; of a slow movie, all."""
+_SLOW_FPS = 10.0
 GIF_COLOURS = 32
 GIF_PAUSE_MS = 1000  # on the last frame, before it begins anew
 _X264: dict[str, Any] = {
@@ -47,8 +48,9 @@ def write_movie(frames: Iterable[np.ndarray], fps: float, folder: Path) -> list[
     # The endings stay, since ffmpeg goes by them.
     pending = [path.with_name(f"{PENDING}{os.getpid()}-{path.name}") for path in made]
     try:
-        first, *others = _write_mp4(pending[1], frames, fps)
-        duration = 10 * round(100 * GIF_EVERY / fps)  # ms; a GIF counts hundredths of a second
+        every = GIF_EVERY if fps > _SLOW_FPS else 1
+        first, *others = _write_mp4(pending[1], frames, fps, every)
+        duration = 10 * round(100 * every / fps)  # ms; a GIF counts hundredths of a second
         durations = [duration] * len(others) + [duration + GIF_PAUSE_MS]
         first.save(pending[0], append_images=others, save_all=True, duration=durations, loop=0)
         for path, whole in zip(pending, made, strict=True):
@@ -71,8 +73,10 @@ def write_movie(frames: Iterable[np.ndarray], fps: float, folder: Path) -> list[
     return made
 
 
-def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> list[Image.Image]:
-    """Encode the frames, and keep some of them for the GIF, all in one palette."""
+def _write_mp4(
+    path: Path, frames: Iterable[np.ndarray], fps: float, every: int
+) -> list[Image.Image]:
+    """Encode the frames, and keep every so many of them for the GIF, all in one palette."""
     from imageio.v2 import get_writer
 
     kept: list[Image.Image] = []
@@ -80,7 +84,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> list[Ima
     with contextlib.closing(writer):
         for number, frame in enumerate(frames):
             writer.append_data(frame)
-            if number % GIF_EVERY:
+            if number % every:
                 continue
             image = Image.fromarray(frame)
             if kept:

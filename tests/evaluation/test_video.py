@@ -226,3 +226,11 @@ def test_the_tasks_of_the_cheetah_are_low_middle_and_high() -> None:
     tasks = UniformInterval(0.0, 2.0).held_out()
     low, middle, high = tasks[shown_tasks(tasks), 0]
     assert low < 0.1 < 0.9 < middle < 1.1 < 1.9 < high
+
+
+@pytest.mark.parametrize(("fps", "frames", "ms"), [(4.0, 5, 250), (20.0, 3, 100)])
+def test_a_slow_movie_loses_no_frame(tmp_path: Path, fps: float, frames: int, ms: int) -> None:
+    columns = [np.repeat(np.eye(32, dtype=np.uint8)[k], 3).reshape(32, 3) for k in range(5)]
+    gif, _ = write_movie((np.stack([255 * one] * 32) for one in columns), fps, tmp_path)
+    with Image.open(gif) as image:
+        assert (image.n_frames, image.info["duration"]) == (frames, ms)  # type: ignore[attr-defined]
