@@ -112,7 +112,7 @@ def run(argv: Sequence[str]) -> int:
         "env_steps_per_s": env_steps_per_s,
         "peak_memory_bytes": peak,
     }
-    print_parts(summarize(rows), "physics" if size.env == "half_cheetah" else "environment")
+    print_parts(summarize(rows), "environment" if size.env == "navigation" else "physics")
     print(
         f"{size.env_steps:,} env steps, {env_steps_per_s:,.0f} a second; "
         f"peak memory {peak / 2**30:.2f} GiB"

@@ -1,11 +1,14 @@
 """Rollouts against the bare physics, and the stepping of vector environments against it.
 
-    python -m benchmarks.rollout [--rivals metarl sync async sb3 envpool] [--json FILE]
+    python -m benchmarks.rollout [--env ant] [--rivals metarl sync async sb3 envpool] [--json FILE]
 
 First the rollout worker, policy included, on tasks × episodes lanes, against MuJoCo's batch
 stepping the same actions again with the same lanes and threads. Then HalfCheetah with random
 actions and few lanes (a rival may be a process a lane) in what a user would pick instead, against
 the batch with as many lanes, the same actions and the same threads.
+
+Of a random policy's walker and humanoid lanes are soon down: what is left of them is stepped on
+its own, and env steps are those of lanes that stand.
 """
 
 from __future__ import annotations
@@ -74,8 +77,8 @@ def make_rival(name: str, lanes: int, horizon: int, threads: int) -> Any | None:
     return envpool.make("HalfCheetah-v4", "gymnasium", num_envs=lanes, num_threads=threads)
 
 
-def rollout_rows(size: Setting, repeats: int) -> list[dict[str, Any]]:
-    """The rollout worker against the replay of what it collects."""
+def rollout_rows(size: Setting, repeats: int) -> tuple[list[dict[str, Any]], int]:
+    """The rollout worker against the replay of what it collects; its env steps."""
     worker = size.worker()
     maml = size.maml(worker)
     actor = PolicyActor(maml.policy, stack(maml.params, size.tasks))
@@ -89,8 +92,9 @@ def rollout_rows(size: Setting, repeats: int) -> list[dict[str, Any]]:
 
     env = worker.env(size.tasks * size.episodes)
     rows = interleave(lambda: replay(env, worker.recordings[0]), {"rollout": collect}, repeats)
+    env_steps = int(worker.recordings[0].valid().sum())
     worker.close()
-    return rows
+    return rows, env_steps
 
 
 def rival_rows(
@@ -125,17 +129,25 @@ def run(argv: Sequence[str]) -> int:
     """Measure, print and write."""
     arguments = parser("rollout", __doc__, repeats=5)
     add_options(arguments)
-    arguments.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
+    arguments.add_argument("--rivals", nargs="*", choices=list(RIVALS), help="of HalfCheetah")
     arguments.add_argument("--lanes", type=count, default=8, help="of the rivals")
     arguments.add_argument("--steps", type=count, default=300, help="of each lane of the rivals")
     options = begin(arguments, argv)
     size = setting(options)
-    rows = rollout_rows(size, options.repeats)
-    summary: dict[str, Any] = {"rollout": summarize(rows)}
-    share = 1.0 / summary["rollout"]["rollout"]["ratio"]
-    summary["rollout"]["share_of_bare"] = share
-    print_parts(summarize(rows), "physics" if size.env == "half_cheetah" else "environment")
-    print(f"{size.tasks} × {size.episodes} lanes: rollouts at {100 * share:.1f} % of the limit\n")
+    if options.rivals is None:
+        options.rivals = list(RIVALS) if size.env == "half_cheetah" else []
+    rows, env_steps = rollout_rows(size, options.repeats)
+    measured: dict[str, Any] = summarize(rows)
+    share = 1.0 / measured["rollout"]["ratio"]
+    print_parts(measured, "environment" if size.env == "navigation" else "physics")
+    rates = [env_steps / measured[part]["seconds"] for part in ("reference", "rollout")]
+    print(
+        f"{size.tasks} × {size.episodes} lanes: rollouts at {100 * share:.1f} % of the limit, "
+        f"{rates[1]:,.0f} of {rates[0]:,.0f} env steps/s\n"
+    )
+    measured |= {"share_of_bare": share, "env_steps": env_steps}
+    measured |= {"bare_env_steps_per_s": rates[0], "env_steps_per_s": rates[1]}
+    summary: dict[str, Any] = {"rollout": measured}
 
     if options.rivals:
         args = options.rivals, options.lanes, options.steps, options.threads, options.repeats

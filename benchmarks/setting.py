@@ -14,6 +14,7 @@ from metarl.algorithms.maml import MAML
 from metarl.config.loading import resolve_device
 from metarl.types import Activation
 
+_LOCOMOTION = {"tasks": 16, "episodes": 4, "horizon": 200, "width": 64, "activation": "tanh"}
 _SIZES: dict[str, dict[str, Any]] = {
     "half_cheetah": {
         "tasks": 40,
@@ -23,8 +24,17 @@ _SIZES: dict[str, dict[str, Any]] = {
         "activation": "tanh",
     },
     "navigation": {"tasks": 20, "episodes": 20, "horizon": 100, "width": 100, "activation": "relu"},
+    "ant": _LOCOMOTION,
+    "walker": _LOCOMOTION,
+    "humanoid": _LOCOMOTION,
 }
 """The defaults of each environment."""
+_NAMES = {
+    "half_cheetah": "half_cheetah_vel",
+    "ant": "ant_goal",
+    "walker": "walker_params",
+    "humanoid": "humanoid_dir",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Setting:
     """One meta-iteration's size.
 
     Attributes:
-        env: HalfCheetah velocity, or point navigation with episodes that never end early.
+        env: HalfCheetah velocity, point navigation with episodes that never end early, Ant goal,
+            Walker2d with random parameters or Humanoid direction.
         tasks: M.
         episodes: B, a task and adaptation step.
         horizon: T, env steps.
@@ -45,7 +56,7 @@ class Setting:
         algorithm: Of the gradient-based family.
     """
 
-    env: Literal["half_cheetah", "navigation"]
+    env: Literal["half_cheetah", "navigation", "ant", "walker", "humanoid"]
     tasks: int
     episodes: int
     horizon: int
@@ -92,7 +103,8 @@ class Setting:
     def _make_env(self, lanes: int) -> envs.TaskVectorEnv:
         if self.env == "navigation":
             return envs.make("point_navigation", lanes, horizon=self.horizon, terminate=False)
-        return envs.make("half_cheetah_vel", lanes, num_threads=self.threads, horizon=self.horizon)
+        name = _NAMES[self.env]
+        return envs.make(name, lanes, num_threads=self.threads, horizon=self.horizon)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -140,7 +140,7 @@ def run(argv: Sequence[str]) -> int:
         options.repeats,
     )
     summary: dict[str, object] = {**summarize(rows), "peak_memory_bytes": peak_memory()}
-    print_parts(summarize(rows), "physics" if size.env == "half_cheetah" else "environment")
+    print_parts(summarize(rows), "environment" if size.env == "navigation" else "physics")
     samples = size.episodes * size.horizon
     print(
         f"{size.tasks} tasks × {samples:,} samples, width {size.width}, {size.device}; "

@@ -76,12 +76,16 @@ def record_rollout(env_name: str, threads: int = 1) -> tuple[Any, physics.Record
     return worker.env(6), worker.recordings[0]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_replayed_physics_ends_in_the_very_state_of_the_rollout(threads: int) -> None:
-    env, recording = record_rollout("half_cheetah", threads)
+@pytest.mark.parametrize(
+    ("name", "threads"), [("half_cheetah", 1), ("half_cheetah", 2), ("walker", 1), ("ant", 1)]
+)
+def test_the_replayed_physics_ends_in_the_very_state_of_the_rollout(
+    name: str, threads: int
+) -> None:
+    env, recording = record_rollout(name, threads)
     qpos, qvel = env._qpos.copy(), env._qvel.copy()
     assert np.abs(recording.actions()).max() > 1.0  # some are clipped
-    env.set_tasks(np.ones((6, 1)))
+    env.set_tasks(env.task_distribution.held_out()[:6])
     env.reset(seed=99)
     assert not np.array_equal(env._qpos, qpos)
     assert physics.replay(env, recording) > 0.0
@@ -177,6 +181,19 @@ def test_rollout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["name"] for row in record["rows"]] == ["rollout"] * 2 + ["metarl", "sync"] * 2
     assert {"env_steps_per_s", "share", "share_low", "share_high"} == set(summary["rivals"]["sync"])
     assert "Gymnasium SyncVectorEnv" in capsys.readouterr().out
+    assert summary["rollout"]["env_steps"] == 2 * 2 * 6
+
+
+def test_rollout_of_lanes_that_fall_counts_what_stands(tmp_path: Path) -> None:
+    sizes = ["--tasks", "2", "--episodes", "2", "--horizon", "80", "--width", "4"]
+    options = ["--env", "walker", *sizes, "--threads", "1", "--repeats", "1"]
+    summary = measured(rollout, tmp_path, *options, tiny=False)["summary"]
+    assert summary.keys() == {"rollout"}, "the rivals are HalfCheetah's"
+    rollouts = summary["rollout"]
+    assert 4 < rollouts["env_steps"] < 4 * 80
+    assert rollouts["env_steps_per_s"] * rollouts["rollout"]["seconds"] == pytest.approx(
+        rollouts["env_steps"]
+    )
 
 
 def test_a_rival_that_is_not_installed_has_a_row_that_says_so(
