@@ -14,7 +14,7 @@ from metarl.algorithms.maml import MAML
 from metarl.config.loading import resolve_device
 from metarl.types import Activation
 
-_LOCOMOTION = {"tasks": 16, "episodes": 4, "horizon": 200, "width": 64, "activation": "tanh"}
+_LOCOMOTION = {"tasks": 40, "episodes": 20, "horizon": 50, "width": 64, "activation": "tanh"}
 _SIZES: dict[str, dict[str, Any]] = {
     "half_cheetah": {
         "tasks": 40,

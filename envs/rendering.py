@@ -30,7 +30,7 @@ _MISSING = {
     "darwin": "CGL, which comes with macOS, does not work in this session.",
     "win32": "GLFW, which comes with mujoco, gets no OpenGL context in this session.",
 }
-_DISTANCE = 2.6  # of the camera, in radii of the moving bodies
+_DISTANCE = 2.8  # of the camera, in radii of the moving bodies
 _ELEVATION = -14.0  # degrees
 _FADE = (0.95, 2.2)  # begin and end, in distances of the camera
 
@@ -64,10 +64,12 @@ class Renderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = 90.0, _ELEVATION
         # Of the bodies, not of the whole scene: a floor may be far wider.
-        moving = self._data.xpos[1:]
-        self._height = float(moving[:, 2].mean())
-        radius = float(np.linalg.norm(moving - moving.mean(axis=0), axis=1).max(initial=0.1))
-        self._camera.distance = _DISTANCE * (radius + 0.3)
+        center = self._data.xpos[1:].mean(axis=0)
+        self._height = float(center[2])
+        moving = self._model.geom_bodyid > 0
+        from_center = np.linalg.norm(self._data.geom_xpos[moving] - center, axis=1)
+        radius = (from_center + self._model.geom_rbound[moving]).max(initial=0.1)
+        self._camera.distance = _DISTANCE * float(radius)
         # Far tiles flicker, so they fade. The context below takes this over when it is made.
         visible = self._model.vis.map
         visible.fogstart = _FADE[0] * self._camera.distance / self._model.stat.extent

@@ -77,6 +77,20 @@ def test_the_camera_goes_along_and_the_floor_is_seen_to_move() -> None:
 
 
 @pytest.mark.usefixtures("renderer")
+@pytest.mark.parametrize("name", ["ant_goal", "humanoid_dir", "hopper_params"])
+def test_the_whole_body_is_seen(name: str) -> None:
+    env = envs.make(name, 1, num_threads=1)
+    env.reset(seed=0)
+    draw = env.renderer(160, 90)
+    picture = draw.draw(env.render_states(slice(0, 1))[0]).astype(int)  # type: ignore[index]
+    rows, columns = np.nonzero(np.ptp(picture, axis=2) > 40)
+    assert len(rows) > 100
+    assert 3 < columns.min() < columns.max() < 156
+    assert 3 < rows.min() < rows.max() < 86
+    draw.close()
+
+
+@pytest.mark.usefixtures("renderer")
 def test_a_picture_changes_nothing_of_the_simulation() -> None:
     observations = []
     for drawn in (False, True):
