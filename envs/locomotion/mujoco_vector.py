@@ -44,8 +44,10 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
 
     model_file: ClassVar[str]
     """A file among Gymnasium's MuJoCo models."""
-    frame_skip: ClassVar[int]
+    frame_skip: int
     """Physics steps a step."""
+    current_stage: mujoco.mjtStage = mujoco.mjtStage.mjSTAGE_NONE
+    """Up to which stage derived fields are computed of the state that a step leaves."""
     contact_forces: ClassVar[bool] = False
     """Whether `_forces` are computed, the external forces on each body, [N, bodies, 6]."""
 
@@ -146,7 +148,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
         before = self._place().copy()
         try:
             with silence():
-                self._batch.step(live, nstep=self.frame_skip)
+                self._batch.step(live, self.frame_skip, self.current_stage)
         except SimulationError as error:
             lane = int(error.ids[0])
             raise self.failure(lane, f"MuJoCo: {self._batch.error(lane)}") from error

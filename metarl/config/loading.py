@@ -15,7 +15,7 @@ from typing import Any, Literal
 from metarl.config.env_fields import env_parameters, fill_preset
 from metarl.config.fields import Config, DeviceName, EnvConfig
 from metarl.config.messages import Origins, at, dotted, named_origins, names_there_are, shown
-from metarl.config.migration import migrate
+from metarl.config.migration import as_recorded, migrate
 from metarl.config.model import chosen_class, config_model, resolve_variants
 from metarl.config.trust import EVERYTHING, NOTHING, Trust, named_code
 from metarl.config.validation import Option, merged, put, read_fields, split_options, validated
@@ -56,6 +56,7 @@ def _fill_preset(
             f"{at(('env', 'preset'), origins)}env.preset is {shown(preset)}, but {env.__name__} "
             f"has no such preset: {names_there_are(str(preset), presets)}."
         )
+    as_recorded(env, presets[preset], data["env"])
     for path in fill_preset(model, presets[preset], data["env"]):
         origins[path] = f"preset {preset}"
 

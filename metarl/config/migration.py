@@ -3,11 +3,13 @@
 Earlier the settings of all outer optimisers stood beside its name, ``outer: trpo`` and
 ``max_kl: 0.02`` and ``lr: 0.001`` in one section; now the optimiser is a mapping of its own,
 ``outer: {name: trpo, max_kl: 0.02}``. And two settings, always 1, are gone. MAML's family did not
-normalise its observations: a run of that time goes on without.
+normalise its observations: a run of that time goes on without. A preset that now sets what once was
+no parameter stays what it was in the record of a run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -97,3 +99,19 @@ def migrate(settings: type[BaseModel], section: dict[str, Any], origins: Origins
         elif isinstance(over, Word):
             del section[key]  # else a file gives it twice, which is refused
     section["outer"] = optimiser
+
+
+def as_recorded(env: Any, preset: Mapping[str, Any], section: dict[str, Any]) -> None:
+    """Gives a record's section ``env`` what the environment was before it had a parameter for it.
+
+    A record names all that its preset sets, and nobody writes that out beside the preset.
+
+    Args:
+        env: The environment's class; its ``earlier`` has the former values by parameter.
+        preset: What the section's preset sets.
+        section: Changed in place.
+    """
+    earlier: Mapping[str, Any] = getattr(env, "earlier", {})
+    if preset.keys() - earlier.keys() <= section.keys():
+        for name in preset.keys() & earlier.keys():
+            section.setdefault(name, earlier[name])

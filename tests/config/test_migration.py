@@ -67,6 +67,37 @@ def test_a_config_that_is_no_record_takes_todays_defaults(tmp_path: Path) -> Non
     assert load_config(old, options).algorithm.normalize_observations  # type: ignore[attr-defined]
 
 
+RECORD = """\
+env:
+  name: half_cheetah_vel
+  preset: maml_2017
+  velocity_low: 0.0
+  velocity_high: 2.0
+  horizon: 200
+  observe_position: true
+  held_out: maml_2017
+"""
+
+
+def test_a_record_of_a_preset_keeps_the_physics_of_its_time(tmp_path: Path) -> None:
+    """When its frame skip and its velocity were no parameters yet; a config that names the preset
+    gets today's."""
+    path = tmp_path / "config.yaml"
+    path.write_text(RECORD)
+    recorded = load_config(path, [])
+    path.write_text("env: {name: half_cheetah_vel, preset: maml_2017}\n")
+    chosen = load_config(path, [])
+    found = [(c.env.frame_skip, c.env.velocity_of) for c in (recorded, chosen)]  # type: ignore[attr-defined]
+    assert found == [(5, "torso"), (1, "whole_body")]
+    path.write_text(RECORD + "  frame_skip: 2\n")
+    assert load_config(path, []).env.frame_skip == 2  # type: ignore[attr-defined]
+    names = ("env.name", "env.preset", "env.velocity_low", "env.velocity_high", "env.horizon")
+    values = ("half_cheetah_vel", "maml_2017", 0.0, 2.0, 200)
+    made_with = dict(zip(names, values, strict=True))
+    made_with |= {"env.observe_position": True, "env.held_out": "maml_2017"}
+    assert changes(made_with | {"name": recorded.name}, recorded) == []
+
+
 def load(folder: Path, section: str, *words: str) -> Any:
     path = folder / "old.yaml"
     path.write_text(f"seed: 1\nalgorithm:\n  {section.replace('; ', chr(10) + '  ')}\n")

@@ -120,6 +120,63 @@ def test_the_torsos_position_is_get_body_com(originals: list[gymnasium.Env]) -> 
             assert (observation[lane, :17] == original.step(actions[lane])[0]).all()
 
 
+def test_physics_of_2017_is_a_slow_simulation_of_single_steps() -> None:
+    """No frame skip; position and velocity are those of the whole body's centre of mass, now."""
+    env: Any = make("half_cheetah_vel", LANES, preset="maml_2017")
+    target = np.linspace(0.0, 2.0, LANES)
+    env.set_tasks(target[:, None])
+    observation, _ = env.reset(seed=0)
+    slow = [mujoco.MjData(env._model) for _ in range(LANES)]
+    for lane, data in enumerate(slow):
+        data.qpos[:], data.qvel[:] = env._qpos[lane], env._qvel[lane]
+        mujoco.mj_forward(env._model, data)
+    for actions in random_actions(60):
+        centres = np.array([data.subtree_com[1] for data in slow])
+        np.testing.assert_allclose(observation[:, 17:], centres, rtol=1e-12)
+        observation, reward, *_ = env.step(actions)
+        for lane, data in enumerate(slow):
+            data.ctrl[:] = actions[lane]
+            mujoco.mj_step(env._model, data)
+            seen = np.concatenate([data.qpos[1:], data.qvel])
+            np.testing.assert_allclose(observation[lane, :17], seen, rtol=1e-9, atol=1e-12)
+            mujoco.mj_forward(env._model, data)
+            speed = (data.subtree_com[1, 0] - centres[lane, 0]) / 0.01
+            mujoco.mj_subtreeVel(env._model, data)  # rllab's, at the end of the step
+            assert speed == pytest.approx(data.subtree_linvel[1, 0], abs=0.05)
+            cost = 0.05 * (actions[lane].astype(np.float64) ** 2).sum()
+            assert -reward[lane] == pytest.approx(abs(speed - target[lane]) + cost, rel=1e-7)
+            assert abs(speed - data.qvel[0]) > 1e-6  # which is the torso's
+
+
+@pytest.mark.parametrize("cls", [HalfCheetahVel, HalfCheetahDir])
+def test_how_upright_and_how_steadily_it_runs(cls: Any) -> None:
+    """Over the second half of an episode, of a lane's own; the next episode begins anew."""
+    env = cls(LANES, horizon=9)
+    assert env.measures.keys() == env.episode_measures().keys() == {"pitched", "sway"}
+    env.reset(seed=0)
+    pitch, speed = [], []
+    for step, actions in enumerate(random_actions(9)):
+        if step == 5:
+            env._qpos[0, 2] = 2.0 * np.pi - 2.0  # once around, and on its head
+            env._qpos[1, 2] = 2.0 * np.pi
+        before = env._qpos[:, 0].copy()
+        env.step(actions)
+        pitch.append(env._qpos[:, 2].copy())
+        speed.append((env._qpos[:, 0] - before) / 0.05)
+    found = env.episode_measures()
+    np.testing.assert_allclose(found["sway"], np.std(speed[4:], axis=0), rtol=1e-9)
+    beyond = np.cos(pitch[4:]) < np.cos(0.7)
+    np.testing.assert_allclose(found["pitched"], beyond.mean(axis=0))
+    assert found["pitched"][0] > 0.5
+    assert found["pitched"][1] < 0.5
+    env.step(random_actions(1)[0])  # all are finished: they stay as they are
+    np.testing.assert_array_equal(env.episode_measures()["sway"], found["sway"])
+    env.reset(seed=1, options={"reset_mask": np.arange(LANES) == 2})
+    sway = env.episode_measures()["sway"]
+    assert sway[2] == 0.0
+    np.testing.assert_array_equal(sway[[0, 1, 3]], found["sway"][[0, 1, 3]])
+
+
 def test_neither_task_nor_absolute_x_is_observed() -> None:
     """REFERENCE trap: the observation contains absolute x. Two tasks and, by 5 m, two places."""
     for cls, tasks in ((HalfCheetahVel, [[0.0], [3.0]]), (HalfCheetahDir, [[-1.0], [1.0]])):
@@ -141,6 +198,7 @@ def test_presets() -> None:
         return velocities.low, velocities.high, env.horizon, env.reset(seed=0)[0].shape[1]  # type: ignore[attr-defined]
 
     assert of("maml_2017") == (0.0, 2.0, 200, 20)
+    assert make("half_cheetah_vel", 1, preset="maml_2017").render_fps == 100.0
     assert of("promp") == (0.0, 3.0, 100, 17)
     assert of("varibad") == of("pearl") == (0.0, 3.0, 200, 20)
 
