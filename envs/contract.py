@@ -24,7 +24,7 @@ from metarl.envs.faults import (
     value_in_words,
     written_at,
 )
-from metarl.envs.vector import Floats
+from metarl.envs.spaces import Misfit, shown, shown_observations
 
 _NAMES = ("observation", "reward", "terminated", "truncated", "info")
 
@@ -57,11 +57,10 @@ def checked(env: Any, maker: Any) -> gymnasium.Env:
     for space in ("observation_space", "action_space"):
         if not isinstance(getattr(env, space, None), spaces.Space):
             raise BrokenContract(f"{where} has no {space}, a space of gymnasium.spaces")
-    if not isinstance(env.observation_space, spaces.Box):
-        raise BrokenContract(
-            f"{where} has observations of the space {env.observation_space}: only a Box is "
-            f"supported, so {_how_to_flatten(env)}"
-        )
+    try:
+        shown_observations(env.observation_space, where)
+    except ValueError as error:
+        raise BrokenContract(str(error)) from None
     if not _takes(set_task, np.zeros(1)):
         raise BrokenContract(
             f"{defined(getattr(set_task, '__self__', env), 'set_task')} must take the task alone"
@@ -158,22 +157,19 @@ def check_success(env: gymnasium.Env, key: str, info: dict[str, Any]) -> float:
     return float(success)
 
 
-def observation_row(env: gymnasium.Env, method: str, observation: Any) -> Floats:
-    """The observation as one row of numbers, as many as its space has."""
-    values, shape = numbers(observation), env.observation_space.shape
-    if values is None or values.shape != shape:
-        given = value_in_words(observation)
-        if isinstance(observation, list) and values is not None:
-            given = value_in_words(values)
+def observation_row(env: gymnasium.Env, method: str, observation: Any) -> NDArray[Any]:
+    """The observation as agents are shown it: a row of numbers, or an image."""
+    space = env.observation_space
+    try:
+        row = shown(space, observation)
+    except Misfit as misfit:
         advice = ""
-        if isinstance(observation, dict | tuple) and values is None:
-            advice = f"; or declare what they are, and {_how_to_flatten(env)}"
+        if isinstance(space, spaces.Box) and isinstance(observation, dict | tuple):
+            advice = "; or declare the Dict or Tuple that they are of"
         raise BrokenContract(
-            f"{_defined(env, method)} returned {given} as the observation: it must be an "
-            f"array of numbers of shape {list(shape or ())}, as its observation_space is{advice}"
-        )
-    row = values.reshape(-1).astype(np.float64)
-    if not np.isfinite(row).all():
+            f"{_defined(env, method)} returned {misfit}, as its observation_space is{advice}"
+        ) from None
+    if row.dtype != np.uint8 and not np.isfinite(row).all():
         entry = int(np.flatnonzero(~np.isfinite(row))[0])
         raise BrokenContract(
             f"{_defined(env, method)} returned {row[entry]} in entry {entry} of the "
@@ -208,14 +204,6 @@ def picture_fps(env: gymnasium.Env) -> float | None:
     if fps is None or fps.shape != () or fps.dtype.kind == "b" or not 0.1 <= fps <= 1000.0:
         return 20.0
     return float(fps)
-
-
-def _how_to_flatten(env: gymnasium.Env) -> str:
-    return (
-        "flatten them: write a function, def make(**params): return "
-        f"gymnasium.wrappers.FlattenObservation({type(env.unwrapped).__name__}(**params)), and "
-        "name that one, env.name: module:make"
-    )
 
 
 def _reward(env: gymnasium.Env, reward: Any) -> float:

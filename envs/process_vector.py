@@ -26,6 +26,7 @@ from metarl.envs.cores import num_cores
 from metarl.envs.memory import costs_in_words
 from metarl.envs.process_pool import Pool, Worker
 from metarl.envs.process_worker import Call, Description, Failed, Start
+from metarl.envs.spaces import OwnActions, is_image, shown_actions, shown_observations
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import Bools, Floats, Lanes, SimulationFailure, TaskVectorEnv
 from metarl.errors import message_of, one_line, warn
@@ -37,7 +38,8 @@ class ProcessVectorEnv(TaskVectorEnv):
     """N lanes of a gymnasium.Env with a method `set_task(task)`, on W worker processes.
 
     `set_task` gives the task vector [d], effective at the next reset. Actions are clipped to
-    [−1, 1] and scaled affinely to the environment's box; observations are flattened to float64.
+    [−1, 1] and scaled affinely to the environment's box; observations are flattened to float64
+    but for images, see `metarl.envs.spaces`.
 
     Args:
         maker: The environment's class, or a function that makes it.
@@ -82,18 +84,20 @@ class ProcessVectorEnv(TaskVectorEnv):
             self._pool.employ(count)
             description = self._start(self._slices)[0]
             horizon, distribution = _required(description, task_distribution)
-            observation_space = _flat_space(description.observation_space)
-            action_space = self._scaled_action_space(description.name, description.action_space)
+            name, own = description.name, description.observation_space
+            observation_space = _float64(shown_observations(own, name))
+            action_space = shown_actions(description.action_space, name)
+            self._own_actions = OwnActions(description.action_space)
             super().__init__(num_envs, distribution, horizon, observation_space, action_space)
         except BaseException:
             self.close()
             raise
-        self._name = description.name
+        self._name = name
         self.position_columns = description.position_columns
         self.picture_fps = description.picture_fps
-        self._observation = np.zeros((num_envs, observation_space.low.size))
         low, high = observation_space.low, observation_space.high
-        self._bounded = bool(np.isfinite([low, high]).any())
+        self._observation = np.zeros((num_envs, *low.shape), low.dtype)
+        self._bounded = low.ndim == 1 and bool(np.isfinite([low, high]).any())  # images are held
         self._low, self._high = low - 1e-5 * (1 + abs(low)), high + 1e-5 * (1 + abs(high))
 
     def with_lanes(self, num_envs: int) -> ProcessVectorEnv:
@@ -154,38 +158,6 @@ class ProcessVectorEnv(TaskVectorEnv):
                 raise ValueError(f"{maker.__name__} cannot be built: {reason}.")
         return replies
 
-    def _scaled_action_space(self, name: str, space: spaces.Space) -> spaces.Box | spaces.Discrete:
-        """The lanes' action space, and the scaling from it to the environment's own."""
-        if isinstance(space, spaces.Discrete):
-            self._env_action_space: spaces.Box | spaces.Discrete = space
-            return spaces.Discrete(space.n)
-        if not isinstance(space, spaces.Box) or not space.is_bounded():
-            raise ValueError(
-                f"{name} has actions of the space {space}: "
-                "only a bounded Box or Discrete is supported."
-            )
-        self._env_action_space = space
-        low, high = _flat(space.low), _flat(space.high)
-        self._action_center, self._action_half = (high + low) / 2.0, (high - low) / 2.0
-        return spaces.Box(-1.0, 1.0, low.shape, np.float32)
-
-    def _env_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Actions [N, a] or [N] as the environment takes them, [N, ...]."""
-        space = self._env_action_space
-        if isinstance(space, spaces.Discrete):
-            if not np.issubdtype(actions.dtype, np.integer):
-                raise ValueError(f"Actions are {actions.dtype}: they must be integers.")
-            wrong = np.flatnonzero((actions < 0) | (actions >= space.n))
-            if len(wrong):
-                raise ValueError(
-                    f"Action {actions[wrong[0]]} of lane {wrong[0]}: "
-                    f"it must be from 0 to {space.n - 1}."
-                )
-            return actions + space.start
-        scaled = self._action_center + self._action_half * np.clip(actions, -1.0, 1.0)
-        shaped = scaled.reshape(-1, *space.shape).astype(space.dtype)
-        return np.clip(shaped, space.low, space.high)  # rounding may have left the box
-
     def _reset_lanes(self, lanes: Lanes) -> None:
         mask = np.zeros(self.num_envs, dtype=bool)
         mask[lanes] = True
@@ -201,7 +173,7 @@ class ProcessVectorEnv(TaskVectorEnv):
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
         reward, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
         mask = np.ones(self.num_envs, dtype=bool) if live is None else live
-        for chosen, reply in self._exchange(mask, "step", self._env_actions(actions)):
+        for chosen, reply in self._exchange(mask, "step", self._own_actions.of(actions)):
             self._observation[chosen], reward[chosen], terminated[chosen], truncated, told = reply
             self._truncated[chosen] |= truncated
             self._note_success(chosen, told)
@@ -327,10 +299,9 @@ def _required(
     return checks.integer(f"{name}.horizon", description.horizon, 1), distribution
 
 
-def _flat_space(space: Any) -> spaces.Box:
-    """The environment's observation space, a Box, as one of rank 1."""
-    return spaces.Box(_flat(space.low), _flat(space.high), dtype=np.float64)
-
-
-def _flat(bound: NDArray[Any]) -> Floats:
-    return bound.reshape(-1).astype(np.float64)
+def _float64(space: spaces.Box) -> spaces.Box:
+    """The space of the rows that workers send; images stay as they are."""
+    if is_image(space):
+        return space
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    return spaces.Box(low, high, dtype=np.float64)

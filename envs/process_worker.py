@@ -38,7 +38,6 @@ from metarl.envs.faults import in_words
 from metarl.envs.global_streams import GlobalStreams, redirect_random
 from metarl.envs.memory import Memory, resident_bytes
 from metarl.envs.tasks import TaskDistribution, Tasks
-from metarl.envs.vector import Floats
 from metarl.envs.watch import Place
 
 
@@ -59,9 +58,9 @@ class Call(NamedTuple):
     """Reset, step or draw these lanes of the slice, each with its own row of the columns.
 
     Columns are tasks [k, d] and seeds [k] for a reset, actions [k, ...] for a step. The reply is
-    the pictures [k, height, width, 3], or the observations [k, o] and, of a step, rewards,
-    terminated, truncated and success, each [k]; success is NaN where the step's info says nothing
-    of it.
+    the pictures [k, height, width, 3], or the observations [k, o] (images [k, h, w, c]) and, of a
+    step, rewards, terminated, truncated and success, each [k]; success is NaN where the step's info
+    says nothing of it.
     """
 
     what: Literal["reset", "step", "render"]
@@ -179,13 +178,13 @@ class _Slice:
             self._place.at(lane)
 
 
-def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[Floats]:
+def _reset(env: gymnasium.Env, task: Tasks, seed: int | None) -> tuple[np.ndarray]:
     env.get_wrapper_attr("set_task")(task)
     observation, _ = check_reset(env, env.reset(seed=seed))
     return (observation_row(env, "reset", observation),)
 
 
-def _step(key: str, env: gymnasium.Env, action: Any) -> tuple[Floats, float, bool, bool, float]:
+def _step(key: str, env: gymnasium.Env, action: Any) -> tuple[np.ndarray, float, bool, bool, float]:
     observation, reward, terminated, truncated, info = check_step(env, env.step(action))
     success = check_success(env, key, info)
     return observation_row(env, "step", observation), reward, terminated, truncated, success

@@ -20,6 +20,7 @@ from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
 from metarl.envs.faults import check_rows, users_code
 from metarl.envs.knowledge import Knowledge
+from metarl.envs.spaces import check_actions, shown_lanes, shown_observations
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.watch import Watch
@@ -47,8 +48,10 @@ class TaskVectorEnv(Knowledge, VectorEnv):
         task_distribution: Whose tasks these are. Until `set_tasks`, lane i has the validation
             task i (modulo their number).
         horizon: Steps after which a lane is truncated.
-        observation_space: Of one lane, a Box [o].
-        action_space: Of one lane: Box[−1, 1] [a], to which actions are clipped, or Discrete.
+        observation_space: Of one lane, a Box [o]. Batches that `_observe` returns of another one
+            are shown flat, and so is the space: see `metarl.envs.spaces`.
+        action_space: Of one lane: Box[−1, 1] [a], to which actions are clipped, or Discrete,
+            MultiDiscrete [d] or MultiBinary [d], from 0.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
@@ -67,18 +70,19 @@ class TaskVectorEnv(Knowledge, VectorEnv):
         num_envs: int,
         task_distribution: TaskDistribution,
         horizon: int,
-        observation_space: spaces.Box,
-        action_space: spaces.Box | spaces.Discrete,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
     ) -> None:
         self.num_envs = checks.integer("num_envs", num_envs, 1)
         self.horizon = checks.integer("horizon", horizon, 1)
-        self.single_observation_space = observation_space
+        self._own_observations = observation_space
+        self.single_observation_space = shown_observations(observation_space, type(self).__name__)
+        check_actions(action_space, type(self).__name__)
         self.single_action_space = action_space
-        self.observation_space = batch_space(observation_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
         self._action_shape = (num_envs, *(action_space.shape or ()))
         self.task_distribution = task_distribution
-
         self._name = type(self).__name__  # in messages
 
         self._steps = np.zeros(num_envs, dtype=np.int64)
@@ -169,7 +173,7 @@ class TaskVectorEnv(Knowledge, VectorEnv):
                 "task": a row [d], which every lane has from its next reset on.
 
         Returns:
-            The observations of all lanes, float64 [N, o], and an empty info.
+            The observations of all lanes, float64 [N, o] or images [N, h, w, c]; an empty info.
 
         Raises:
             ValueError: unknown options; a mask, seeds or tasks of a wrong shape or kind.
@@ -192,11 +196,11 @@ class TaskVectorEnv(Knowledge, VectorEnv):
         """Step every lane that is not finished.
 
         Args:
-            actions: float [N, a], clipped to [−1, 1] here; or integers [N].
+            actions: float [N, a], clipped to [−1, 1] here; or integers [N], or [N, d].
 
         Returns:
-            observation float64 [N, o], reward float64 [N], terminated bool [N], truncated bool
-            [N] (the horizon is reached, terminated or not), and an info with `success`, if known.
+            observation as `reset`, reward float64 [N], terminated bool [N], truncated bool [N] (the
+            horizon is reached, terminated or not), and an info with `success`, if known.
 
         Raises:
             ResetNeeded: before the first reset.
@@ -242,9 +246,7 @@ class TaskVectorEnv(Knowledge, VectorEnv):
         """The observations of all lanes, [N, o]."""
         with users_code():
             observation = self._observe()
-        shape = (self.num_envs, *(self.single_observation_space.shape or ()))
-        check_rows(self, "_observe", "observations", observation, shape)
-        return observation
+        return shown_lanes(self, self._own_observations, observation)
 
     def failure(self, lane: int, what: str) -> SimulationFailure:
         """The error for a lane that failed, with its task and its step."""

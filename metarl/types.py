@@ -34,8 +34,9 @@ class Trajectory:
 
     Attributes:
         observations: The observation acted on, float32 ``[M, B, T, o]``: as the agent was shown
-            it, which is normalised if the agent's are.
-        actions: The policy's raw sample: float32 ``[M, B, T, a]``, or int64 ``[M, B, T]``.
+            it, which is normalised if the agent's are. Images are uint8, o their pixels.
+        actions: The policy's raw sample: float32 ``[M, B, T, a]``, or int64 ``[M, B, T]``, or
+            int64 ``[M, B, T, d]`` of d choices.
         log_probs: log π(action) under the policy that acted, float32 ``[M, B, T]``.
         rewards: float32 ``[M, B, T]``; 0 where not valid.
         terminated: The step ended the episode by the task's own rule, bool ``[M, B, T]``.
@@ -114,8 +115,8 @@ class Inputs(NamedTuple):
     Attributes:
         observations: ``[..., o]``.
         previous_actions: The action of the lane's last step as the environment took it, clipped to
-            [−1, 1]: ``[..., a]``; or int64 ``[...]`` where discrete. At the first step of a trial
-            there is none: 0, or −1 where discrete.
+            [−1, 1]: ``[..., a]``; or int64 ``[...]`` where discrete, ``[..., d]`` of d choices. At
+            the first step of a trial there is none: 0, or −1 where discrete.
         previous_rewards: Its reward ``[...]``, 0 at the first step of a trial.
         episode_start: bool ``[...]``, see :class:`Trial`. At the start of a trial's later episodes
             the last action and reward of the episode before are still shown.
@@ -223,12 +224,12 @@ class Agent(Protocol):
         """Choose actions.
 
         Args:
-            observation: ``[M, B, o]``.
+            observation: ``[M, B, o]``; images ``[M, B, height, width, channels]``, uint8.
             active: bool ``[M, B]``; the others' episodes are over and their actions ignored.
 
         Returns:
             Actions ``[M, B, a]``, each clipped to [−1, 1] and scaled by the environment to its own
-            range; or int ``[M, B]`` for discrete ones.
+            range; or int ``[M, B]`` for discrete ones, ``[M, B, d]`` for those of d choices.
         """
 
     def observe(

@@ -65,8 +65,9 @@ class MemoryAgent:
         self._shape = (num_tasks, lanes)
         self.episode = 0
         memory = policy.initial_memory(num_tasks * lanes, self.actor.params["core.bias_ih"])
-        action_shape = None if policy.discrete else (policy.action_dim,)
-        self._begin_round(memory, LastStep.none(self._shape, action_shape))
+        discrete = bool(policy.discrete)
+        last = LastStep.none(self._shape, policy.action_shape, discrete=discrete)
+        self._begin_round(memory, last)
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
@@ -100,8 +101,7 @@ class MemoryAgent:
         """Remember the action taken, clipped to [−1, 1], and the reward, all ``[M, B]``."""
         active = self._round.acted(terminated, truncated)
         taken = torch.from_numpy(np.array(action))
-        if not self.actor.policy.discrete:
-            taken = taken.to(torch.float32)
+        taken = taken.to(torch.int64 if self.actor.policy.discrete else torch.float32)
         rewards = torch.from_numpy(np.array(reward, dtype=np.float32))
         self._last = self._last.then(taken, rewards, active)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.experience.inputs import as_shown
+from metarl.experience.inputs import as_given, as_shown
 from metarl.maths.distributions import Distribution
 from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
@@ -38,7 +38,7 @@ class Round:
         self._once: list[np.ndarray] | None = None  # what stays through the episodes
 
     def shown(self, observation: np.ndarray, active: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What is acted on, float32 ``[M, B, o]``, and who acts, bool ``[M, B]``.
+        """What is acted on, float32 ``[M, B, o]`` (images uint8), and who acts, bool ``[M, B]``.
 
         Raises:
             ValueError: they are of other sizes, or a lane whose episode is over is called active.
@@ -52,8 +52,7 @@ class Round:
         if (active & self._finished).any():
             raise ValueError("a lane's episode is over: call adapt() before it starts another")
         self._active = torch.from_numpy(active)
-        raw = torch.from_numpy(np.asarray(observation, dtype=np.float64))
-        return as_shown(raw, self._moments), self._active
+        return as_shown(as_given(observation, self._shape), self._moments), self._active
 
     def choose(self, distribution: Distribution, mode: ActionMode, draw: DrawNoise) -> Tensor:
         """Actions ``[M, B, a]`` (or ``[M, B]``); noise is the next block of each task's stream."""

@@ -22,7 +22,9 @@ from metarl.adaptation.meta_objective import MetaObjective
 from metarl.algorithms.maml import MAML, GradientBatch
 from metarl.algorithms.settings.gradient import CAVIASettings
 from metarl.maths.params import flatten
-from metarl.networks.latent import LatentPolicy
+from metarl.networks.images import ImageEncoder
+from metarl.networks.latent import LatentPolicy, latent_policy
+from metarl.networks.spaces import Sizes
 
 
 class CAVIA(MAML):
@@ -32,10 +34,10 @@ class CAVIA(MAML):
     config: CAVIASettings
     policy: LatentPolicy
 
-    def make_policy(self, sizes: tuple[int, int, bool]) -> LatentPolicy:
+    def make_policy(self, sizes: Sizes, encoder: ImageEncoder | None) -> LatentPolicy:
         """A policy with a context: a latent that is never drawn."""
-        settings = self.network_settings()
-        return LatentPolicy(*sizes, **settings, latent=self.config.context, latent_std=0.0)
+        context = {"latent": self.config.context, "latent_std": 0.0}
+        return latent_policy(sizes, encoder, **self.network_settings(), **context)
 
     def rates(self) -> Rates | None:
         """1 for the context, 0 for the network."""

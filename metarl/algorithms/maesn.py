@@ -26,7 +26,9 @@ from metarl.algorithms.maml import GradientBatch
 from metarl.algorithms.meta_sgd import MetaSGD
 from metarl.algorithms.settings.gradient import MAESNSettings
 from metarl.maths.params import MetaParams, Params
-from metarl.networks.latent import LOG_STD, MEAN, LatentPolicy
+from metarl.networks.images import ImageEncoder
+from metarl.networks.latent import LOG_STD, MEAN, LatentPolicy, latent_policy
+from metarl.networks.spaces import Sizes
 
 
 class MAESN(MetaSGD):
@@ -36,10 +38,11 @@ class MAESN(MetaSGD):
     config: MAESNSettings
     policy: LatentPolicy
 
-    def make_policy(self, sizes: tuple[int, int, bool]) -> LatentPolicy:
+    def make_policy(self, sizes: Sizes, encoder: ImageEncoder | None) -> LatentPolicy:
         """A policy with a latent that is drawn."""
         config, settings = self.config, self.network_settings()
-        return LatentPolicy(*sizes, **settings, latent=config.latent, latent_std=config.latent_std)
+        of_z = {"latent": config.latent, "latent_std": config.latent_std}
+        return latent_policy(sizes, encoder, **settings, **of_z)
 
     def initial_meta(self, params: Params) -> MetaParams:
         """The parameters, and a rate of 1 for each that adapts."""

@@ -34,6 +34,7 @@ from metarl.algorithms.settings.gradient import (
     SurrogateSettings,
 )
 from metarl.algorithms.settings.outer import AdamSettings, PPOSettings, TRPOSettings
+from metarl.envs.spaces import is_image
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import Adam, AdamState
@@ -42,8 +43,9 @@ from metarl.maths.params import MetaParams, Params, check_state, detach, stack, 
 from metarl.maths.running_moments import RunningMoments
 from metarl.maths.samples import Samples
 from metarl.maths.trpo import TRPO
-from metarl.networks.mlp import MLPPolicy, PolicyActor
-from metarl.networks.spaces import space_sizes
+from metarl.networks.images import ImageEncoder, feedforward_policy
+from metarl.networks.mlp import PolicyActor
+from metarl.networks.spaces import Sizes, space_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
 
@@ -101,14 +103,15 @@ class MAML:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.policy = self.make_policy(space_sizes(observation_space, action_space))
+        sizes = space_sizes(observation_space, action_space)
+        self.policy = self.make_policy(sizes, ImageEncoder.of(observation_space))
         self.advantages = AdvantageEstimator(
             config.discount,
             config.gae_lambda,
             config.normalize_advantages,
             self.policy.observation_dim,
         )
-        normalize = config.normalize_observations
+        normalize = config.normalize_observations and not is_image(observation_space)
         self.moments = RunningMoments.empty(self.policy.observation_dim) if normalize else None
         params = self.policy.init(Key(seed).generator("init"))
         self.meta = self.initial_meta(to_device(params, self.device))
@@ -119,9 +122,9 @@ class MAML:
         """θ, the policy's parameters before adaptation."""
         return self.meta.policy
 
-    def make_policy(self, sizes: tuple[int, int, bool]) -> MLPPolicy:
-        """The policy for :func:`metarl.networks.spaces.space_sizes`."""
-        return MLPPolicy(*sizes, **self.network_settings())
+    def make_policy(self, sizes: Sizes, encoder: ImageEncoder | None) -> Any:
+        """The policy for :func:`metarl.networks.spaces.space_sizes`; of images upon an encoder."""
+        return feedforward_policy(sizes, encoder, **self.network_settings())
 
     def network_settings(self) -> dict[str, Any]:
         """Those of the policy."""

@@ -28,6 +28,7 @@ from metarl.maths.params import Params, check_state, flatten, to_device, unflatt
 from metarl.maths.ppo import PPO, Evaluated, PPOData
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.running_moments import RunningMoments
+from metarl.networks.images import ImageEncoder
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
 from metarl.random import Key
@@ -90,12 +91,14 @@ class RL2:
             head_sizes=config.head_sizes,
             initial_std=config.initial_std,
             min_std=config.min_std,
+            encoder=ImageEncoder.of(observation_space),
         )
         self.ppo = PPO(**{field.name: getattr(config, field.name) for field in fields(PPO)})
         params = self.policy.init(Key(seed).generator("init"))
         self.params = to_device(params, self.device)
         self.adam = AdamState.fresh(flatten(self.params))
-        self.input_moments = RunningMoments.empty(self.policy.observation_dim + 1)
+        normalised = self.policy.observation_dim if self.policy.encoder is None else 0
+        self.input_moments = RunningMoments.empty(normalised + 1)
         self.return_moments = RunningMoments.empty(1)
 
     def collect(self, source: EpisodeSource, key: Key) -> RL2Batch:
@@ -220,10 +223,11 @@ class RL2:
 
 
 def _moments_of_inputs(trial: Trial) -> RunningMoments:
-    """Of the observations as the environment gave them, then of the previous rewards."""
-    assert trial.observed is not None
+    """Of the observations as the environment gave them, but for images; then of the rewards."""
     rewards = shown_in(trial).previous_rewards[trial.valid]
-    return trial.observed.beside(RunningMoments.of(rewards.unsqueeze(-1)))
+    of_rewards = RunningMoments.of(rewards.unsqueeze(-1))
+    observed: RunningMoments | None = trial.observed
+    return of_rewards if observed is None else observed.beside(of_rewards)
 
 
 def _time_first(x: Tensor) -> Tensor:

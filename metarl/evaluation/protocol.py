@@ -152,7 +152,8 @@ def _play_round(
     n = len(tasks)
     seeds = key.at(k).reset_seeds(n, lanes)
     flat_observation, _ = env.reset(seed=seeds)
-    observation = flat_observation.reshape(n, lanes, -1)  # [n·B, o] -> [n, B, o]
+    by_task = (n, lanes, *(env.single_observation_space.shape or ()))
+    observation = flat_observation.reshape(by_task)  # [n·B, ...] -> [n, B, ...]
     active = np.ones((n, lanes), dtype=bool)
     recording = None
     if env.picture_fps is not None:  # else nobody will play it again
@@ -175,7 +176,7 @@ def _play_round(
         flat_observation, flat_reward, flat_terminated, flat_truncated, info = env.step(
             action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]
         )
-        observation = flat_observation.reshape(n, lanes, -1)
+        observation = flat_observation.reshape(by_task)
         reward = flat_reward.reshape(n, lanes)
         terminated = flat_terminated.reshape(n, lanes)
         truncated = flat_truncated.reshape(n, lanes)
@@ -226,7 +227,7 @@ def _check_action(action: np.ndarray, env: TaskVectorEnv, active: np.ndarray) ->
             f"The agent's act() returned actions of shape {list(action.shape)}; this environment "
             f"needs {list(expected)}, {axes}."
         )
-    kinds = "iu" if isinstance(env.single_action_space, spaces.Discrete) else "fiu"
+    kinds = "fiu" if isinstance(env.single_action_space, spaces.Box) else "iu"
     if action.dtype.kind not in kinds:
         needs = "integers" if kinds == "iu" else "numbers"
         raise BadAction(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,16 +19,30 @@ NO_ACTION = -1
 """Shown at the first step of a trial where actions are discrete; where they are continuous, 0."""
 
 
+def as_given(observation: np.ndarray, lanes: tuple[int, int]) -> Tensor:
+    """An environment's observations as flat rows ``[M, B, o]``: float64, of images uint8.
+
+    Args:
+        observation: ``[M·B, ...]`` or ``[M, B, ...]``.
+        lanes: M, B.
+    """
+    images = observation.dtype == np.uint8 and observation.ndim > 3
+    given = observation.astype(np.uint8 if images else np.float64)
+    return torch.from_numpy(given).view(*lanes, -1)
+
+
 def as_shown(observation: Tensor, moments: RunningMoments | None) -> Tensor:
     """An environment's observations ``[..., o]`` as agents are shown them, float32.
 
     They are normalised before the cast: float32 holds seven digits, so an offset of 1e7 would leave
-    nothing of a signal of 1.
+    nothing of a signal of 1. Images stay as they are, an eighth of the memory.
 
     Args:
-        observation: Float64.
+        observation: Float64, or uint8 if they are images.
         moments: To normalise by; None: not at all.
     """
+    if observation.dtype == torch.uint8:
+        return observation
     shown = observation if moments is None else moments.normalize(observation)
     return shown.to(torch.float32)
 
@@ -36,7 +51,8 @@ class LastStep(NamedTuple):
     """What every lane did last, and what it brought.
 
     Attributes:
-        action: As the environment took it: ``[M, B, a]`` in [−1, 1], or int64 ``[M, B]``.
+        action: As the environment took it: ``[M, B, a]`` in [−1, 1], or int64 ``[M, B]``, or
+            ``[M, B, d]`` of d choices.
         reward: ``[M, B]``.
     """
 
@@ -44,11 +60,13 @@ class LastStep(NamedTuple):
     reward: Tensor
 
     @classmethod
-    def none(cls, lanes: tuple[int, int], action_shape: tuple[int, ...] | None) -> LastStep:
-        """Before a trial's first step; the action's shape is None where it is discrete."""
-        if action_shape is None:
-            return cls(torch.full(lanes, NO_ACTION), torch.zeros(lanes))
-        return cls(torch.zeros(*lanes, *action_shape), torch.zeros(lanes))
+    def none(
+        cls, lanes: tuple[int, int], action_shape: tuple[int, ...], *, discrete: bool
+    ) -> LastStep:
+        """Before a trial's first step."""
+        shape = (*lanes, *action_shape)
+        action = torch.full(shape, NO_ACTION) if discrete else torch.zeros(shape)
+        return cls(action, torch.zeros(lanes))
 
     def then(self, action: Tensor, reward: Tensor, active: Tensor | None = None) -> LastStep:
         """After one more step, raw or as played; lanes that are not active keep what they had."""

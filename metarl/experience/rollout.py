@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
-from metarl.experience.inputs import LastStep, as_shown
+from metarl.experience.inputs import LastStep, as_given, as_shown
 from metarl.experience.probe import probe
 from metarl.experience.threads import one_torch_thread
 from metarl.maths.finite import check_finite
@@ -142,13 +142,14 @@ def _play(
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
     success = np.zeros((num_lanes, len(keys)), dtype=np.float32)
     observation, _ = env.reset(seed=seeds[0])
-    discrete = isinstance(env.single_action_space, spaces.Discrete)
-    last = LastStep.none(shape, None if discrete else env.single_action_space.shape or ())
+    actions = env.single_action_space
+    discrete = not isinstance(actions, spaces.Box)
+    last = LastStep.none(shape, actions.shape or (), discrete=discrete)
     carry = None
     steps: list[dict[str, Tensor]] = []
     tally = None if actor.moments is None else _Tally()
     while not (finished := env.finished).all():
-        raw = torch.from_numpy(observation.astype(np.float64)).view(*shape, -1)
+        raw = as_given(observation, shape)
         shown, valid = as_shown(raw, actor.moments), ~finished
         inputs = Inputs(shown, *last, episode_start=torch.from_numpy(t == 0).view(shape))
         # What is normalised is clipped, and so finite, whatever it was.

@@ -62,6 +62,8 @@ def warn_of_scale(trial: Trial, setting: str) -> None:
         trial: What was observed.
         setting: The one that would normalise them.
     """
+    if trial.observations.dtype == torch.uint8:  # images, whose scale is known
+        return
     seen = RunningMoments.of(trial.observations[trial.valid])
     size = torch.maximum(seen.mean.abs(), seen.std)
     large = int((size > CLIP).sum())

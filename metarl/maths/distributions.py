@@ -8,7 +8,8 @@ Log-probabilities are sums over the action's dimensions.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_NEVER = -1e9  # a logit; an infinite one would make 0 · ∞ of what is impossible
 
 
 class DiagonalGaussian(NamedTuple):
@@ -108,6 +110,61 @@ class Categorical(NamedTuple):
         return Categorical(p * (tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)))
 
 
+class _Logits(NamedTuple):
+    logits: Tensor
+
+
+class CategoricalProduct(_Logits):
+    """d independent choices, the i-th among n_i; a class for given sizes has them as ``sizes``.
+
+    Attributes:
+        logits: Of the first choice, then of the second, …, ``[..., Σ n_i]``.
+    """
+
+    __slots__ = ()
+    sizes: ClassVar[tuple[int, ...]]
+
+    @staticmethod
+    def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The draws that :meth:`sample` consumes: standard Gumbel, float32."""
+        return Categorical.noise(rng, shape)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """int64 ``[..., d]`` for Gumbel noise ``[..., Σ n_i]``."""
+        return type(self)(self.logits + noise).mode()
+
+    def mode(self) -> Tensor:
+        """The most probable choices: int64 ``[..., d]``."""
+        return self._factors().mode()
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Σ_i log p_i(a_i) ``[...]`` for int64 actions ``[..., d]``."""
+        return self._factors().log_prob(action).sum(-1)
+
+    def kl(self, other: CategoricalProduct) -> Tensor:
+        """KL(self ‖ other) ``[...]``, the sum of the choices'."""
+        return self._factors().kl(other._factors()).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """The sum of the choices' ``[...]``."""
+        return self._factors().entropy().sum(-1)
+
+    def fisher_product(self, tangent: CategoricalProduct) -> Self:
+        """The Fisher metric of the logits applied to a tangent, choice by choice."""
+        moved = self._factors().fisher_product(tangent._factors()).logits
+        parts = [moved[..., i, :n] for i, n in enumerate(self.sizes)]
+        return type(self)(torch.cat(parts, dim=-1))
+
+    def _factors(self) -> Categorical:
+        """One distribution over ``[..., d]`` choices, their logits padded to the largest of n_i."""
+        most = max(self.sizes)
+        parts = [
+            F.pad(part, (0, most - part.shape[-1]), value=_NEVER)
+            for part in self.logits.split(self.sizes, dim=-1)
+        ]
+        return Categorical(torch.stack(parts, dim=-2))
+
+
 class SquaredErrorGaussian(NamedTuple):
     """N(μ, ½ I) over targets of y dimensions, whose −log p is the squared error.
 
@@ -147,7 +204,18 @@ class SquaredErrorGaussian(NamedTuple):
         return SquaredErrorGaussian(2.0 * tangent.mean)
 
 
-Distribution = DiagonalGaussian | Categorical | SquaredErrorGaussian
+Distribution = DiagonalGaussian | Categorical | CategoricalProduct | SquaredErrorGaussian
+
+Choices = bool | tuple[int, ...]
+"""What an action is: numbers (False), one choice (True), or several, among so many each."""
+
+
+@lru_cache
+def action_family(choices: Choices) -> type[Any]:
+    """The kind of distribution over actions that are numbers, one choice, or several."""
+    if isinstance(choices, bool):
+        return Categorical if choices else DiagonalGaussian
+    return type("CategoricalProduct", (CategoricalProduct,), {"sizes": choices, "__slots__": ()})
 
 
 def mixture(drawn: Distribution) -> Distribution:
@@ -159,6 +227,7 @@ def mixture(drawn: Distribution) -> Distribution:
     if isinstance(drawn, Categorical):
         log_p = F.log_softmax(drawn.logits, dim=-1)
         return Categorical(log_p.logsumexp(0) - math.log(len(log_p)))
+    assert not isinstance(drawn, CategoricalProduct)  # actions, which nobody averages
     between = drawn.mean.var(0, correction=0)
     if isinstance(drawn, DiagonalGaussian):
         within = (2.0 * drawn.log_std).exp().expand_as(drawn.mean).mean(0)

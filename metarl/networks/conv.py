@@ -132,7 +132,7 @@ class ConvNetwork:
         x = images.view(num_tasks, rows, *self.image_shape).movedim(2, -1)  # [M, N, H, W, C]
         stride = 2 if self.pooling == "stride" else 1
         for i in range(BLOCKS):
-            patches = _Patches.apply(x, stride)  # [M, N, H, W, 9·C]
+            patches = Patches.apply(x, stride)  # [M, N, H, W, 9·C]
             z = torch.matmul(patches.flatten(1, 3), params[f"block{i}.weight"])  # [M, N·H·W, F]
             x = self._normalise(z, params, i, rows).view(*patches.shape[:4], -1)
             if self.pooling == "max":  # before the ReLU, which would make ties
@@ -168,7 +168,7 @@ class ConvNetwork:
         return z * factor + (shift - mean * factor)
 
 
-class _Patches(torch.autograd.Function):
+class Patches(torch.autograd.Function):
     """The 3×3 patches around every position, or every second: ``[M, N, H, W, C]`` → ``[.., 9·C]``.
 
     A linear map, whose derivative is :class:`_Overlay`, its transpose, and the other way round.
@@ -201,4 +201,4 @@ class _Overlay(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
-        return _Patches.apply(cotangent, ctx.stride), None, None, None
+        return Patches.apply(cotangent, ctx.stride), None, None, None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from torch import Tensor
 
 from metarl.maths.distributions import Distribution
 from metarl.maths.params import Params
+from metarl.networks.images import ImageEncoder
 from metarl.networks.mlp import Derivatives, MLPPolicy, PolicyPass
+from metarl.networks.spaces import Sizes
 
 MEAN, LOG_STD = "latent.mean", "latent.log_std"
 _W_Z, _W, _B = "latent.weight", "layer0.weight", "layer0.bias"
@@ -113,6 +116,20 @@ class LatentPolicy(MLPPolicy):
             self.initial_std,
             self.min_std,
         )
+
+
+def latent_policy(sizes: Sizes, encoder: ImageEncoder | None, **settings: Any) -> LatentPolicy:
+    """A policy of these sizes, see :func:`metarl.networks.images.feedforward_policy`.
+
+    Raises:
+        ValueError: images are observed.
+    """
+    if encoder is not None:
+        raise ValueError(
+            "its latent stands beside numbers and not beside images, which maml and its variants "
+            "without a latent, and rl2, can see"
+        )
+    return LatentPolicy(*sizes, **settings)
 
 
 def _folded(params: Mapping[str, Tensor]) -> Params:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from metarl.maths.distributions import (
-    Categorical,
+    Choices,
     DiagonalGaussian,
     Distribution,
     SquaredErrorGaussian,
+    action_family,
 )
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
@@ -29,15 +30,15 @@ from metarl.types import Activation, Decision, Inputs, NoiseDrawn
 
 @dataclass(frozen=True)
 class MLPPolicy:
-    """A feed-forward policy: observation → layers → Gaussian or categorical actions.
+    """A feed-forward policy: observation → layers → Gaussian actions or choices.
 
     The Gaussian's log σ is a parameter of its own, free of the observation; it adapts with the
     others.
 
     Attributes:
         observation_dim: o.
-        action_dim: a; the number of actions where ``discrete``.
-        discrete: Categorical instead of Gaussian.
+        action_dim: a; the number of options, of all choices together, where ``discrete``.
+        discrete: Categorical instead of Gaussian: True for one choice, or the sizes of several.
         hidden_sizes: Widths of the hidden layers.
         activation: Of the hidden layers.
         initial_std: σ before training, in units of the action's [-1, 1].
@@ -48,7 +49,7 @@ class MLPPolicy:
 
     observation_dim: int
     action_dim: int
-    discrete: bool = False
+    discrete: Choices = False
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     initial_std: float = 1.0
@@ -58,7 +59,8 @@ class MLPPolicy:
     @property
     def family(self) -> type[Distribution]:
         """The kind of distribution over actions."""
-        return Categorical if self.discrete else DiagonalGaussian
+        family: type[Distribution] = action_family(self.discrete)
+        return family
 
     @property
     def parameter_names(self) -> list[str]:

@@ -10,16 +10,17 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarl.maths.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.maths.distributions import Choices, DiagonalGaussian, Distribution, action_family
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
+from metarl.networks.images import ImageEncoder
 from metarl.types import Core, Decision, Inputs
 
 Memory = tuple[Tensor, ...]
@@ -47,8 +48,8 @@ class RecurrentPolicy:
 
     Attributes:
         observation_dim: o.
-        action_dim: a; the number of actions where ``discrete``.
-        discrete: Categorical instead of Gaussian.
+        action_dim: a; the number of options, of all choices together, where ``discrete``.
+        discrete: Categorical instead of Gaussian: True for one choice, or the sizes of several.
         core: Long short-term memory (Hochreiter and Schmidhuber 1997) or gated recurrent unit
             (Cho et al. 2014), with the equations of ``torch.nn.LSTM`` and ``torch.nn.GRU``.
         width: H, units of the memory.
@@ -56,27 +57,38 @@ class RecurrentPolicy:
         head_sizes: Widths of the heads' hidden layers.
         initial_std: σ before training, in units of the action's [−1, 1].
         min_std: A floor under σ; below it log σ is clamped.
+        encoder: Whose features stand for the observation where it is an image; else None.
     """
 
     observation_dim: int
     action_dim: int
-    discrete: bool = False
+    discrete: Choices = False
     core: Core = "lstm"
     width: int = 128
     embeddings: tuple[int, int, int] = (0, 0, 0)
     head_sizes: tuple[int, ...] = ()
     initial_std: float = 1.0
     min_std: float = 1e-6
+    encoder: ImageEncoder | None = None
 
     @property
-    def family(self) -> type[DiagonalGaussian] | type[Categorical]:
+    def family(self) -> type[Distribution]:
         """The kind of distribution over actions."""
-        return Categorical if self.discrete else DiagonalGaussian
+        family: type[Distribution] = action_family(self.discrete)
+        return family
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        if isinstance(self.discrete, tuple):
+            return (len(self.discrete),)
+        return () if self.discrete else (self.action_dim,)
 
     @property
     def input_sizes(self) -> dict[str, int]:
         """Widths of the inputs before embedding; the start of an episode is never embedded."""
-        return {"observation": self.observation_dim, "action": self.action_dim, "reward": 1}
+        seen = self.observation_dim if self.encoder is None else self.encoder.feature_dim
+        return {"observation": seen, "action": self.action_dim, "reward": 1}
 
     @property
     def core_input_size(self) -> int:
@@ -92,7 +104,7 @@ class RecurrentPolicy:
         (Andrychowicz et al. 2021). The LSTM's forget gates start open, with a bias of 1 (Jozefowicz
         et al. 2015). Drawn with numpy, so that every device starts from the same numbers.
         """
-        params: Params = {}
+        params: Params = {} if self.encoder is None else self.encoder.init(rng)
 
         def layer(name: str, n_in: int, n_out: int, gain: float) -> None:
             params[f"{name}.weight"] = _orthogonal(rng, n_in, n_out, gain)  # [in, out]
@@ -142,7 +154,7 @@ class RecurrentPolicy:
                 backpropagation, Williams and Peng 1990). None: never.
         """
         steps, lanes = inputs.observations.shape[:2]
-        memory = memory or self.initial_memory(lanes, inputs.observations)
+        memory = memory or self.initial_memory(lanes, params["core.bias_ih"])
         heads, values = [], []
         for begin, end in _blocks(steps, self._block_steps(inputs), truncate_every):
             if truncate_every and begin % truncate_every == 0:
@@ -156,8 +168,13 @@ class RecurrentPolicy:
     def features(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         """What the memory is fed at every step ``[..., core_input_size]``."""
         observation, action, reward, start = inputs
-        if self.discrete:  # −1, no action, becomes all zeros
-            action = F.one_hot(action + 1, self.action_dim + 1)[..., 1:]
+        if self.encoder is not None:
+            observation = self.encoder.shared(params, observation)
+        if isinstance(self.discrete, tuple):
+            choices = zip(action.unbind(-1), self.discrete, strict=True)
+            action = torch.cat([_one_hot(choice, n) for choice, n in choices], dim=-1)
+        elif self.discrete:
+            action = _one_hot(action, self.action_dim)
         parts = []
         plain = (observation, action.to(observation.dtype), reward.unsqueeze(-1))
         for name, x, width in zip(self.input_sizes, plain, self.embeddings, strict=True):
@@ -167,7 +184,8 @@ class RecurrentPolicy:
     def distribution(self, params: Mapping[str, Tensor], head: Tensor) -> Distribution:
         """π from the actor head's output ``[..., a]``."""
         if self.discrete:
-            return Categorical(head)
+            family: Any = self.family
+            return family(head)
         return DiagonalGaussian(head, params["log_std"].clamp(min=math.log(self.min_std)))
 
     def head(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
@@ -191,11 +209,13 @@ class RecurrentPolicy:
         return hidden, (h.squeeze(0),)
 
     def _block_steps(self, inputs: Inputs) -> int:
-        """Steps of a block whose largest tensor, the gates, stays within bounds; all on a GPU."""
+        """Steps of a block whose largest tensor stays within bounds; all on a GPU."""
         steps, lanes = inputs.observations.shape[:2]
         if inputs.observations.is_cuda:
             return steps
-        step_bytes = lanes * GATES[self.core] * self.width * inputs.observations.element_size()
+        encoded = 0 if self.encoder is None else self.encoder.widest
+        widest = max(GATES[self.core] * self.width, encoded)
+        step_bytes = lanes * widest * inputs.previous_rewards.element_size()
         return max(1, _BLOCK_BYTES // step_bytes)
 
 
@@ -217,7 +237,7 @@ class RecurrentActor:
         moments: By which inputs are normalised: the observation's columns, then the reward.
 
     Attributes:
-        moments: Those of the observation.
+        moments: Those of the observation; None where it is not normalised.
     """
 
     def __init__(
@@ -226,6 +246,8 @@ class RecurrentActor:
         self.policy = policy
         self.params = {name: p.detach().clone() for name, p in params.items()}
         self.moments = None if moments is None else moments.columns(slice(None, -1))
+        if policy.encoder is not None:
+            self.moments = None  # images are as they are
         self._reward_moments = None if moments is None else moments.columns(slice(-1, None))
         self._weight, self._bias = _joined(policy, self.params)
 
@@ -246,13 +268,19 @@ class RecurrentActor:
         rows = Inputs(*(x.flatten(0, 1) for x in inputs))
         if self._reward_moments is not None:
             rows = normalized(rows, self._reward_moments)
-        memory = memory or self.policy.initial_memory(len(rows.observations), rows.observations)
+        like = self.params["core.bias_ih"]
+        memory = memory or self.policy.initial_memory(len(rows.observations), like)
         x = torch.cat([self.policy.features(self.params, rows), memory[0]], dim=-1)
         gates = torch.addmm(self._bias, x, self._weight)
         memory = (_lstm if self.policy.core == "lstm" else _gru)(gates, memory)
         head = self.policy.head(self.params, "actor", memory[0]).view(*shape, -1)
         value = self.policy.head(self.params, "critic", memory[0]).view(shape)
         return Outputs(self.policy.distribution(self.params, head), value, memory)
+
+
+def _one_hot(action: Tensor, n: int) -> Tensor:
+    """``[...]`` → ``[..., n]``; −1, no action, becomes all zeros."""
+    return F.one_hot(action + 1, n + 1)[..., 1:]
 
 
 def _linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,7 @@ def _policy_agent(
         policy = ReferencePolicy.from_state(stored.state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"The reference {stored.place} holds no policy: {error}.") from None
-    (observed,) = env.single_observation_space.shape or (0,)
+    observed = math.prod(env.single_observation_space.shape or (0,))
     wanted = observed + (env.task_distribution.dim if sees_task else 0)
     if policy.observed != wanted:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 
 from metarl.random import Key
 from metarl.references.policy import ReferencePolicy
-from metarl.references.ppo import make_ppo, policy_state, restore_statistics
+from metarl.references.ppo import make_ppo, policy_state, restore_statistics, with_choices
 from metarl.references.settings import PerTaskSettings
 from metarl.types import ActionMode, AdaptationAxis
 
@@ -49,15 +50,16 @@ class PerTaskAgent:
         self,
         settings: PerTaskSettings,
         observation_space: spaces.Box,
-        action_space: spaces.Box | spaces.Discrete,
+        action_space: spaces.Space[Any],
         axis: AdaptationAxis,
         key: Key,
         start: Mapping[str, Any] | None = None,
     ) -> None:
         self.adaptation_axis = axis
         self._settings, self._key, self._start = settings, key, start
-        observed = spaces.Box(-np.inf, np.inf, observation_space.shape, np.float32)
-        self._spaces = (observed, action_space)
+        size = math.prod(observation_space.shape)  # images are rows of pixels
+        observed = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self._spaces = (observed, with_choices(action_space))
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Start every agent anew, for M tasks × B lanes."""
@@ -123,12 +125,13 @@ class _Agent:
     def __init__(
         self,
         observation_space: spaces.Box,
-        action_space: spaces.Box | spaces.Discrete,
+        action_space: spaces.Space[Any],
         settings: PerTaskSettings,
         start: Mapping[str, Any] | None,
     ) -> None:
         if start is not None:
-            settings = replace(settings, **start["architecture"])
+            known = ("hidden_sizes", "activation")
+            settings = replace(settings, **{name: start["architecture"][name] for name in known})
         self._settings = settings
         self._ppo = make_ppo(
             settings,

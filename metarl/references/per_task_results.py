@@ -90,7 +90,7 @@ class PerTaskReference:
         agent = PerTaskAgent(
             per_task_settings(self.definition.name),
             env.single_observation_space,  # type: ignore[arg-type]
-            env.single_action_space,  # type: ignore[arg-type]
+            env.single_action_space,
             self.axis,
             Key(self.plan.seed, evaluation=True),
             None if self.multitask is None else self.multitask.state,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.envs.spaces import ShownActions, choices
+from metarl.maths.distributions import action_family
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis
 
@@ -29,6 +31,7 @@ class ReferencePolicy:
         mean: Of the observations, float64 [o].
         scale: √(variance + ε) of the observations, float64 [o].
         clip: Bound of a normalised observation.
+        choices: Where an action is several choices, among how many options each; else None.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -37,6 +40,7 @@ class ReferencePolicy:
     mean: np.ndarray
     scale: np.ndarray
     clip: float
+    choices: tuple[int, ...] | None = None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ReferencePolicy:
@@ -51,6 +55,7 @@ class ReferencePolicy:
         names = [f"mlp_extractor.policy_net.{2 * i}" for i in range(depth)] + ["action_net"]
         variance = normaliser["obs_var"].double().numpy()
         activation = state["architecture"]["activation"]
+        choices = state["architecture"].get("choices")
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}")
         return cls(
@@ -60,6 +65,7 @@ class ReferencePolicy:
             mean=normaliser["obs_mean"].double().numpy(),
             scale=np.sqrt(variance + float(normaliser["epsilon"])),
             clip=float(normaliser["clip_obs"]),
+            choices=None if choices is None else tuple(map(int, choices)),
         )
 
     @classmethod
@@ -73,7 +79,7 @@ class ReferencePolicy:
         log_std = None
         if first.log_std is not None:
             log_std = torch.stack([p.log_std for p in policies])[:, None]  # type: ignore[misc]
-        return cls(tuple(layers), first.activation, log_std, first.mean, first.scale, first.clip)
+        return replace(first, layers=tuple(layers), log_std=log_std)
 
     @property
     def observed(self) -> int:
@@ -99,7 +105,7 @@ class ReferencePolicy:
             noise: Standard normal [..., a]; for discrete actions standard Gumbel [..., number].
 
         Returns:
-            float32 [..., a], or int64 [...].
+            float32 [..., a], or int64 [...], or [..., d] of d choices.
         """
         x = torch.from_numpy(self.normalise(observation))
         *hidden, (weight, bias) = self.layers
@@ -107,7 +113,9 @@ class ReferencePolicy:
             x = ACTIVATIONS[self.activation](x @ inner_weight + inner_bias)
         out = x @ weight + bias  # means of actions, or logits
         if self.log_std is None:
-            return (out if noise is None else out + noise).argmax(-1)
+            options = action_family(self.choices or True)(out)
+            chosen: Tensor = options.mode() if noise is None else options.sample(noise)
+            return chosen
         return out if noise is None else out + self.log_std.exp() * noise
 
     def draw_noise(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
@@ -156,7 +164,8 @@ class PolicyAgent(_Unadapting):
             self._tasks = np.repeat(np.asarray(tasks)[:, None], lanes, axis=1)  # [M, B, d]
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Actions [M, B, a], or int [M, B], for observations [M, B, o] without the task."""
+        """Actions [M, B, a], or int [M, B], for observations [M, B, ...] without the task."""
+        observation = observation.reshape(*observation.shape[:2], -1)  # images as rows of pixels
         if self.privileged:
             observation = np.concatenate([observation, self._tasks], axis=2)
         action = self._policy.act(observation, None).numpy()
@@ -167,13 +176,13 @@ class RandomAgent(_Unadapting):
     """Uniform actions.
 
     Args:
-        action_space: Of one lane: Box of [−1, 1], or Discrete.
+        action_space: Of one lane, as agents are shown it.
         key: Names the stream of actions.
     """
 
     mode: ActionMode = "stochastic"
 
-    def __init__(self, action_space: spaces.Box | spaces.Discrete, key: Key) -> None:
+    def __init__(self, action_space: ShownActions, key: Key) -> None:
         self._space, self._key = action_space, key
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
@@ -188,4 +197,7 @@ class RandomAgent(_Unadapting):
     def _draw(self, rng: np.random.Generator, lanes: int) -> np.ndarray:
         if isinstance(self._space, spaces.Discrete):
             return rng.integers(self._space.n, size=lanes) + self._space.start
+        if not isinstance(self._space, spaces.Box):
+            options = choices(self._space)[0]
+            return rng.integers(options, size=(lanes, len(options)))
         return rng.uniform(self._space.low, self._space.high, size=(lanes, *self._space.shape))

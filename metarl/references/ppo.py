@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from metarl.envs.spaces import choices
 from metarl.references.settings import PPOSettings, TrainingSettings
 
 
@@ -47,15 +49,25 @@ def make_training_ppo(
     )
 
 
+def with_choices(space: spaces.Space) -> spaces.Space:
+    """The action space as a policy is made for it: binary choices as choices among two."""
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiDiscrete(choices(space)[0])
+    return space
+
+
 def policy_state(
     model: PPO, normaliser: Mapping[str, Any], settings: PPOSettings
 ) -> dict[str, Any]:
     """What is stored of a trained policy: tensors and builtins."""
+    architecture: dict[str, Any] = {
+        "hidden_sizes": list(settings.hidden_sizes),
+        "activation": settings.activation,
+    }
+    if isinstance(model.action_space, spaces.MultiDiscrete):
+        architecture["choices"] = model.action_space.nvec.tolist()
     return {
-        "architecture": {
-            "hidden_sizes": list(settings.hidden_sizes),
-            "activation": settings.activation,
-        },
+        "architecture": architecture,
         "policy": dict(model.policy.state_dict()),
         "normaliser": dict(normaliser),
     }

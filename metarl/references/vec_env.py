@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 from metarl.random import Key
+from metarl.references.ppo import with_choices
 
 _BLOCK = 64  # episodes whose tasks and seeds are drawn at once: a generator costs 20 µs
 
@@ -39,10 +41,10 @@ class TaskVecEnv(VecEnv):
         distribution = env.task_distribution
         self._episodes = [_episodes(distribution, key, lane) for lane in range(env.num_envs)]
         self._tasks = np.zeros((env.num_envs, distribution.dim))  # of the episodes under way
-        (observed,) = env.single_observation_space.shape or (0,)
+        observed = math.prod(env.single_observation_space.shape or (0,))
         size = observed + (distribution.dim if show_task else 0)
         box = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        super().__init__(env.num_envs, box, env.single_action_space)
+        super().__init__(env.num_envs, box, with_choices(env.single_action_space))
 
     def reset(self) -> np.ndarray:
         """Start a new episode on every lane: observations float32 [N, o (+ d)]."""
@@ -91,7 +93,8 @@ class TaskVecEnv(VecEnv):
         return self.env.reset(seed=seeds, options={"reset_mask": lanes})[0]
 
     def _with_task(self, observation: np.ndarray) -> np.ndarray:
-        """float32 [N, o], or [N, o + d] with the tasks in force."""
+        """float32 [N, o], or [N, o + d] with the tasks in force; images as rows of pixels."""
+        observation = observation.reshape(len(observation), -1)
         if not self._show_task:
             return observation.astype(np.float32)
         return np.concatenate([observation, self._tasks], axis=1, dtype=np.float32)

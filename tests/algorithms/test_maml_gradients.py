@@ -24,11 +24,14 @@ from metarl.networks.mlp import MLPPolicy, PolicyPass
 F64 = torch.float64
 M, N, OBS = 3, 12, 2
 CONTINUOUS, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(4)
+SEVERAL = spaces.MultiDiscrete([2, 3])
 OBSERVATION = spaces.Box(-np.inf, np.inf, (OBS,))
 
 
 WEIGHTS = [(0, None), (1, None), (2, None), (2, (0.0, 3.0, 1.0)), (1, (1.0, 1.0))]
 """Inner steps, and how their returns count in the objective."""
+CASES = [(*weights, space) for space in (CONTINUOUS, DISCRETE) for weights in WEIGHTS]
+CASES += [(2, (0.0, 3.0, 1.0), SEVERAL)]
 
 
 def make_maml(action_space: spaces.Space = CONTINUOUS, **changes: Any) -> MAML:
@@ -43,6 +46,9 @@ def make_samples(seed: int, action_space: spaces.Space = CONTINUOUS) -> Samples:
     g = torch.Generator().manual_seed(seed)
     if isinstance(action_space, spaces.Discrete):
         actions = torch.randint(0, int(action_space.n), (M, N), generator=g)
+    elif isinstance(action_space, spaces.MultiDiscrete):
+        sizes = action_space.nvec.tolist()
+        actions = torch.stack([torch.randint(0, n, (M, N), generator=g) for n in sizes], dim=-1)
     else:
         actions = torch.randn(M, N, 2, generator=g, dtype=F64)
     valid = torch.arange(N) < torch.tensor([[N], [7], [N - 1]])
@@ -115,8 +121,7 @@ def update_of(maml: MAML, batch: GradientBatch) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
-@pytest.mark.parametrize(("steps", "weights"), WEIGHTS)
+@pytest.mark.parametrize(("steps", "weights", "space"), CASES)
 def test_meta_gradient_against_finite_differences(
     steps: int, weights: tuple[float, ...] | None, space: spaces.Space
 ) -> None:
@@ -215,8 +220,7 @@ def test_the_two_estimators_share_the_first_derivative_and_not_the_second() -> N
     assert not torch.allclose(products[0], products[1], rtol=1e-2)
 
 
-@pytest.mark.parametrize("space", [CONTINUOUS, DISCRETE], ids=["gaussian", "categorical"])
-@pytest.mark.parametrize(("steps", "weights"), WEIGHTS)
+@pytest.mark.parametrize(("steps", "weights", "space"), CASES)
 def test_fisher_product_is_the_hessian_of_the_kl_between_adapted_policies(
     steps: int, weights: tuple[float, ...] | None, space: spaces.Space
 ) -> None:

@@ -178,6 +178,10 @@ class SpaceDict(Sound):
         return {"x": np.zeros(1, np.float32), "v": 1}
 
 
+class SpaceText(Sound):
+    observation_space = spaces.Dict({"said": spaces.Text(3, charset="a")})
+
+
 class SpaceMissing(Sound):
     observation_space = None
 
@@ -248,8 +252,8 @@ def make_nothing():
     SpaceDict()
 
 
-def make_dict():
-    return SpaceDict()
+def make_text():
+    return SpaceText()
 
 
 def make_flat(limit: int = 3):

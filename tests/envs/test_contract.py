@@ -20,9 +20,9 @@ BUILT = {
     "ResetNoSeed": "ResetNoSeed.reset (HERE) takes no seed: define it as reset(self, *, seed=None, "
     "options=None), and begin it with super().reset(seed=seed)",
     "make_old_reset": "ResetNoSeed.reset (HERE) takes no seed: ",
-    "SpaceDict": "SpaceDict (HERE) has observations of the space Dict(",
-    "make_dict": "only a Box is supported, so flatten them: write a function, def make(**params): "
-    "return gymnasium.wrappers.FlattenObservation(SpaceDict(**params)), and name that one",
+    "SpaceText": "SpaceText (HERE) has observations of the space Dict('said': Text(1, 3, ",
+    "make_text": "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them are "
+    "supported, and Text(1, 3, charset=a) is not, so write a gymnasium.ObservationWrapper",
     "SpaceMissing": "SpaceMissing (HERE) has no observation_space, a space of gymnasium.spaces",
     "ActionMissing": "ActionMissing (HERE) has no action_space, a space of gymnasium.spaces",
     "NoTask": "NoTask (HERE) has no method set_task(task)",
@@ -54,7 +54,8 @@ PLAYED = {
     "LookNothing": "LookNothing.reset (HERE) returned None as the observation: it must be an array "
     "of numbers of shape [2], as its observation_space is",
     "LookDict": "returned a dict with the keys 'x', 'v' as the observation: it must be an array of "
-    "numbers of shape [2], as its observation_space is; or declare what they are, and flatten them",
+    "numbers of shape [2], as its observation_space is; or declare the Dict or Tuple that they are "
+    "of",
     "LookTuple": "returned a tuple of 2 as the observation: ",
     "LookText": "returned an array of shape [2] and type <U1 as the observation: it must be an arr",
     "LookRagged": "returned a list of 2 as the observation: it must be an array of numbers",

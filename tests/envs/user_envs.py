@@ -96,10 +96,6 @@ class NoTasks(Chooser):
     task_distribution = None  # type: ignore[assignment]
 
 
-class DictObservation(Chooser):
-    observation_space = spaces.Dict({"x": spaces.Box(0, 1)})  # type: ignore[assignment]
-
-
 class UnboundedAction(Chooser):
     action_space: ClassVar = spaces.Box(-np.inf, np.inf, (1,))
 

@@ -12,7 +12,7 @@ import torch
 from metarl.algorithms.settings.outer import TRPOSettings
 from metarl.maths import baseline
 from metarl.maths.baseline import linear_baseline, time_features
-from metarl.maths.distributions import Categorical, DiagonalGaussian
+from metarl.maths.distributions import Categorical, DiagonalGaussian, action_family
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.samples import task_blocks
 from metarl.maths.solvers import backtracking_line_search, conjugate_gradient
@@ -322,6 +322,40 @@ def test_categorical_against_torch_distributions() -> None:
     )
 
 
+def test_a_product_of_categoricals_against_torch_distributions_one_by_one() -> None:
+    """Of unequal sizes: padding to the largest has no part in anything."""
+    sizes = (2, 5, 1, 3)
+    g = torch.Generator().manual_seed(8)
+    logits, other = (5 * torch.randn(2, 6, sum(sizes), generator=g, dtype=F64)).unbind(0)
+    family = action_family(sizes)
+    ours, q = family(logits), family(other)
+    action = torch.stack([torch.randint(0, n, (6,), generator=g) for n in sizes], dim=-1)
+    pairs = zip(logits.split(sizes, -1), other.split(sizes, -1), strict=True)
+    log_prob = entropy = kl = torch.zeros(6, dtype=F64)
+    for i, parts in enumerate(pairs):
+        one, two = (torch.distributions.Categorical(logits=z) for z in parts)
+        log_prob = log_prob + one.log_prob(action[:, i])
+        entropy = entropy + one.entropy()
+        kl = kl + torch.distributions.kl_divergence(one, two)
+    torch.testing.assert_close(ours.log_prob(action), log_prob)
+    torch.testing.assert_close(ours.entropy(), entropy)
+    torch.testing.assert_close(ours.kl(q), kl)
+    best = [z.argmax(-1) for z in logits.split(sizes, -1)]
+    assert torch.equal(ours.mode(), torch.stack(best, dim=-1))
+    assert family is action_family(sizes)
+    assert not isinstance(ours, Categorical)
+
+
+def test_the_choices_of_a_product_are_drawn_apart() -> None:
+    family = action_family((2, 3))
+    noise = torch.from_numpy(family.noise(np.random.default_rng(0), (100_000, 5)))
+    logits = torch.tensor([0.0, math.log(3.0), 0.0, 0.0, math.log(2.0)])
+    drawn = family(logits).sample(noise)
+    counts = torch.zeros(2, 3).index_put((drawn[:, 0], drawn[:, 1]), torch.ones(()), True)
+    expected = torch.outer(torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.25, 0.5]))
+    torch.testing.assert_close(counts / 100_000, expected, rtol=0, atol=0.006)
+
+
 @pytest.mark.parametrize("family", [DiagonalGaussian, Categorical])
 def test_samples_follow_the_distribution(family: type) -> None:
     rng = np.random.default_rng(0)
@@ -335,13 +369,14 @@ def test_samples_follow_the_distribution(family: type) -> None:
         assert float(x.double().mean()) == pytest.approx(0.75, abs=0.005)
 
 
-@pytest.mark.parametrize("family", ["gaussian", "categorical"])
+@pytest.mark.parametrize("family", ["gaussian", "categorical", "product"])
 def test_fisher_metric_is_the_hessian_of_the_kl(family: str) -> None:
     g = torch.Generator().manual_seed(5)
     if family == "gaussian":
         p = DiagonalGaussian(torch.randn(3, generator=g), torch.randn(3, generator=g))
     else:
-        p = Categorical(torch.randn(4, generator=g))  # type: ignore[assignment]
+        of_logits = Categorical if family == "categorical" else action_family((3, 1, 2))
+        p = of_logits(torch.randn(6, generator=g))  # type: ignore[assignment]
     p = type(p)(*(x.to(F64) for x in p))
     v = type(p)(*(torch.randn(x.shape, generator=g, dtype=F64) for x in p))
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.maths.params import Params, stack
-from metarl.networks.conv import BLOCKS, ConvNetwork, _Patches
+from metarl.networks.conv import BLOCKS, ConvNetwork, Patches
 from metarl.types import Norm, Pooling
 
 SMALL = ConvNetwork((2, 19, 16), classes=3, filters=4)
@@ -97,7 +97,7 @@ def test_the_patches_have_derivatives_of_every_order(stride: int) -> None:
     x = torch.rand(1, 1, 4, 3, 2, dtype=torch.float64, requires_grad=True)
 
     def convolve(x: Tensor) -> Tensor:
-        return _Patches.apply(x, stride).square()  # type: ignore[no-untyped-call]
+        return Patches.apply(x, stride).square()  # type: ignore[no-untyped-call]
 
     assert torch.autograd.gradcheck(convolve, x)
     assert torch.autograd.gradgradcheck(convolve, x)

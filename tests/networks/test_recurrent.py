@@ -221,7 +221,7 @@ def test_spaces_that_it_cannot_serve() -> None:
     from gymnasium import spaces
 
     box = spaces.Box(-1.0, 1.0, (2,))
-    with pytest.raises(ValueError, match="observations must be a flat Box"):
+    with pytest.raises(ValueError, match="observations must be a flat Box or images"):
         space_sizes(spaces.Discrete(3), box)
-    with pytest.raises(ValueError, match="actions must be a flat Box or Discrete"):
-        space_sizes(box, spaces.MultiBinary(2))
+    with pytest.raises(ValueError, match="actions must be a flat Box, Discrete, or flat"):
+        space_sizes(box, spaces.MultiBinary((2, 2)))

@@ -21,12 +21,15 @@ from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.random import Key
 from metarl.references import storage
+from metarl.references.per_task import PerTaskAgent
 from metarl.references.policy import PolicyAgent, RandomAgent, ReferencePolicy
 from metarl.references.ppo import make_training_ppo, normaliser_state, policy_state
-from metarl.references.settings import TrainingSettings
+from metarl.references.settings import PerTaskSettings, TrainingSettings
 from metarl.references.storage import Definition
 from metarl.references.training import ReferenceTraining, thin, train_reference
 from metarl.references.vec_env import TaskVecEnv
+from tests.spaces_envs import TASKS as SPACED_TASKS
+from tests.spaces_envs import SpacedLanes
 from tests.toy_envs import Arms, Line
 
 LINE = Definition.of({"name": "tests.toy_envs:Line", "tasks": None, "horizon": 5})
@@ -245,7 +248,15 @@ def test_the_curve_is_short_and_keeps_its_end() -> None:
 # --- playing ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env", [Line(4), Arms(4)], ids=["continuous", "discrete"])
+LANES = {
+    "continuous": Line(4),
+    "discrete": Arms(4),
+    "multi_discrete": SpacedLanes(4, "tuple", "multi_discrete"),
+    "multi_binary": SpacedLanes(4, "image", "multi_binary"),
+}
+
+
+@pytest.mark.parametrize("env", LANES.values(), ids=LANES)
 def test_a_stored_policy_acts_as_stable_baselines3_predicts(env: Any) -> None:
     settings = replace(SMALL, lanes=4, env_steps=40, activation="relu")
     inner = TaskVecEnv(env, Key(1), show_task=True)
@@ -260,11 +271,38 @@ def test_a_stored_policy_acts_as_stable_baselines3_predicts(env: Any) -> None:
         venv.normalize_obs(observation.astype(np.float32)), None, None, True
     )
     action = policy.act(observation, None).numpy()
+    agent = PolicyAgent(policy, sees_task=False)
+    agent.begin(6, 1)
+    assert agent.act(observation[:, None], np.ones((6, 1), dtype=bool))[:, 0].shape == action.shape
     if policy.discrete:
         np.testing.assert_array_equal(action, expected)
     else:
         np.testing.assert_allclose(np.clip(action, -1, 1), expected, rtol=1e-5, atol=1e-6)
         assert np.ptp(expected) > 1e-3
+
+
+@pytest.mark.parametrize("actions", ["multi_discrete", "multi_binary"])
+def test_references_play_and_learn_from_images_with_several_choices(actions: str) -> None:
+    """An oracle of pixels and task, random actions, and PPO on each task from a stored policy."""
+    env, tasks = SpacedLanes(6, "image", actions), SPACED_TASKS.held_out()
+    policies = {}
+    for sees_task in (True, False):
+        venv = VecNormalize(VecMonitor(TaskVecEnv(env, Key(1), show_task=sees_task)))
+        model = make_training_ppo(SMALL, venv, 4, 1)
+        policies[sees_task] = policy_state(model, normaliser_state(venv), SMALL)
+    spaces = (env.single_observation_space, env.single_action_space)
+    small = PerTaskSettings(hidden_sizes=(8,), batch_size=8)
+    agents: list[Any] = [
+        PolicyAgent(ReferencePolicy.from_state(policies[True]), sees_task=True),
+        RandomAgent(spaces[1], Key(1, evaluation=True)),  # type: ignore[arg-type]
+        PerTaskAgent(small, *spaces, "gradient_step", Key(1, evaluation=True)),  # type: ignore[arg-type]
+        PerTaskAgent(small, *spaces, "episode", Key(1, evaluation=True), policies[False]),  # type: ignore[arg-type]
+    ]
+    plan = EvaluationPlan(split="held_out", episodes=2, adaptation_steps=1)
+    for agent in agents:
+        returns = evaluate(agent, env, tasks, plan).task_returns
+        assert returns.shape == (2, 3)
+        assert np.abs(returns[:, [0, 2]]).max() > 0
 
 
 def test_stacked_policies_act_as_each_alone() -> None:
