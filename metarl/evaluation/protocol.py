@@ -152,7 +152,7 @@ def _play_round(
     n = len(tasks)
     seeds = key.at(k).reset_seeds(n, lanes)
     flat_observation, _ = env.reset(seed=seeds)
-    by_task = (n, lanes, *(env.single_observation_space.shape or ()))
+    by_task = (n, lanes, *flat_observation.shape[1:])
     observation = flat_observation.reshape(by_task)  # [n·B, ...] -> [n, B, ...]
     active = np.ones((n, lanes), dtype=bool)
     recording = None
