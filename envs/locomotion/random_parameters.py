@@ -127,10 +127,10 @@ class RandomParameters(MujocoTaskVectorEnv):
         self._bodies = np.ones_like(self._tasks)  # the factors in force
 
     def task_caption(self, task: Tasks) -> str:
-        """The geometric mean of each kind of factor."""
-        means = [np.exp(np.log(task[part]).mean()) for part in self._factors.slices.values()]
-        words = [_WORDS[field] for field in self._fields]
-        return ", ".join(f"{word} ×{mean:.2f}" for word, mean in zip(words, means, strict=True))
+        """The geometric means of the factors of masses, of friction and of damping."""
+        parts = {_WORDS[field]: task[part] for field, part in self._factors.slices.items()}
+        means = {word: np.exp(np.log(part).mean()) for word, part in parts.items()}
+        return ", ".join(f"{word} ×{means[word]:.2f}" for word in ("mass", "friction", "damping"))
 
     def _reset_lanes(self, lanes: Lanes) -> None:
         """Give the lanes the bodies of their tasks, where they have others, then reset them."""

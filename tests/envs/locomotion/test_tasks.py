@@ -200,7 +200,7 @@ def test_captions() -> None:
     bodies = make("walker_params", 1)
     task = np.ones(58)
     task[:7] = 2.0
-    assert bodies.task_caption(task) == "mass ×2.00, inertia ×1.00, friction ×1.00, damping ×1.00"
+    assert bodies.task_caption(task) == "mass ×2.00, friction ×1.00, damping ×1.00"
 
 
 def test_the_speed_in_a_caption_is_the_mean_of_half_a_second() -> None:
