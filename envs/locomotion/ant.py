@@ -113,8 +113,8 @@ class AntDir(Directed, _Ant):
     torso's height leaves [0.2, 1] m. At φ = 0 this is Gymnasium's Ant-v5.
 
     Presets: `varibad` (Zintgraf et al. 2020), whose code names two directions ±1 and takes them
-    for angles in rad, so that they are 115° apart; `pearl` (Rakelly et al. 2019), 0 and π. Both
-    simulated with MuJoCo versions that left f at 0, and pay the 1 in the last step, too.
+    for angles in rad, so that they are 115° apart; `pearl` (Rakelly et al. 2019), 0 and π, whose
+    MuJoCo 2.0 left f at 0. Both pay the 1 in the last step, too.
 
     Args:
         num_envs: Number of lanes N.
@@ -157,8 +157,8 @@ class AntGoal(_Ant):
     contact forces f; never terminates. The ant's absolute position is observed.
 
     Presets: `varibad` (Zintgraf et al. 2020) and `pearl` (Rakelly et al. 2019), which are the
-    same and observe the contact forces, too (both simulated with MuJoCo versions that left them
-    at 0, and observe those of the immovable world besides).
+    same and observe the contact forces, too, those on the immovable world besides. The MuJoCo 2.0
+    of `pearl` left them at 0.
 
     Args:
         num_envs: Number of lanes N.
