@@ -150,7 +150,8 @@ def test_the_configs_are_sound(path: Path, tmp_path: Path) -> None:
     config = load_config(path, [])
     assert config.algorithm.name == "rl2"
     words = ["--config", str(path), "--run-dir", str(tmp_path / "run"), "--iterations", "1"]
-    words += ["--env.horizon", "5", "--algorithm.tasks", "4", "--algorithm.lanes", "1"]
+    length = "--env.pulls" if config.env.name == "bandit" else "--env.horizon"
+    words += [length, "5", "--algorithm.tasks", "4", "--algorithm.lanes", "1"]
     words += ["--algorithm.minibatches", "4"]
     words += ["--tracking.wandb", "disabled", "--evaluation.at_end", "false"]
     assert train.main([*words, "--validation.enabled", "false"]) == 0
