@@ -131,6 +131,7 @@ class GradientAgent:
         fields = {
             name: torch.stack([s[name] for s in self._steps], dim=2) for name in self._steps[0]
         }
+        fields = _from_the_front(fields)
         samples = self.advantages.samples(Trajectory(**fields).to(self.device))
         theta = to_device(self.params, self.device)
         step = self.adaptation.step(theta, samples, self.adaptation_step)
@@ -154,3 +155,17 @@ class GradientAgent:
     def _begin_round(self) -> None:
         self._steps = []
         self._round = Round(self._shape, self._key.at(self.adaptation_step), self.moments)
+
+
+def _from_the_front(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Steps ``[M, B, T, ...]``, those taken before the others in every lane: some begin later."""
+    valid = fields["valid"]
+    if not (valid[..., 1:] & ~valid[..., :-1]).any():
+        return fields
+    order = (~valid).to(torch.uint8).argsort(dim=2, stable=True)[..., : int(valid.sum(2).max())]
+    return {
+        name: x.gather(
+            2, order.view(*order.shape, *(1,) * (x.ndim - 3)).expand(-1, -1, -1, *x.shape[3:])
+        )
+        for name, x in fields.items()
+    }

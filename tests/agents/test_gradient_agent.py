@@ -301,3 +301,36 @@ def test_what_it_has_become_can_be_saved(tmp_path: Any) -> None:
     assert np.array_equal(play(other, env, KEY.at(1)), expected)
     other.adapt()
     assert all(torch.equal(p, agent.params[name]) for name, p in other.params.items())
+
+
+def test_lanes_may_play_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is adapted to begins with each lane's first step, whenever it was taken."""
+    agent: Any = make_maml(Stairs(1)).agent("stochastic", KEY)
+    agent.begin(1, 3)
+    wanted: list[list[tuple[float, list[float]]]] = []
+    for lane, length in enumerate((2, 4, 1)):
+        turn = (np.arange(3) == lane)[None]
+        wanted.append([])
+        for step in range(length):
+            action = agent.act(np.full((1, 3, 2), 10.0 * lane + step), turn)
+            over = turn & (step == length - 1)
+            reward = np.full((1, 3), lane - step / 4)
+            agent.observe(action, reward, over, np.zeros((1, 3), bool), np.zeros((1, 3, 2)))
+            wanted[-1].append((lane - step / 4, action[0, lane].tolist()))
+    seen: list[Any] = []
+    samples = agent.advantages.samples
+    monkeypatch.setattr(
+        type(agent.advantages), "samples", lambda _, played: seen.append(played) or samples(played)
+    )
+    agent.adapt()
+    valid = seen[0].valid[0]
+    assert valid.tolist() == [
+        [True, True, False, False],
+        [True, True, True, True],
+        [True, False, False, False],
+    ]
+    assert seen[0].terminated[0].sum(-1).tolist() == [1, 1, 1]
+    for lane, steps in enumerate(wanted):
+        played = zip(seen[0].rewards[0, lane], seen[0].actions[0, lane], strict=True)
+        given = [(float(reward), action.tolist()) for reward, action in played]
+        assert given[: len(steps)] == steps
