@@ -158,8 +158,7 @@ class MujocoTaskVectorEnv(TaskVectorEnv):
             warning = mujoco.mjtWarning(int(kind)).name.removeprefix("mjWARN_")
             raise self.failure(int(lane), f"the simulation diverged (MuJoCo's warning {warning})")
         if self.contact_forces:
-            rows = slice(None) if live is None else live
-            self._forces[rows] = self._cfrc_ext[rows]
+            self._forces[:] = self._cfrc_ext  # of a lane that was not stepped, as they were
         reward = self._reward((self._place() - before) / self._dt, clipped)
         return reward, ~self._healthy()
 

@@ -64,10 +64,15 @@ class PerTaskSettings(PPOSettings):
 
 
 _HALF_CHEETAH = TrainingSettings(env_steps=10_000_000, gamma=0.97, learning_rate=7e-4)
+_ANT = replace(_HALF_CHEETAH, hidden_sizes=(128, 128))
+_BODY = replace(_ANT, gamma=0.99)
 _BY_ENVIRONMENT: dict[str, TrainingSettings] = {
     "point_navigation": TrainingSettings(env_steps=1_500_000, gamma=0.95),
     "half_cheetah_vel": _HALF_CHEETAH,
     "half_cheetah_dir": _HALF_CHEETAH,
+    "half_cheetah_params": _BODY,
+    **dict.fromkeys(("ant_vel", "ant_dir", "ant_goal", "humanoid_dir"), _ANT),
+    **dict.fromkeys(("walker_vel", "walker_params", "hopper_vel", "hopper_params"), _BODY),
 }
 _ORACLE_BY_ENVIRONMENT: dict[str, TrainingSettings] = {
     "half_cheetah_vel": replace(_HALF_CHEETAH, env_steps=20_000_000, hidden_sizes=(128, 128)),
