@@ -12,7 +12,7 @@ so that exploring in the first episode is paid by the later ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -151,10 +151,10 @@ class RL2:
             return Evaluated(log_probs, outputs.distribution.entropy(), outputs.values)
 
         lr = self._lr(batch.key.iteration)
+        left = _left(batch.key.iteration, config.entropy_decay_iterations)
+        ppo = replace(self.ppo, entropy_weight=left * config.entropy_weight)
         rng = batch.key.generator("minibatch")
-        x, self.adam, metrics = self.ppo.update(
-            flatten(self.params), self.adam, data, evaluate, lr, rng
-        )
+        x, self.adam, metrics = ppo.update(flatten(self.params), self.adam, data, evaluate, lr, rng)
         self.params = unflatten(x, self.params)
         if batch.moments is not None:
             self.input_moments = batch.moments.join(_moments_of_inputs(batch.trial))
@@ -216,10 +216,12 @@ class RL2:
 
     def _lr(self, iteration: int) -> float:
         """The step size of a meta-iteration, counted from 1."""
-        over = self.config.lr_decay_iterations
-        if over is None:
-            return self.config.lr
-        return self.config.lr * max(0.0, 1.0 - (iteration - 1) / over)
+        return self.config.lr * _left(iteration, self.config.lr_decay_iterations)
+
+
+def _left(iteration: int, over: int | None) -> float:
+    """What is left at an iteration, counted from 1, of what falls linearly to 0 over so many."""
+    return 1.0 if over is None else max(0.0, 1.0 - (iteration - 1) / over)
 
 
 def _moments_of_inputs(trial: Trial) -> RunningMoments:

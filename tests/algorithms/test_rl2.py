@@ -267,6 +267,18 @@ def test_a_step_size_of_zero_changes_no_parameter() -> None:
     assert all(torch.equal(p, before[name]) for name, p in rl2.params.items())
 
 
+def test_the_entropy_bonus_falls_to_nothing() -> None:
+    bonus = {"entropy_weight": 0.5, "entropy_decay_iterations": 4}
+    for iteration, weight in ((1, 0.5), (3, 0.25), (5, 0.0)):
+        found = []
+        for changes in (bonus, {"entropy_weight": weight}):
+            rl2, worker = make_rl2(**changes)
+            train(rl2, worker, 1, first=iteration)
+            found.append(rl2.params)
+        falling, constant = found
+        assert all(torch.equal(p, constant[name]) for name, p in falling.items())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

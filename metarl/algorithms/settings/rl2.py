@@ -42,6 +42,9 @@ class RL2Settings(Settings):
     epochs: int = Field(2, ge=1, description="passes over the trials of an iteration")
     minibatches: int = Field(4, ge=1, description="whole trials are dealt into so many")
     entropy_weight: float = Field(0.0, ge=0, description="of the entropy bonus")
+    entropy_decay_iterations: int | None = Field(
+        None, ge=1, description="the bonus falls linearly to 0 over so many; null: never"
+    )
     value_weight: float = Field(0.5, ge=0, description="of the critic's loss")
     value_clip: float | None = Field(None, gt=0, description="PPO's clip of the critic; null: none")
     max_gradient_norm: float = Field(0.5, gt=0, description="longer gradients are shortened to it")
