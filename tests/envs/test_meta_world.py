@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -180,4 +181,15 @@ def test_pictures_are_drawn(package: Any) -> None:
     picture = env.render()
     assert (picture.shape, picture.dtype) == ((480, 480, 3), np.uint8)
     assert picture.std() > 10
+    env.close()
+
+
+def test_it_is_a_single_environment_too(package: Any) -> None:
+    env = gymnasium.make("metarl/MetaWorld-v0", benchmark="ML10", horizon=3)
+    env.reset(seed=0, options={"task": [3, 12]})
+    assert env.unwrapped.task.tolist() == [3.0, 12.0]  # type: ignore[attr-defined]
+    truncated = [env.step(env.action_space.sample())[3] for _ in range(3)]
+    assert truncated == [False, False, True]
+    with pytest.raises(ValueError, match="the first from 0 to 14"):
+        env.reset(options={"task": [15, 0]})
     env.close()
