@@ -14,13 +14,17 @@ from metarl import envs
 from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.envs.process_vector import ProcessVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
-from metarl.experience.inputs import as_shown, shown_in
+from metarl.experience.inputs import as_given, as_shown, shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.types import Agent, Inputs, Trial
+from tests.envs.local_pool import LocalPool
 from tests.experience.test_rollout import Stairs
+from tests.image_grid import ImageGrid
+from tests.spaces_envs import Spaced
 from tests.toy_envs import Arms, Line
 
 TASKS, LANES, EPISODES = 3, 4, 3
@@ -47,7 +51,8 @@ class Recorder(MemoryAgent):
         self.rounds: list[list[tuple[Inputs, np.ndarray, np.ndarray]]] = [[]]
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
-        obs = as_shown(torch.from_numpy(observation), self.actor.moments)
+        assert self._shape is not None
+        obs = as_shown(as_given(observation, self._shape), self.actor.moments)
         inputs = Inputs(obs, *self._last, episode_start=self._start)
         action = super().act(observation, active)
         self.rounds[-1].append((inputs, action.copy(), active))
@@ -70,14 +75,21 @@ def played(agent: Recorder, m: int, b: int) -> tuple[list[Inputs], list[np.ndarr
     return [Inputs(*(x[m, b] for x in i)) for i, _ in steps], [a[m, b] for _, a in steps]
 
 
+def several_choices(num_lanes: int) -> ProcessVectorEnv:
+    params = {"observations": "tuple", "actions": "multi_discrete"}
+    return ProcessVectorEnv(Spaced, num_lanes, params, pool=LocalPool(), num_workers=1)
+
+
 @pytest.mark.parametrize(
     ("make", "tasks"),
     [
         (Stairs, STAIRS),  # episodes of uneven lengths
         (lambda n: Line(n, horizon=4), np.array([[0.5], [-0.5], [0.1]])),
         (lambda n: Arms(n, horizon=2), np.array([[0.0], [3.0], [4.0]])),
+        (ImageGrid, np.array([[0.0], [2.0], [10.0]])),
+        (several_choices, np.array([[0.0], [1.0], [2.0]])),
     ],
-    ids=["stairs", "line", "arms"],
+    ids=["stairs", "line", "arms", "images", "several_choices"],
 )
 def test_it_acts_on_what_it_was_trained_on_and_as_it_was_trained_to(make: Any, tasks: Any) -> None:
     """Driven by the evaluator, it plays the very trial that the rollout worker would collect."""
