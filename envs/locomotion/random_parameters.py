@@ -132,6 +132,9 @@ class RandomParameters(MujocoTaskVectorEnv):
         means = {word: np.exp(np.log(part).mean()) for word, part in parts.items()}
         return ", ".join(f"{word} ×{means[word]:.2f}" for word in ("mass", "friction", "damping"))
 
+    def _task_in_words(self, lane: int) -> str:
+        return self.task_caption(self._tasks[lane])  # all factors would fill the screen
+
     def _reset_lanes(self, lanes: Lanes) -> None:
         """Give the lanes the bodies of their tasks, where they have others, then reset them."""
         changed = lanes[(self._bodies[lanes] != self._tasks[lanes]).any(axis=1)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.envs import GoalRegion, make
+from metarl.envs import GoalRegion, SimulationFailure, make
 from metarl.envs.locomotion.models import load_model
 from metarl.envs.locomotion.mujoco_vector import recent_velocity
 from metarl.envs.locomotion.random_parameters import BodyParameters
@@ -167,6 +167,21 @@ def test_a_lane_takes_its_body_at_its_own_next_reset() -> None:
         mine, other = env._batch.expanded(field), new._batch.expanded(field)
         np.testing.assert_array_equal(mine[1], other[1])
         assert (mine[0] != other[0]).any()
+
+
+def test_a_body_that_diverges_is_told_in_few_words() -> None:
+    env: Any = make("hopper_params", 2, num_threads=1)
+    env.reset(seed=0)
+    env._qvel[1, 1] = 1e12
+    sentence = (
+        r"HopperParams failed in lane 1 \(task: mass ×.{4}, friction ×.{4}, damping ×.{4}\) at"
+    )
+    with pytest.raises(SimulationFailure, match=sentence):
+        env.step(np.zeros((2, 3)))
+    with pytest.raises(
+        ValueError, match="log_scale_limit is 0: it must be a finite number above 0"
+    ):
+        make("hopper_params", 1, log_scale_limit=0)
 
 
 def test_models_are_shared_and_never_changed() -> None:
