@@ -64,6 +64,14 @@ def switch(name: str, value: object) -> bool:
     return value
 
 
+def task_option(options: Mapping[str, Any] | None) -> Any | None:
+    """The task that the options of a single environment's reset name, if they do."""
+    for name in options or {}:
+        if name != "task":
+            raise ValueError(f"reset was given the option {name!r}: only 'task' is known.")
+    return (options or {}).get("task")
+
+
 def reset_options(
     options: Mapping[str, Any] | None, lanes: int
 ) -> tuple[NDArray[np.bool_], Any | None]:

@@ -171,15 +171,18 @@ class MetaWorld(gymnasium.Env[Floats, NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
+        """Start an episode; `options={"task": row}` is as `set_task` before it."""
         super().reset(seed=seed)
+        if (task := checks.task_option(options)) is not None:
+            self.set_task(task)
         name, goal = self._next
         if name != self._name:
             self.close()
             self._env, self._name = self._made(name), name
         if (name, goal) not in _GOALS:
             _GOALS[name, goal] = _drawn(self._env, goal)
-        task = {"env_cls": self._classes[name], "rand_vec": _GOALS[name, goal]}
-        data = pickle.dumps(task | {"partially_observable": True})
+        drawn = {"env_cls": self._classes[name], "rand_vec": _GOALS[name, goal]}
+        data = pickle.dumps(drawn | {"partially_observable": True})
         self._env.set_task(metaworld().Task(env_name=name, data=data))
         observation, info = self._env.reset()
         self._steps = 0

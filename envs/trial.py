@@ -71,7 +71,8 @@ class TrialEnv(gymnasium.Wrapper, RecordConstructorArgs):
             if not actions.is_bounded():
                 raise ValueError(f"{name} has actions of the space {actions}: it must be bounded.")
             low, high = actions.low.astype(np.float64), actions.high.astype(np.float64)
-            self._center, self._half = (high + low) / 2.0, (high - low) / 2.0
+            self._center = (high + low) / 2.0
+            self._half = np.where(high > low, (high - low) / 2.0, 1.0)  # one value is shown as 0
         self.observation_space = self._space(name)
         self._draws = np.random.default_rng()
         self._returns: list[float] | None = None  # of the trial's episodes so far
@@ -88,12 +89,9 @@ class TrialEnv(gymnasium.Wrapper, RecordConstructorArgs):
         Raises:
             ValueError: unknown options, or a task that does not fit.
         """
-        for name in options or {}:
-            if name != "task":
-                raise ValueError(f"reset was given the option {name!r}: only 'task' is known.")
+        task = checks.task_option(options)
         if seed is not None:
             self._draws = np.random.default_rng([seed, _TASKS])
-        task = (options or {}).get("task")
         if task is None:
             task = self._distribution.draw(self._draws, 1)[0]
         task = self._distribution.row(task)

@@ -45,7 +45,7 @@ class ForeignEnv(gymnasium.Env):
 
     def set_task(self, task: ArrayLike) -> None:
         """Change the task [d], effective at the next reset."""
-        self._task = np.array(task, dtype=np.float64)
+        self._task = np.atleast_1d(np.array(task, dtype=np.float64))
 
     @abstractmethod
     def _put(self, task: NDArray[np.float64]) -> None:
@@ -54,7 +54,10 @@ class ForeignEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; `options={"task": row}` is as `set_task` before it."""
         super().reset(seed=seed)
+        if (task := checks.task_option(options)) is not None:
+            self.set_task(task)
         if self._task is not None:
             self._put(self._task)
         answer = self._reset(seed)

@@ -29,8 +29,9 @@ def from_sample_tasks(make_env: Callable[[], Any], horizon: int) -> SampledTasks
     It has `sample_tasks(n)`, a list of n tasks, and `reset_task(task)` or `set_task(task)`. The
     tasks trained on are those that it samples, with its own generator (`seed`, or Gymnasium's
     `np_random`) and the global ones seeded from the run's stream; validation and held-out tasks are
-    drawn with a seed of their own. Where there are fewer tasks than these sets want, as of two
-    directions, all are trained on and evaluated, and results say so.
+    drawn with a seed of their own, and are not trained on. Where there are fewer than twice as many
+    tasks as these sets want, as of two directions, all are trained on and evaluated, and results
+    say so.
 
     Args:
         make_env: Makes one, without arguments; it is called again in the process that trains.
@@ -135,13 +136,20 @@ class SampledTasks(TaskDistribution):
         pool = self._rows(0, _NUM_SAMPLED)
         _, first = np.unique(pool, axis=0, return_index=True)
         pool = pool[np.sort(first)]
-        self.finite = len(pool) < NUM_VALIDATION + NUM_HELD_OUT
+        # Of twice as many as are evaluated at least half are left to be trained on.
+        self.finite = len(pool) < 2 * (NUM_VALIDATION + NUM_HELD_OUT)
         cut = 0 if self.finite else NUM_VALIDATION
         self._validation = pool if self.finite else pool[:cut]
         self._held_out = pool if self.finite else pool[cut : cut + NUM_HELD_OUT]
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
-        return self._rows(int(rng.integers(1, 2**31)), n)
+        rows = self._rows(int(rng.integers(1, 2**31)), n)
+        if self.finite:
+            return rows
+        kept_apart = np.concatenate([self._validation, self._held_out])
+        while (known := (rows[:, None] == kept_apart).all(axis=2).any(axis=1)).any():
+            rows[known] = self._rows(int(rng.integers(1, 2**31)), int(known.sum()))
+        return rows
 
     def validation(self) -> Tasks:
         return self._validation.copy()

@@ -21,6 +21,7 @@ STEP_REWARD, GOAL_REWARD = -0.1, 1.0
 _MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]])  # stay, up, right, down, left
 _NEAR = 1  # no goal lies within so many cells of the start on both axes
 _MOST_WALKS = 200_000  # that are looked through
+_LONGEST_WALK = 300  # cells; the search calls itself once for each
 
 Cell = tuple[int, int]
 
@@ -140,6 +141,8 @@ def bayes_optimal_walk(size: int, horizon: int) -> tuple[Cell, ...] | None:
     is at each of those goals by a shortest way. It is found by depth-first search.
     """
     goals = set(possible_goals(size))
+    if min(horizon, len(goals)) > _LONGEST_WALK:
+        return None
     looked_at = 0
 
     def search(walk: list[Cell], left: frozenset[Cell]) -> list[Cell] | None:

@@ -27,7 +27,7 @@ def as_given(observation: np.ndarray, lanes: tuple[int, int]) -> Tensor:
         lanes: M, B.
     """
     images = observation.dtype == np.uint8 and observation.ndim > 3
-    given = observation.astype(np.uint8 if images else np.float64)
+    given = observation.astype(np.uint8 if images else np.float64, order="C")
     return torch.from_numpy(given).view(*lanes, -1)
 
 

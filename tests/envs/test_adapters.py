@@ -80,6 +80,36 @@ def test_a_few_tasks_are_a_finite_list() -> None:
     assert sorted(tasks.held_out().flatten().tolist()) == [-1.0, 1.0]
 
 
+class Many(Directions):
+    """So many tasks, in Gymnasium's ways."""
+
+    size = 150
+
+    def sample_tasks(self, num_tasks: int) -> Any:
+        return list(self.np_random.integers(self.size, size=num_tasks))
+
+
+def test_what_is_evaluated_is_not_trained_on() -> None:
+    tasks = from_sample_tasks(Many, horizon=5).task_distribution
+    drawn = tasks.sample(np.random.default_rng(0), 2000)
+    evaluated = np.concatenate([tasks.validation(), tasks.held_out()])
+    assert not tasks.finite
+    assert len(np.unique(evaluated)) == 60
+    assert len(np.unique(drawn)) == 90
+    assert not np.isin(drawn, evaluated).any()
+    fewer = from_sample_tasks(type("Fewer", (Many,), {"size": 100}), horizon=5).task_distribution
+    assert fewer.finite
+    assert len(fewer.held_out()) == 100
+
+
+def test_a_reset_may_name_the_task() -> None:
+    env: Any = make_points()
+    env.reset(seed=0, options={"task": [0.25, -0.5, 2]})
+    assert env._inner._goal.tolist() == [0.5, -1.0]
+    with pytest.raises(ValueError, match="option 'goal': only 'task' is known"):
+        env.reset(options={"goal": [0.25, -0.5]})
+
+
 def test_the_old_gyms_ways_become_gymnasiums() -> None:
     env = from_sample_tasks(GymPoint, horizon=10)
     env.set_task([0.5, 0.5, 1])

@@ -193,3 +193,6 @@ def test_it_is_a_single_environment_too(package: Any) -> None:
     with pytest.raises(ValueError, match="the first from 0 to 14"):
         env.reset(options={"task": [15, 0]})
     env.close()
+    own = MetaWorld("reach-v3", horizon=3)
+    own.reset(options={"task": [0, 12]})
+    assert own._next == ("reach-v3", 12)

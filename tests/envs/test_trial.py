@@ -121,6 +121,11 @@ def test_an_environment_of_ones_own_plays_in_it_as_it_is() -> None:
     ends = [env.step(np.array([2.0, 0.0], np.float32)) for _ in range(23)]
     assert [end[2] for end in ends] == [False] * 22 + [True]  # 12 steps an episode
     assert [end[0][-1] for end in ends].index(1.0) == 10
+    still = Reach(noise=0.0)  # the second number has one value, which is shown as 0
+    still.action_space = spaces.Box(np.array([0.0, 2.0]), np.array([4.0, 2.0]), dtype=np.float64)
+    env = TrialEnv(still, episodes=1)
+    env.reset(seed=0, options={"task": [0.4, 0.4]})
+    assert env.step(np.array([1.0, 2.0]))[0][4:6].tolist() == [-0.5, 0.0]
     chooser = TrialEnv(Chooser(), episodes=1)  # whose actions begin at 5
     chooser.reset(options={"task": [6.0]})
     assert chooser.step(6)[0].tolist() == [6.0, 0.0, 1.0, 0.0, 1.0, 0.0]

@@ -72,6 +72,7 @@ def test_the_walk_earns_what_the_line_says() -> None:
 def test_where_no_walk_reaches_the_bound_nothing_is_said() -> None:
     env = GridWorld(1, size=6, horizon=8)
     assert env.bayes_optimal_returns(env.task_distribution.held_out(), 2) is None
+    assert bayes_optimal_walk(32, 2000) is None, "nor where the search would be too deep"
 
 
 def test_only_possible_goals_are_tasks() -> None:
