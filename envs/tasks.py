@@ -23,6 +23,7 @@ SPLITS = ("validation", "held_out", "out_of_range")
 
 NUM_VALIDATION = 20
 NUM_HELD_OUT = 40
+_NAMED = 10  # of a list of tasks, in a message
 
 # Random digital shifts of the Sobol points, two dimensions each. They are written down instead of
 # drawn, so that no version of a library can move an evaluation set.
@@ -298,9 +299,12 @@ class FiniteTasks(TaskDistribution):
         known = (checked[:, None] == self._tasks).all(axis=2).any(axis=1)
         if not known.all():
             row = int(np.argmin(known))
+            known, n = str(self._tasks[:_NAMED].tolist()), len(self._tasks)
+            if n > _NAMED:
+                known = f"its {n} tasks: {known} …"
             raise ValueError(
                 f"Task {row} is {checked[row].tolist()}: "
-                f"it must be one of {self._tasks.tolist()} ({', '.join(self.columns)})."
+                f"it must be one of {known} ({', '.join(self.columns)})."
             )
         return checked
 

@@ -30,6 +30,7 @@ _NUM_VALIDATION, _NUM_HELD_OUT = 100, 200
 _RESERVED = 1000  # numbers below are for evaluation sets, those drawn in training lie above
 _LARGEST = 2**53  # numbers are exact in float64
 _PURPOSE = 0x2545F4914F6CDD1D  # told apart from the keys of episodes
+_MOST_NUMBERS = 1_000_000  # in the tables of an MDP, of which every task of a batch has its own
 _TRANSITION = 2**32  # added to the indices of a step's draw, apart from those of rewards
 
 
@@ -101,6 +102,11 @@ class TabularMDP(KeyedVectorEnv):
     ) -> None:
         states = checks.integer("states", states, 2, 1000)
         actions = checks.integer("actions", actions, 2, 1000)
+        if (size := states**2 * actions) > _MOST_NUMBERS:
+            raise ValueError(
+                f"states is {states} and actions is {actions}: states² · actions, here {size:,}, "
+                f"must be at most {_MOST_NUMBERS:,}."
+            )
         super().__init__(
             num_envs,
             MDPNumbers(),

@@ -101,6 +101,11 @@ def test_the_posterior_is_what_was_seen() -> None:
     assert agent._paid[0].tolist() == [[0.0, 2.0], [0.0, 4.0]]
 
 
+def test_tables_that_no_memory_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"states² · actions, here 4,000,000, must be at most 1,0"):
+        TabularMDP(1, states=1000, actions=4)
+
+
 def test_tasks_are_numbers_of_mdps() -> None:
     distribution = make("tabular_mdp", 1, preset="duan_2016").task_distribution
     drawn = distribution.sample(np.random.default_rng(0), 1000)
