@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.algorithms import algorithm_class
 from metarl.algorithms.maml import MAML
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.settings.gradient import MAMLSettings
@@ -67,6 +68,31 @@ def test_two_iterations_and_an_evaluation(name: str, observations: str, actions:
     agent = batched.agent("stochastic", Key(3, evaluation=True))
     result = evaluate(agent, source(observations, actions, batched=True).env(6), held_out, plan)
     assert np.isfinite(result.task_returns).all()
+
+
+FAMILY = ("fomaml", "anil", "meta_sgd", "promp", "e_maml", "reptile")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_variants_of_maml_learn_from_images_too(name: str) -> None:
+    worker = source("image", "multi_discrete", batched=True)
+    cls: Any = algorithm_class(name)
+    trained = cls(cls.config_class(tasks=2, episodes=4, hidden_sizes=(8,)), *worker.spaces, seed=1)
+    before = {n: p.clone() for n, p in trained.params.items()}
+    trained.update(trained.collect(worker, Key(1, 1)))
+    assert [n for n, p in trained.params.items() if not torch.equal(p, before[n])] == list(before)
+
+
+@pytest.mark.parametrize("name", ["maesn", "cavia"])
+def test_a_latent_takes_several_choices_and_no_images(name: str) -> None:
+    cls: Any = algorithm_class(name)
+    settings = cls.config_class(tasks=2, episodes=4, hidden_sizes=(8,))
+    worker = source("dict", "multi_discrete", batched=True)
+    trained = cls(settings, *worker.spaces, seed=1)
+    metrics = trained.update(trained.collect(worker, Key(1, 1)))
+    assert all(np.isfinite(value) for value in metrics.values())
+    with pytest.raises(ValueError, match="beside numbers and not beside images"):
+        cls(settings, *source("image", "discrete", batched=True).spaces, seed=1)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
