@@ -8,6 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metarl.envs.faults import (
+    SimulationFailure,
+    check_rows,
+    defined,
+    numbers,
+    users_code,
+    value_in_words,
+)
+
 
 class Knowledge:
     """The part of :class:`metarl.envs.vector.TaskVectorEnv` that evaluations draw beside agents."""
@@ -37,3 +46,61 @@ class Knowledge:
         statistician would try stand here: they are measured beside every agent with a memory.
         """
         return {}
+
+
+def known_returns(
+    env: Knowledge, method: str, shape: tuple[int, ...], *args: Any
+) -> NDArray[np.float64] | None:
+    """What `optimal_returns` or `bayes_optimal_returns` says, float64 of this shape, or None.
+
+    Raises:
+        SimulationFailure: it failed, or returned something else; one sentence with its place.
+    """
+    with users_code():
+        returns = getattr(env, method)(*args)
+    return None if returns is None else _finite(env, method, "returns", returns, shape)
+
+
+def measured(env: Knowledge, lanes: int) -> dict[str, NDArray[np.float64]]:
+    """What `episode_measures` says: name ↦ float64 [N].
+
+    Raises:
+        SimulationFailure: as :func:`known_returns`.
+    """
+    named = _named(env, "episode_measures")
+    return {
+        name: _finite(env, "episode_measures", repr(name), values, (lanes,))
+        for name, values in named.items()
+    }
+
+
+def named_agents(env: Knowledge, episodes: int) -> Mapping[str, Callable[[int], Any]]:
+    """What `reference_agents` says.
+
+    Raises:
+        SimulationFailure: as :func:`known_returns`.
+    """
+    return _named(env, "reference_agents", episodes)
+
+
+def _named(env: Knowledge, method: str, *args: Any) -> Mapping[str, Any]:
+    with users_code():
+        named = getattr(env, method)(*args)
+    if not isinstance(named, Mapping):
+        raise SimulationFailure(
+            f"{defined(env, method)} returned {value_in_words(named)}: it must be a dict."
+        )
+    return named
+
+
+def _finite(
+    env: Knowledge, method: str, what: str, value: Any, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    array = numbers(value)
+    check_rows(env, method, what, value if array is None else array, shape)
+    if array is None or not np.isfinite(array).all():
+        raise SimulationFailure(
+            f"{defined(env, method)} returned {value_in_words(value)} as {what}: its entries must "
+            "be finite numbers."
+        )
+    return array.astype(np.float64)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.knowledge import measured
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.recording import Recording
 from metarl.experience.threads import one_torch_thread
@@ -196,7 +197,7 @@ def _play_round(
         if not active.any():
             if "success" in info:
                 record.success = info["success"].reshape(n, lanes)
-            own = env.episode_measures().items()
+            own = measured(env, n * lanes).items()
             record.episode_measures = {name: x.reshape(n, lanes) for name, x in own}
             return record
     raise ValueError(

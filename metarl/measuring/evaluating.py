@@ -16,6 +16,7 @@ from metarl.config.loading import config_to_dict
 from metarl.config.trust import trusting
 from metarl.envs.contract import Success
 from metarl.envs.faults import defined
+from metarl.envs.knowledge import known_returns
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, place
@@ -89,7 +90,10 @@ def measure(
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)
-    return _summarized(subject, plan, source, headline, other), headline
+    try:
+        return _summarized(subject, plan, source, headline, other), headline
+    except (FloatingPointError, envs.SimulationFailure) as error:
+        raise EnvironmentFailure(f"The evaluation failed. {error}") from error
 
 
 def _summarized(
@@ -111,7 +115,9 @@ def _summarized(
         references = measure_references(
             source, headline.tasks, config["env"], plan, headline.adaptation_axis, words
         )
-        optimum, adaptive = source.optimal_returns(headline.tasks), bayes_adaptive(headline, source)
+        asked = (len(headline.tasks),), headline.tasks
+        optimum = known_returns(source, "optimal_returns", *asked)
+        adaptive = bayes_adaptive(headline, source)
         learners = measure_adaptive_references(source, headline, plan)
     result = summarize(
         headline,

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl.envs.faults import SimulationFailure, defined, users_code
+from metarl.envs.knowledge import named_agents
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED, TrainedKind
 from metarl.evaluation.result import AdaptiveReference
 from metarl.evaluation.summary import adaptive_reference, is_trial
@@ -101,14 +104,22 @@ def measure_adaptive_references(
         env: n·B lanes.
         headline: Of the agent beside.
         plan: The evaluation.
+
+    Raises:
+        SimulationFailure: an agent of the environment's failed, or acts in another shape.
     """
     if not is_trial(headline):
         return None
-    agents = env.reference_agents(plan.adaptation_steps + 1)
-    return {
-        name: adaptive_reference(headline, evaluate_over_seeds(agent, env, headline.tasks, plan))
-        for name, agent in agents.items()
-    } or None
+    found = {}
+    for name, agent in named_agents(env, plan.adaptation_steps + 1).items():
+        try:
+            with users_code():
+                evaluation = evaluate_over_seeds(agent, env, headline.tasks, plan)
+        except BadAction as error:
+            place = defined(env, "reference_agents")
+            raise SimulationFailure(f"Of {place}, {name!r}: {error}") from error
+        found[name] = adaptive_reference(headline, evaluation)
+    return found or None
 
 
 def _agents(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import train
+from metarl.envs.faults import SimulationFailure
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.result import EvaluationResult
 from tests.programs import write_config
-from tests.toy_envs import MeasuredLine
+from tests.toy_envs import Line, MeasuredLine
 
 
 class Drifter:
@@ -82,3 +85,46 @@ def test_from_training_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
         EvaluationResult.from_json(json.dumps(data))
     del data["episode_measures"], data["episode_measures_mean"]
     assert EvaluationResult.from_json(json.dumps(data)).headline.episode_measures is None
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            {"distance": np.zeros(3)},
+            "array of shape [3] as 'distance': it must be an array of shap",
+        ),
+        ({"distance": np.full(2, np.nan)}, "as 'distance': its entries must be finite numbers"),
+        ({"distance": ["far", "near"]}, "a list of 2 as 'distance': its entries must be finite nu"),
+        (None, "returned None: it must be a dict"),
+    ],
+)
+def test_what_is_no_measure_is_named(said: Any, sentence: str) -> None:
+    env = MeasuredLine(2)
+    env.episode_measures = lambda: said  # type: ignore[method-assign]
+    where = r"^MeasuredLine.episode_measures \(.*toy_envs.py, line \d+\) .*"
+    plan, tasks = EvaluationPlan("validation", 1, 0), np.array([[0.3], [-0.3]])
+    with pytest.raises(SimulationFailure, match=where + re.escape(sentence)):
+        evaluate_over_seeds(lambda seed: Drifter(), env, tasks, plan)  # type: ignore[arg-type,return-value]
+
+
+class Boastful(Line):
+    """It says of all tasks together what can be earned."""
+
+    def optimal_returns(self, tasks: Any) -> Any:
+        return np.zeros(1)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_wrong_optimum_ends_the_command_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(
+        tmp_path,
+        env={"name": "tests.evaluation.test_episode_measures:Boastful"},
+        iterations=1,
+        evaluation={"at_end": True, "episodes": 2, "adaptation_steps": 1},
+    )
+    assert train.main(["--config", str(config), "--run-dir", str(tmp_path / "run")]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: The evaluation failed. Boastful.optimal_returns (")

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from metarl.envs.discrete.bandit import Bandit
 from metarl.envs.discrete.bandit_agents import Thompson
+from metarl.envs.faults import SimulationFailure
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
@@ -73,6 +74,42 @@ def test_they_stand_beside_trials_alone(env: Bandit, evaluation: Evaluation) -> 
         replace(evaluation, forgets=True),
     ):
         assert measure_adaptive_references(env, other, PLAN) is None
+
+
+class Halting(Thompson):
+    """Acts for one lane alone."""
+
+    def act(self, observation: Any, active: Any) -> Any:
+        return super().act(observation, active)[:1, :1]
+
+
+class Failing(Thompson):
+    """Has no plan."""
+
+    def act(self, observation: Any, active: Any) -> Any:
+        return self.plan  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("agent", "sentence"),
+    [
+        (
+            Halting,
+            r"^Of Names.reference_agents \(.*, 'own': The agent's act\(\) returned actions of",
+        ),
+        (Failing, "^The environment failed: AttributeError: 'Failing' object has no attribute"),
+        (None, r"^Names.reference_agents \(.*, line \d+\) returned None: it must be a dict"),
+    ],
+)
+def test_an_agent_that_fails_is_told_in_a_sentence(
+    evaluation: Evaluation, agent: Any, sentence: str
+) -> None:
+    class Names(Bandit):
+        def reference_agents(self, episodes: int) -> Any:
+            return agent and {"own": lambda seed: agent(3, False, seed)}
+
+    with pytest.raises(SimulationFailure, match=sentence):
+        measure_adaptive_references(Names(TASKS * PLAN.episodes, arms=3, pulls=4), evaluation, PLAN)
 
 
 def test_the_file_keeps_and_checks_them(result: EvaluationResult) -> None:
