@@ -111,7 +111,7 @@ class WalkerVel(_Velocity, _Walker):
     Gymnasium's Walker2d-v5 but for the reward; the episode ends where the torso's height leaves
     (0.8, 2) m or its angle ±1 rad, and that step is not paid the 5. The preset `promp` is that of
     the code of Rothfuss et al. 2019, [0, 10] and 15 in place of the 5 (it takes 8 time steps in
-    place of 4, and another friction of the feet).
+    place of 4 and another friction of the feet, and pays the 15 in that step, too).
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -128,7 +128,8 @@ class WalkerParams(_UnknownBody, _Walker):
     :class:`metarl.envs.locomotion.random_parameters.BodyParameters`. This is the task of Rothfuss
     et al. 2019, Rakelly et al. 2019 (PEARL) and Zintgraf et al. 2020 (VariBAD), the presets `pearl`
     and `varibad`; they have an older model, with time steps of 0.004 s in place of 0.002, another
-    friction of the feet, and draw factors of parameters that are 0, too.
+    friction of the feet, pay the 1 in the last step, too, draw factors of parameters that are 0 as
+    well, and leave what MuJoCo derives from masses and inertias as it was.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
