@@ -17,6 +17,8 @@ from metarl.envs.faults import (
     value_in_words,
 )
 
+_TAKEN = {"return", "success"}  # names of what is measured of every episode
+
 
 class Knowledge:
     """The part of :class:`metarl.envs.vector.TaskVectorEnv` that evaluations draw beside agents."""
@@ -68,6 +70,10 @@ def measured(env: Knowledge, lanes: int) -> dict[str, NDArray[np.float64]]:
         SimulationFailure: as :func:`known_returns`.
     """
     named = _named(env, "episode_measures")
+    for name in _TAKEN & named.keys():
+        raise SimulationFailure(
+            f"{defined(env, 'episode_measures')} returned {name!r}: every evaluation has that."
+        )
     return {
         name: _finite(env, "episode_measures", repr(name), values, (lanes,))
         for name, values in named.items()

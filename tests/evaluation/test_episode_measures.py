@@ -97,6 +97,7 @@ def test_from_training_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"distance": np.full(2, np.nan)}, "as 'distance': its entries must be finite numbers"),
         ({"distance": ["far", "near"]}, "a list of 2 as 'distance': its entries must be finite nu"),
         (None, "returned None: it must be a dict"),
+        ({"return": np.zeros(2)}, "returned 'return': every evaluation has that"),
     ],
 )
 def test_what_is_no_measure_is_named(said: Any, sentence: str) -> None:
