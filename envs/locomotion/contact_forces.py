@@ -26,7 +26,7 @@ _Compute = CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_int)
 
 
 class _Plugin(ctypes.Structure):
-    """`mjpPlugin` of MuJoCo's header mjplugin.h."""
+    """`mjpPlugin` of MuJoCo 4's header mjplugin.h."""
 
     _fields_ = (
         ("name", c_char_p),
@@ -53,7 +53,11 @@ class _Plugin(ctypes.Structure):
 
 
 def plugin_name() -> str:
-    """The plugin's name, by which models ask for it; MuJoCo knows it from now on."""
+    """The plugin's name, by which models ask for it; MuJoCo knows it from now on.
+
+    Raises:
+        ImportError: MuJoCo's plugins may be laid out in another way in the version installed.
+    """
     _register()
     return _NAME
 
@@ -61,6 +65,11 @@ def plugin_name() -> str:
 @functools.cache
 def _register() -> tuple[Any, ...]:
     """Make the plugin known to MuJoCo, once; what is returned must live as long as the process."""
+    if mujoco.__version__.split(".")[0] != "4":
+        raise ImportError(
+            f"Contact forces need MuJoCo 4, whose plugins they are written for; MuJoCo "
+            f"{mujoco.__version__} is installed: python -m pip install 'mujoco>=4,<5'."
+        )
     library = ctypes.CDLL(str(_library()))
     # It has no state. With no capability its `compute`, which is obligatory, is never called.
     callbacks = (

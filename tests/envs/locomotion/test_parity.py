@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import TaskVectorEnv, make
+from metarl.envs.locomotion import contact_forces
 from metarl.envs.locomotion.models import silence
 
 LANES = 3
@@ -141,3 +142,10 @@ def test_contact_forces_are_there_and_cost(name: str) -> None:
     reward = env._reward(np.zeros((2, 2)), np.zeros((2, env._model.nu)))
     env._forces[:] = 0.0
     assert (env._reward(np.zeros((2, 2)), np.zeros((2, env._model.nu))) > reward).all()
+
+
+def test_plugins_of_another_mujoco_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their layout is written down by hand: a wrong one would crash, not raise."""
+    monkeypatch.setattr(mujoco, "__version__", "5.0.0")
+    with pytest.raises(ImportError, match=r"need MuJoCo 4.*MuJoCo 5\.0\.0 is installed"):
+        contact_forces._register.__wrapped__()
