@@ -219,3 +219,40 @@ def test_best_speeds_says_what_the_pages_quote():
         "first step minus multitask: +35.4 [21.0, 48.6]",
         "first step minus one speed: +25.8 [8.3, 40.2]",
     ]
+
+
+def _estimate(mean: float, interval: list[float]) -> str:
+    return f"{mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _trial(agent: dict[str, Any]) -> str:
+    """What another agent earned in each episode of a trial, and the verdict on the difference."""
+    cells = [_estimate(each["mean"], each["ci95"]) for each in agent["episodes"]]
+    return f"{' | '.join(cells)} | {agent['difference']['verdict']}"
+
+
+@pytest.mark.parametrize("bandit", ["5x10"])
+def test_rl2s_rows_on_bandits_are_those_of_its_evaluations(bandit: str) -> None:
+    rows = _rows("discrete.md", f"bandit_{bandit}")
+    found = _evaluation(f"rl2_bandit_{bandit}/seed_1")
+    assert (len(found["tasks"]), len(found["evaluation_seeds"])) == (1000, 10)
+    assert found["episodes_per_step"] == 10  # so 100 lanes of each task
+    for measured in (found, found["other_mode"]):
+        row = f"| RL², {measured['action_mode']} | {_cells(measured, 2)} | |"
+        assert row in rows
+    agents = found["adaptive_references"]
+    assert set(agents) == {"thompson", "ucb1", "bayes_optimal" if bandit == "5x10" else "gittins"}
+    for name, agent in agents.items():
+        assert any(row.endswith(f"(`{name}`) | {_trial(agent)} |") for row in rows), name
+    for name in ("random", "optimum"):
+        reference = found["references"][name]
+        estimate = _estimate(reference["mean"], reference["ci95"])
+        assert any(row.endswith(f"(`{name}`) | {estimate} | |") for row in rows), name
+
+
+def test_mamls_rows_on_bandits_and_mdps_are_those_of_their_evaluations() -> None:
+    rows = _rows("discrete.md", "maml")
+    for name in ("bandit", "tabular_mdp"):
+        found = _evaluation(f"maml_{name}/seed_1")
+        optimum = found["references"]["optimum"]["mean"]
+        assert f"| `maml_{name}` | {_cells(found, 2)} | {optimum:.2f} |" in rows
