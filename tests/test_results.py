@@ -250,6 +250,20 @@ def test_rl2s_rows_on_bandits_are_those_of_its_evaluations(bandit: str) -> None:
         assert any(row.endswith(f"(`{name}`) | {estimate} | |") for row in rows), name
 
 
+def test_rl2s_rows_on_the_grid_world_are_those_of_its_evaluations() -> None:
+    rows = _rows("discrete.md", "grid_world")
+    runs = sorted((ROOT / "results/rl2_grid_world").glob("seed_*"))
+    assert runs
+    for seed in (run.name.removeprefix("seed_") for run in runs):
+        found = _evaluation(f"rl2_grid_world/seed_{seed}")
+        cells = " | ".join(f"{mean:.2f}" for mean in found["mean"])
+        assert f"| RL², deterministic, seed {seed} | {cells} |" in rows
+        cells = " | ".join(f"{mean:.2f}" for mean in found["other_mode"]["mean"])
+        assert f"| stochastic, seed {seed} | {cells} |" in rows
+        line = " | ".join(f"{each['mean']:.2f}" for each in found["bayes_optimal"])
+        assert f"| Bayes-optimal | {line} |" in rows
+
+
 def test_mamls_rows_on_bandits_and_mdps_are_those_of_their_evaluations() -> None:
     rows = _rows("discrete.md", "maml")
     for name in ("bandit", "tabular_mdp"):
