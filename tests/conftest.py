@@ -50,3 +50,11 @@ def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their plots, which take most of a report's time and have their own tests."""
     monkeypatch.setattr("metarl.report.evaluation_report._pictures", lambda *args: [])
     monkeypatch.setattr("metarl.report.evaluation_plots.plot_adaptation_picture", lambda *args: b"")
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, saved and linked, and not drawn, which takes most of a report's time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", FigureCanvasAgg.get_renderer)

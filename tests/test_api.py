@@ -15,6 +15,8 @@ from metarl.errors import UserError
 from tests.programs import ENVIRONMENT, files, lines, tiny, write_config
 from tests.user_agents import Scout
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PROGRAM = """
 import sys
 

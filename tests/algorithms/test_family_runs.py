@@ -14,6 +14,8 @@ from metarl.config.loading import config_to_dict, load_config
 from tests.programs import ROOT, Forks, assert_same_state
 from tests.training.test_training import LINE, kill_ten_times, trained
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SURROGATE = ("trpo", "ppo", "adam")
 OUTERS = dict.fromkeys(("anil", "e_maml", "fomaml", "maml", "meta_sgd"), SURROGATE)
 OUTERS |= dict.fromkeys(("cavia", "maesn"), ("trpo", "adam"))

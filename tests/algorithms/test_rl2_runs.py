@@ -15,6 +15,8 @@ from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, assert_same_state, lines, write_config
 from tests.training.test_training import kill_ten_times
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 RL2: dict[str, Any] = {
     "name": "rl2",
     "tasks": 4,
@@ -149,6 +151,8 @@ def test_the_configs_are_sound(path: Path, tmp_path: Path) -> None:
     """They load, and one small iteration runs."""
     config = load_config(path, [])
     assert config.algorithm.name == "rl2"
+    if config.env.name == "meta_world":
+        pytest.importorskip("metaworld", reason="an optional part")
     words = ["--config", str(path), "--run-dir", str(tmp_path / "run"), "--iterations", "1"]
     length = "--env.pulls" if config.env.name == "bandit" else "--env.horizon"
     words += [length, "5", "--algorithm.tasks", "4", "--algorithm.lanes", "1"]

@@ -119,6 +119,7 @@ def test_markdown_links_to_pictures_beside_it(files: ReportFiles) -> None:
     assert names == {*links, "adaptation_picture.png"}
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_missing_references_are_named(files: ReportFiles, tmp_path: Path) -> None:
     for page in pages(files):
         assert "Not measured for this environment: oracle (" in page
@@ -132,6 +133,7 @@ def test_missing_references_are_named(files: ReportFiles, tmp_path: Path) -> Non
     assert "normalised" in page
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_verdict_is_said_at_either_sign(tmp_path: Path) -> None:
     for gain, words in ((10.0, "Adaptation helps: +"), (-10.0, "Adaptation hurts: -")):
         for page in pages(write(tmp_path, navigation_evaluation(gain=gain))):
@@ -141,6 +143,7 @@ def test_the_verdict_is_said_at_either_sign(tmp_path: Path) -> None:
         assert "With only 4 tasks they are coarse" in page
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_training_tasks_are_called_so(tmp_path: Path) -> None:
     evaluation = replace(navigation_evaluation(), split="training tasks")
     for page in pages(write(tmp_path, evaluation)):
@@ -148,6 +151,7 @@ def test_training_tasks_are_called_so(tmp_path: Path) -> None:
         assert "the very tasks trained on" in page
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     evaluation = replace(navigation_evaluation(), adaptation_axis="episode", step_sizes=[])
     page, _ = pages(write(tmp_path, evaluation))
@@ -156,6 +160,7 @@ def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     assert "gradient" not in page
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
     trial = in_episodes(navigation_evaluation())
     result = with_bayes_optimal(trial)
@@ -215,6 +220,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("name", NASTY)
 def test_what_users_supply_is_text(name: str, tmp_path: Path) -> None:
     """Under any Markdown parser, however permissive, and in the HTML."""
@@ -265,6 +271,7 @@ def test_literal_text_under_programs_that_know_less_or_more(name: str) -> None:
     assert all(line.startswith("    ") for line in lines)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, navigation_evaluation())
     written = []
