@@ -231,7 +231,7 @@ def _trial(agent: dict[str, Any]) -> str:
     return f"{' | '.join(cells)} | {agent['difference']['verdict']}"
 
 
-@pytest.mark.parametrize("bandit", ["5x10"])
+@pytest.mark.parametrize("bandit", ["5x10", "10x100"])
 def test_rl2s_rows_on_bandits_are_those_of_its_evaluations(bandit: str) -> None:
     rows = _rows("discrete.md", f"bandit_{bandit}")
     found = _evaluation(f"rl2_bandit_{bandit}/seed_1")
@@ -270,3 +270,19 @@ def test_mamls_rows_on_bandits_and_mdps_are_those_of_their_evaluations() -> None
         found = _evaluation(f"maml_{name}/seed_1")
         optimum = found["references"]["optimum"]["mean"]
         assert f"| `maml_{name}` | {_cells(found, 2)} | {optimum:.2f} |" in rows
+
+
+def test_rl2s_rows_on_tabular_mdps_are_those_of_its_evaluation() -> None:
+    rows = _rows("discrete.md", "tabular_mdp")
+    found = _evaluation("rl2_tabular_mdp/seed_1")
+    psrl = found["adaptive_references"]["psrl"]
+    measured = {
+        "RL², deterministic": found["mean"],
+        "RL², stochastic": found["other_mode"]["mean"],
+        "PSRL": [each["mean"] for each in psrl["episodes"]],
+    }
+    for label, means in measured.items():
+        cells = " | ".join(f"{mean:.2f}" for mean in means)
+        assert f"| {label} | {cells} | {sum(means):.1f} |" in rows
+    page = (ROOT / "docs/results/discrete.md").read_text(encoding="utf-8").replace("−", "-")
+    assert psrl["difference"]["verdict"] in page
