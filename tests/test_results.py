@@ -22,7 +22,6 @@ LARGER_RUNS = {
     "rl2_half_cheetah_vel/seed_1_at_30M": 420_000,
     "rl2_half_cheetah_vel/seed_2": 420_000,
     "rl2_half_cheetah_vel/seed_3": 420_000,
-    "rl2_navigation_sparse/seed_1": 810_000,
 }
 # The first 30.7M env steps of seed_1: one command made both.
 ONE_COMMAND = ROOT / "results/rl2_half_cheetah_vel/seed_1_at_30M/meta.json"
@@ -176,21 +175,22 @@ def test_rl2s_rows_on_half_cheetah_are_those_of_its_evaluations():
     assert f"| {label} | {_cells(_groups('rl2_half_cheetah_vel')[0], 1)} |" in rows
 
 
-def test_the_sparse_semicircles_table_is_that_of_its_evaluation():
+def test_the_sparse_semicircles_table_is_that_of_its_evaluations():
     rows = _rows("rl2.md", "sparse")
-    folder = ROOT / "results/rl2_navigation_sparse/seed_1/evaluation"
-    plans = {"held_out": "RL²"}
-    plans["held_out_two_episodes_forgetting"] = "the same, memory wiped before each episode"
-    for name, label in plans.items():
-        found = json.loads((folder / name / "evaluation.json").read_text(encoding="utf-8"))
+    for seed in (1, 2, 3):
+        found = _evaluation(f"rl2_navigation_sparse/seed_{seed}")
         assert len(found["evaluation_seeds"]) >= 10
         assert max(found["evaluation_seed_std"]) < 1e-9  # nothing is drawn
-        cells = [
-            f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-            for mean, (low, high) in zip(found["mean"], found["ci95"], strict=True)
-        ]
-        start = f"| {label} | {' | '.join(cells)} |"
-        assert any(row.startswith(start) for row in rows), start
+        cells = [f"{mean:.1f}" for mean in found["mean"]]
+        assert f"| deterministic, seed {seed} | {' | '.join(cells)} |" in rows
+    (all_seeds,) = _groups("rl2_navigation_sparse")
+    for measured in (all_seeds, all_seeds["other_mode"]):
+        assert f"| {measured['action_mode']}, all (few seeds) | {_cells(measured, 1)} |" in rows
+    folder = ROOT / "results/rl2_navigation_sparse/seed_1/evaluation/held_out_forgetting"
+    wiped = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert wiped["forgets"] is True
+    cells = [f"{mean:.1f}" for mean in wiped["mean"]]
+    assert f"| seed 1, memory wiped before each episode | {' | '.join(cells)} | | | |" in rows
 
 
 def test_the_gradient_based_familys_tables_are_those_of_their_comparisons():
