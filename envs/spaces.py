@@ -205,18 +205,41 @@ class OwnActions:
         return np.clip(shaped, space.low, space.high)  # rounding may have left the box
 
     def _choices(self, actions: NDArray[Any]) -> NDArray[Any]:
-        if not np.issubdtype(actions.dtype, np.integer):
-            raise ValueError(f"Actions are {actions.dtype}: they must be integers.")
+        check_choices(actions, self._options)
         space, rows = self._space, actions.reshape(len(actions), -1)
-        wrong = np.argwhere((rows < 0) | (rows >= self._options))
-        if len(wrong):
-            lane, choice = wrong[0]
-            raise ValueError(
-                f"Action {rows[lane, choice]} of lane {lane}: "
-                f"it must be from 0 to {self._options[choice] - 1}."
-            )
         own: NDArray[Any] = (rows + self._start).reshape(-1, *(space.shape or ()))
         return own.astype(space.dtype, copy=False)
+
+
+def check_batch(space: spaces.Space[Any], actions: NDArray[Any], lanes: int) -> None:
+    """Refuse actions [N, ...] that are not of the space, as far as they cannot be clipped to it.
+
+    Raises:
+        ValueError: they have another shape, or are none of the options.
+    """
+    shape = (lanes, *(space.shape or ()))
+    if actions.shape != shape:
+        raise ValueError(f"Actions have the shape {list(actions.shape)}: it must be {list(shape)}.")
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        check_choices(actions, choices(space)[0])
+
+
+def check_choices(actions: NDArray[Any], options: NDArray[Any]) -> None:
+    """Refuse actions [N] or [N, d] that are none of the options, as many as each choice [d] has.
+
+    Raises:
+        ValueError: they are no integers, or names the first that is no option.
+    """
+    if not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(f"Actions are {actions.dtype}: they must be integers.")
+    rows = actions.reshape(len(actions), -1)
+    wrong = (rows < 0) | (rows >= options)
+    if wrong.any():
+        lane, choice = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"Action {rows[lane, choice]} of lane {lane}: "
+            f"it must be from 0 to {options[choice] - 1}."
+        )
 
 
 def choices(

@@ -20,7 +20,7 @@ from metarl.envs import checks
 from metarl.envs.faults import SimulationFailure as SimulationFailure
 from metarl.envs.faults import check_rows, users_code
 from metarl.envs.knowledge import Knowledge
-from metarl.envs.spaces import check_actions, shown_lanes, shown_observations
+from metarl.envs.spaces import check_actions, check_batch, shown_lanes, shown_observations
 from metarl.envs.task_contract import check_distribution
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.watch import Watch
@@ -81,7 +81,6 @@ class TaskVectorEnv(Knowledge, VectorEnv):
         self.single_action_space = action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
-        self._action_shape = (num_envs, *(action_space.shape or ()))
         self.task_distribution = task_distribution
         self._name = type(self).__name__  # in messages
 
@@ -204,17 +203,13 @@ class TaskVectorEnv(Knowledge, VectorEnv):
 
         Raises:
             ResetNeeded: before the first reset.
-            ValueError: actions of a wrong shape.
+            ValueError: actions of a wrong shape, or that are none of the options.
             SimulationFailure: a simulation diverged or the environment's code failed.
         """
         if not self._was_reset:
             raise ResetNeeded("step was called before reset: reset the environment first.")
         actions = np.asarray(actions)
-        if actions.shape != self._action_shape:
-            raise ValueError(
-                f"Actions have the shape {list(actions.shape)}: "
-                f"it must be {list(self._action_shape)}."
-            )
+        check_batch(self.single_action_space, actions, self.num_envs)
         finished = self.finished
         live = ~finished if finished.any() else None
         reward, terminated = self._call("step", self._advance, actions, live)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
 from metarl.envs.discrete import bandit_agents, exact_bandit
-from metarl.envs.discrete.lanes import KeyedVectorEnv, check_actions, normals, uniforms
+from metarl.envs.discrete.lanes import KeyedVectorEnv, normals, uniforms
 from metarl.envs.discrete.pictures import BanditDrawing
 from metarl.envs.tasks import TaskDistribution, Tasks
 from metarl.envs.vector import Bools, Floats, Lanes
@@ -199,7 +199,6 @@ class Bandit(KeyedVectorEnv):
         self._last[lanes] = -1.0, 0.0
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
-        check_actions(actions, self._arms)
         reward = self._paid(self._tasks[self._lanes, actions], self._keys, self._steps)
         lanes = self._lanes if live is None else self._lanes[live]
         self._pulls[lanes, actions[lanes]] += 1.0

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from metarl.envs import checks
-from metarl.envs.discrete.lanes import check_actions, one_hot
+from metarl.envs.discrete.lanes import one_hot
 from metarl.envs.discrete.pictures import GridDrawing
 from metarl.envs.tasks import FiniteTasks, Tasks
 from metarl.envs.vector import Bools, Floats, Lanes, TaskVectorEnv
@@ -94,7 +94,6 @@ class GridWorld(TaskVectorEnv):
         self._cell[lanes] = 0
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
-        check_actions(actions, len(_MOVES))
         move = _MOVES[actions]
         if live is not None:
             move[~live] = 0

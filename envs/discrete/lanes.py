@@ -8,7 +8,6 @@ same, whatever they did before, and a hundred thousand lanes cost one array oper
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,18 +63,3 @@ def one_hot(index: NDArray[np.integer], size: int) -> Floats:
     rows = np.zeros((len(index), size))
     rows[np.arange(len(index)), index] = 1.0
     return rows
-
-
-def check_actions(actions: NDArray[Any], size: int) -> None:
-    """Refuse what is none of the integers 0 to size − 1.
-
-    Raises:
-        ValueError: names the first such action.
-    """
-    wrong = (actions < 0) | (actions >= size) | (actions.dtype.kind not in "iu")
-    if wrong.any():
-        lane = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"The action of lane {lane} is {actions[lane]}: "
-            f"it must be an integer of 0 to {size - 1}."
-        )

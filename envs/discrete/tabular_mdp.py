@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from metarl.envs import checks
 from metarl.envs.discrete.lanes import (
     KeyedVectorEnv,
-    check_actions,
     mixed,
     normals,
     one_hot,
@@ -162,7 +161,6 @@ class TabularMDP(KeyedVectorEnv):
         self._drawn = self._tasks[:, 0].copy()
 
     def _advance(self, actions: NDArray[Any], live: Bools | None) -> tuple[Floats, Bools | None]:
-        check_actions(actions, self._actions)
         row, state = self._row, self._state
         reward = self._means[row, state, actions] + normals(self._keys, self._steps)
         u = uniforms(self._keys, self._steps + _TRANSITION)
