@@ -92,16 +92,38 @@ class Trial(Trajectory):
             normalised.
         success: Whether each episode succeeded, float32 0 or 1 ``[M, L, E]``; None where the
             environment does not tell.
+        final_observations: What followed each episode's last step, as shown to the agent, which
+            was not asked what to do there: float32 ``[M, L, E, o]``, of images uint8.
     """
 
     episode_start: Tensor
     values: Tensor | None
     observed: Any = None
     success: Tensor | None = None
+    final_observations: Tensor | None = None
+
+    def episode_index(self) -> Tensor:
+        """To which of the trial's episodes each step belongs, from 0, int64 ``[M, L, S]``."""
+        return self.episode_start.long().cumsum(-1) - 1
+
+    def next_observations(self) -> Tensor:
+        """The observation that each step led to, ``[M, L, S, o]``; what padding holds is no datum.
+
+        The last step of an episode led to its final observation, not to the first of the next one.
+
+        Raises:
+            ValueError: the trial does not hold its final observations.
+        """
+        if self.final_observations is None:
+            raise ValueError("the trial does not hold the final observations of its episodes")
+        following = self.observations.roll(-1, dims=2)
+        index = self.episode_index().unsqueeze(-1).expand_as(following)
+        ends = (self.terminated | self.truncated).unsqueeze(-1)
+        return self.final_observations.gather(2, index).where(ends, following)
 
     def episode_returns(self) -> Tensor:
         """Undiscounted returns of the episodes of every lane in their order, ``[M, L, E]``."""
-        index = self.episode_start.long().cumsum(-1) - 1  # the episode of each step
+        index = self.episode_index()
         episodes = int(index.max()) + 1
         returns = self.rewards.new_zeros(*self.rewards.shape[:2], episodes)
         return returns.scatter_add(-1, index, self.rewards)  # padding earns 0

@@ -142,6 +142,7 @@ def _play(
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
     success = np.zeros((num_lanes, len(keys)), dtype=np.float32)
     observation, _ = env.reset(seed=seeds[0])
+    final = np.zeros((len(keys), *observation.shape), dtype=observation.dtype)
     actions = env.single_action_space
     discrete = not isinstance(actions, spaces.Box)
     last = LastStep.none(shape, actions.shape or (), discrete=discrete)
@@ -171,6 +172,7 @@ def _play(
         over = terminated | truncated
         if over.any():
             t[over] = 0
+            final[episode[over], every[over]] = observation[over]
             if env.success is not None:  # of a lane that waits for the others it stays
                 success[every[over], episode[over]] = env.success[over]
             again = over & valid & (episode < len(keys) - 1)
@@ -179,7 +181,14 @@ def _play(
                 options = {"reset_mask": again}
                 observation, _ = env.reset(seed=seeds[episode, every], options=options)
     told = None if env.success is None else torch.from_numpy(success).view(*shape, -1)
-    return _trial(steps, {"observed": tally.moments() if tally else None, "success": told})
+    whole = {
+        "observed": tally.moments() if tally else None,
+        "success": told,
+        "final_observations": torch.stack(
+            [as_shown(as_given(of_one, shape), actor.moments) for of_one in final], dim=2
+        ),
+    }
+    return _trial(steps, whole)
 
 
 def _step(

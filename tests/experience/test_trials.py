@@ -11,6 +11,7 @@ import torch
 from metarl.algorithms import algorithm_class
 from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
+from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
 from tests.experience.test_rollout import HORIZON, Scripted, Stairs
@@ -73,6 +74,21 @@ def test_the_first_observation_of_every_episode_is_shown() -> None:
     assert torch.equal(step[going_on], (step.roll(1, -1) + 1)[going_on])
     assert len(draw[trial.episode_start].unique()) == trial.episode_start.sum()
     assert torch.equal(draw[going_on], draw.roll(1, -1)[going_on])
+
+
+def test_the_next_observation_of_an_episodes_last_step_is_where_it_ended() -> None:
+    """Not the first one of the next episode, whose step number is 0 and whose draw is another."""
+    trial = collect(Scripted())
+    before, after = trial.observations, trial.next_observations()
+    assert trial.final_observations is not None
+    assert trial.final_observations.shape == (3, LANES, EPISODES, 2)
+    assert torch.equal(after[..., 0][trial.valid], (before[..., 0] + 1)[trial.valid])
+    assert torch.equal(after[..., 1][trial.valid], before[..., 1][trial.valid])
+    normalising = Scripted()
+    normalising.moments = RunningMoments.of(torch.tensor([[3.0, 0.0], [7.0, 1.0]]))
+    shown = collect(normalising)
+    wanted = normalising.moments.normalize(after.double()).float()
+    assert torch.allclose(shown.next_observations()[trial.valid], wanted[trial.valid])
 
 
 def test_returns_of_the_episodes() -> None:
