@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metarl.agents.rounds import Round
 from metarl.experience.inputs import LastStep
-from metarl.networks.recurrent import Memory, RecurrentActor
+from metarl.networks.memory_cores import Memory, copied
+from metarl.networks.recurrent import RecurrentActor
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Inputs
 
@@ -64,7 +65,7 @@ class MemoryAgent:
         policy = self.actor.policy
         self._shape = (num_tasks, lanes)
         self.episode = 0
-        memory = policy.initial_memory(num_tasks * lanes, self.actor.params["core.bias_ih"])
+        memory = self.actor.initial_memory(num_tasks * lanes)
         discrete = bool(policy.discrete)
         last = LastStep.none(self._shape, policy.action_shape, discrete=discrete)
         self._begin_round(memory, last)
@@ -83,10 +84,7 @@ class MemoryAgent:
         inputs = Inputs(obs, *self._last, episode_start=self._start)
         distribution, _, memory = self.actor.step(inputs, self._memory)
         action = self._round.choose(distribution, self._mode, self.actor.draw_noise)
-        lanes = acts.view(-1, 1)
-        self._memory = tuple(
-            torch.where(lanes, new, old) for new, old in zip(memory, self._memory, strict=True)
-        )
+        self._memory = self.actor.policy.core.held(acts.flatten(), memory, self._memory)
         self._start = self._start & ~acts
         return action.numpy().copy()  # an environment may write into it
 
@@ -115,7 +113,7 @@ class MemoryAgent:
         """What the agent has become by the beginning of this round: all that it remembers."""
         self._need_begin()
         memory, last = self._at_start
-        state = {"memory": [m.clone() for m in memory], **last._asdict()}
+        state = {"memory": list(copied(memory)), **last._asdict()}
         return state | {"episode": self.episode, "shape": self._shape}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,8 +124,8 @@ class MemoryAgent:
 
     def _begin_round(self, memory: Memory, last: LastStep) -> None:
         assert self._shape is not None
-        self._at_start = (memory, last)  # tensors are replaced, never written to
-        self._memory, self._last = memory, last
+        self._at_start = (memory, last)
+        self._memory, self._last = copied(memory), last  # a step may write into its memory
         self._start = torch.ones(self._shape, dtype=torch.bool)
         key = self._key.at(self._key.adaptation_step + self.episode)
         self._round = Round(self._shape, key, self.actor.moments)

@@ -29,6 +29,7 @@ from metarl.maths.ppo import PPO, Evaluated, PPOData
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.images import ImageEncoder
+from metarl.networks.memory_cores import core_maker
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
 from metarl.random import Key
@@ -81,7 +82,7 @@ class RL2:
         self.device = torch.device(device)
         self.policy = RecurrentPolicy(
             *space_sizes(observation_space, action_space),
-            core=config.core,
+            make_core=core_maker(config.core),
             width=config.width,
             embeddings=(
                 config.observation_embedding,

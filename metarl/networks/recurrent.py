@@ -6,6 +6,7 @@ through the same parameters, step by step, is :class:`RecurrentActor`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -21,12 +22,10 @@ from metarl.maths.distributions import Choices, DiagonalGaussian, Distribution, 
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.images import ImageEncoder
-from metarl.types import Core, Decision, Inputs
+from metarl.networks.layers import linear, orthogonal
+from metarl.networks.memory_cores import LSTM, CoreMaker, Memory, MemoryCore
+from metarl.types import Decision, Inputs
 
-Memory = tuple[Tensor, ...]
-"""The hidden state ``[N, H]``, and for an LSTM the cell state ``[N, H]`` after it."""
-
-GATES = {"lstm": 4, "gru": 3}
 _BLOCK_BYTES = 8 * 2**20
 
 
@@ -50,9 +49,8 @@ class RecurrentPolicy:
         observation_dim: o.
         action_dim: a; the number of options, of all choices together, where ``discrete``.
         discrete: Categorical instead of Gaussian: True for one choice, or the sizes of several.
-        core: Long short-term memory (Hochreiter and Schmidhuber 1997) or gated recurrent unit
-            (Cho et al. 2014), with the equations of ``torch.nn.LSTM`` and ``torch.nn.GRU``.
-        width: H, units of the memory.
+        make_core: The kind of memory.
+        width: H, of the memory's hidden states.
         embeddings: Widths for the observation, the action, the reward; 0: as it is.
         head_sizes: Widths of the heads' hidden layers.
         initial_std: σ before training, in units of the action's [−1, 1].
@@ -63,7 +61,7 @@ class RecurrentPolicy:
     observation_dim: int
     action_dim: int
     discrete: Choices = False
-    core: Core = "lstm"
+    make_core: CoreMaker = LSTM
     width: int = 128
     embeddings: tuple[int, int, int] = (0, 0, 0)
     head_sizes: tuple[int, ...] = ()
@@ -90,36 +88,29 @@ class RecurrentPolicy:
         seen = self.observation_dim if self.encoder is None else self.encoder.feature_dim
         return {"observation": seen, "action": self.action_dim, "reward": 1}
 
-    @property
-    def core_input_size(self) -> int:
-        """Width of what the memory is fed: the inputs after embedding, and the start flag."""
+    @functools.cached_property
+    def core(self) -> MemoryCore:
+        """The memory, which is fed the inputs after embedding, and the start flag."""
         sizes = zip(self.embeddings, self.input_sizes.values(), strict=True)
-        return sum(embedded or plain for embedded, plain in sizes) + 1
+        return self.make_core(sum(embedded or plain for embedded, plain in sizes) + 1, self.width)
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: orthogonal weights (Saxe et al. 2014), zero biases, log σ.
 
-        Gains: √2 before a ReLU, 1 for the memory (each gate's block is orthogonal by itself) and
-        the critic, 0.01 for the last layer of the actor, so that all actions are near 0 at first
-        (Andrychowicz et al. 2021). The LSTM's forget gates start open, with a bias of 1 (Jozefowicz
-        et al. 2015). Drawn with numpy, so that every device starts from the same numbers.
+        Gains: √2 before a ReLU, 1 for the critic, 0.01 for the last layer of the actor, so that all
+        actions are near 0 at first (Andrychowicz et al. 2021). The memory's are the core's. Drawn
+        with numpy, so that every device starts from the same numbers.
         """
         params: Params = {} if self.encoder is None else self.encoder.init(rng)
 
         def layer(name: str, n_in: int, n_out: int, gain: float) -> None:
-            params[f"{name}.weight"] = _orthogonal(rng, n_in, n_out, gain)  # [in, out]
+            params[f"{name}.weight"] = orthogonal(rng, n_in, n_out, gain)  # [in, out]
             params[f"{name}.bias"] = torch.zeros(n_out)
 
         for (name, n_in), width in zip(self.input_sizes.items(), self.embeddings, strict=True):
             if width:
                 layer(f"embed_{name}", n_in, width, math.sqrt(2.0))
-        for name, n_in in (("weight_ih", self.core_input_size), ("weight_hh", self.width)):
-            gates = [_orthogonal(rng, n_in, self.width, 1.0).T for _ in range(GATES[self.core])]
-            params[f"core.{name}"] = torch.cat(gates).contiguous()  # [G·H, in], as torch.nn has it
-        for name in ("bias_ih", "bias_hh"):
-            params[f"core.{name}"] = torch.zeros(GATES[self.core] * self.width)
-        if self.core == "lstm":
-            params["core.bias_ih"][self.width : 2 * self.width] = 1.0
+        params |= self.core.init(rng)
         for head, n_out, gain in (("actor", self.action_dim, 0.01), ("critic", 1, 1.0)):
             sizes = (self.width, *self.head_sizes, n_out)
             for i, (n_in, n) in enumerate(itertools.pairwise(sizes)):
@@ -127,11 +118,6 @@ class RecurrentPolicy:
         if not self.discrete:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
-
-    def initial_memory(self, lanes: int, like: Tensor) -> Memory:
-        """The memory at the start of a trial: zeros, on the device and in the dtype of ``like``."""
-        zeros = torch.zeros(lanes, self.width, device=like.device, dtype=like.dtype)
-        return (zeros, zeros) if self.core == "lstm" else (zeros,)
 
     def sequence(
         self,
@@ -154,19 +140,20 @@ class RecurrentPolicy:
                 backpropagation, Williams and Peng 1990). None: never.
         """
         steps, lanes = inputs.observations.shape[:2]
-        memory = memory or self.initial_memory(lanes, params["core.bias_ih"])
         heads, values = [], []
         for begin, end in _blocks(steps, self._block_steps(inputs), truncate_every):
+            x = self.features(params, Inputs(*(x[begin:end] for x in inputs)))
+            memory = memory or self.core.initial(lanes, x)
             if truncate_every and begin % truncate_every == 0:
                 memory = tuple(m.detach() for m in memory)
-            x = self.features(params, Inputs(*(x[begin:end] for x in inputs)))
-            hidden, memory = self._run_core(params, x, memory)
+            hidden, memory = self.core.sequence(params, x, memory)
             heads.append(self.head(params, "actor", hidden))
             values.append(self.head(params, "critic", hidden).squeeze(-1))
+        assert memory is not None  # a sequence has a step
         return Outputs(self.distribution(params, torch.cat(heads)), torch.cat(values), memory)
 
     def features(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-        """What the memory is fed at every step ``[..., core_input_size]``."""
+        """What the memory is fed at every step ``[..., core.input_size]``."""
         observation, action, reward, start = inputs
         if self.encoder is not None:
             observation = self.encoder.shared(params, observation)
@@ -178,7 +165,7 @@ class RecurrentPolicy:
         parts = []
         plain = (observation, action.to(observation.dtype), reward.unsqueeze(-1))
         for name, x, width in zip(self.input_sizes, plain, self.embeddings, strict=True):
-            parts.append(torch.relu(_linear(params, f"embed_{name}", x)) if width else x)
+            parts.append(torch.relu(linear(params, f"embed_{name}", x)) if width else x)
         return torch.cat([*parts, start.unsqueeze(-1).to(observation.dtype)], dim=-1)
 
     def distribution(self, params: Mapping[str, Tensor], head: Tensor) -> Distribution:
@@ -191,22 +178,8 @@ class RecurrentPolicy:
     def head(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
         """The output of the "actor" head or the "critic" head for hidden states ``[..., H]``."""
         for i in range(len(self.head_sizes)):
-            x = torch.tanh(_linear(params, f"{name}{i}", x))
-        return _linear(params, f"{name}{len(self.head_sizes)}", x)
-
-    def _run_core(
-        self, params: Mapping[str, Tensor], x: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """Features ``[S, N, ·]`` → hidden states ``[S, N, H]`` and the last memory, fused."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = [params[f"core.{name}"] for name in names]
-        state = [m.unsqueeze(0) for m in memory]  # one layer
-        options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        if self.core == "lstm":
-            hidden, h, c = torch.lstm(x, state, weights, *options)
-            return hidden, (h.squeeze(0), c.squeeze(0))
-        hidden, h = torch.gru(x, state[0], weights, *options)
-        return hidden, (h.squeeze(0),)
+            x = torch.tanh(linear(params, f"{name}{i}", x))
+        return linear(params, f"{name}{len(self.head_sizes)}", x)
 
     def _block_steps(self, inputs: Inputs) -> int:
         """Steps of a block whose largest tensor stays within bounds; all on a GPU."""
@@ -214,7 +187,7 @@ class RecurrentPolicy:
         if inputs.observations.is_cuda:
             return steps
         encoded = 0 if self.encoder is None else self.encoder.widest
-        widest = max(GATES[self.core] * self.width, encoded)
+        widest = max(self.core.widest, encoded)
         step_bytes = lanes * widest * inputs.previous_rewards.element_size()
         return max(1, _BLOCK_BYTES // step_bytes)
 
@@ -227,9 +200,6 @@ def normalized(inputs: Inputs, moments: RunningMoments) -> Inputs:
 
 class RecurrentActor:
     """A recurrent policy, as the rollout wants it: single steps, no gradients, on the CPU.
-
-    The memory's two products with its input and with itself become one, with the weights transposed
-    and joined once.
 
     Args:
         policy: The function.
@@ -249,11 +219,15 @@ class RecurrentActor:
         if policy.encoder is not None:
             self.moments = None  # images are as they are
         self._reward_moments = None if moments is None else moments.columns(slice(-1, None))
-        self._weight, self._bias = _joined(policy, self.params)
+        self._core = policy.core.prepare(self.params)
 
     def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Noise for actions of the given leading shape: float32 ``[*shape, a]``."""
         return self.policy.family.noise(rng, (*shape, self.policy.action_dim))
+
+    def initial_memory(self, lanes: int) -> Memory:
+        """That of N lanes at the start of a trial."""
+        return self.policy.core.initial(lanes, next(iter(self.params.values())))
 
     def act(self, inputs: Inputs, noise: Tensor, carry: Memory | None) -> Decision:
         """Actions and values ``[M, B]`` for inputs ``[M, B, ...]``; the carry is the memory."""
@@ -263,18 +237,19 @@ class RecurrentActor:
 
     @torch.no_grad()
     def step(self, inputs: Inputs, memory: Memory | None) -> Outputs:
-        """One step of all lanes: π over ``[M, B]``, V ``[M, B]``, the next memory."""
+        """One step of all lanes: π over ``[M, B]``, V ``[M, B]``, the next memory.
+
+        It may write into the memory that it is given.
+        """
         shape = inputs.observations.shape[:2]
         rows = Inputs(*(x.flatten(0, 1) for x in inputs))
         if self._reward_moments is not None:
             rows = normalized(rows, self._reward_moments)
-        like = self.params["core.bias_ih"]
-        memory = memory or self.policy.initial_memory(len(rows.observations), like)
-        x = torch.cat([self.policy.features(self.params, rows), memory[0]], dim=-1)
-        gates = torch.addmm(self._bias, x, self._weight)
-        memory = (_lstm if self.policy.core == "lstm" else _gru)(gates, memory)
-        head = self.policy.head(self.params, "actor", memory[0]).view(*shape, -1)
-        value = self.policy.head(self.params, "critic", memory[0]).view(shape)
+        memory = memory or self.initial_memory(len(rows.observations))
+        x = self.policy.features(self.params, rows)
+        hidden, memory = self.policy.core.step(self._core, x, memory)
+        head = self.policy.head(self.params, "actor", hidden).view(*shape, -1)
+        value = self.policy.head(self.params, "critic", hidden).view(shape)
         return Outputs(self.policy.distribution(self.params, head), value, memory)
 
 
@@ -283,59 +258,9 @@ def _one_hot(action: Tensor, n: int) -> Tensor:
     return F.one_hot(action + 1, n + 1)[..., 1:]
 
 
-def _linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """x W + b for W ``[in, out]``."""
-    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-    return torch.addmm(bias, x.flatten(0, -2), weight).view(*x.shape[:-1], -1)
-
-
 def _blocks(steps: int, longest: int, cut_every: int | None) -> list[tuple[int, int]]:
     """Bounds of consecutive blocks of [0, steps), with one at every multiple of ``cut_every``."""
     bounds = set(range(0, steps, cut_every or steps))
     for begin in sorted(bounds):
         bounds |= set(range(begin, min(begin + (cut_every or steps), steps), longest))
     return list(itertools.pairwise([*sorted(bounds), steps]))
-
-
-def _orthogonal(rng: np.random.Generator, n_in: int, n_out: int, gain: float) -> Tensor:
-    """A weight ``[in, out]`` whose rows or columns, whichever are fewer, are orthonormal · gain."""
-    tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
-    q, r = np.linalg.qr(tall)
-    q = q * np.sign(np.diag(r))  # uniform over the orthogonal matrices (Mezzadri 2007)
-    weight = q if n_in >= n_out else q.T
-    return torch.from_numpy((gain * weight).astype(np.float32))
-
-
-def _joined(policy: RecurrentPolicy, params: Params) -> tuple[Tensor, Tensor]:
-    """Weight ``[in + H, 4H]`` and bias ``[4H]`` of a step's gates, from [input, hidden] at once.
-
-    LSTM: input, forget and output gate, then the candidate. GRU: reset and update gate, then the
-    candidate's share of the input and that of the memory, which the reset gate must tell apart.
-    """
-    w_x, w_h = params["core.weight_ih"].T, params["core.weight_hh"].T  # [in, G·H], [H, G·H]
-    b_x, b_h = params["core.bias_ih"], params["core.bias_hh"]
-    width = policy.width
-    if policy.core == "lstm":
-        order = torch.arange(4 * width).view(4, width)[[0, 1, 3, 2]].flatten()  # i, f, o, g
-        return torch.cat([w_x, w_h])[:, order].contiguous(), (b_x + b_h)[order]
-    both, zero_x, zero_h = 2 * width, w_x.new_zeros(len(w_x), width), w_h.new_zeros(width, width)
-    from_x = torch.cat([w_x[:, :both], w_x[:, both:], zero_x], dim=1)
-    from_h = torch.cat([w_h[:, :both], zero_h, w_h[:, both:]], dim=1)
-    bias = torch.cat([b_x[:both] + b_h[:both], b_x[both:], b_h[both:]])
-    return torch.cat([from_x, from_h]).contiguous(), bias
-
-
-def _lstm(gates: Tensor, memory: Memory) -> Memory:
-    """c' = f ⊙ c + i ⊙ g, h' = o ⊙ tanh c'."""
-    width = gates.shape[-1] // 4
-    i, f, o = torch.sigmoid(gates[:, : 3 * width]).chunk(3, dim=-1)
-    c = torch.addcmul(f * memory[1], i, torch.tanh(gates[:, 3 * width :]))
-    return o * torch.tanh(c), c
-
-
-def _gru(gates: Tensor, memory: Memory) -> Memory:
-    """n = tanh(n_x + r ⊙ n_h), h' = n + z ⊙ (h − n)."""
-    width = gates.shape[-1] // 4
-    r, z = torch.sigmoid(gates[:, : 2 * width]).chunk(2, dim=-1)
-    n_x, n_h = gates[:, 2 * width :].chunk(2, dim=-1)
-    return (torch.lerp(torch.tanh(torch.addcmul(n_x, r, n_h)), memory[0], z),)

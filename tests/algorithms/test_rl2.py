@@ -19,7 +19,8 @@ from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import flatten
 from metarl.maths.ppo import PPOData
-from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy
+from metarl.networks.memory_cores import LSTM, MemoryCore
+from metarl.networks.recurrent import RecurrentActor
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
 from tests.experience.test_rollout import Stairs
@@ -317,21 +318,20 @@ def recall_returns(rl2: RL2, worker: RolloutWorker) -> np.ndarray:
     return found.task_returns.mean(1)
 
 
-def without_memory(patch: pytest.MonkeyPatch) -> None:
-    """The same agent, its memory zeroed before every step, in rollout, update and evaluation."""
-    step, core = RecurrentActor.step, RecurrentPolicy._run_core
+def without_memory(patch: pytest.MonkeyPatch, kind: type[MemoryCore] = LSTM) -> None:
+    """The same agent, its memory emptied before every step, in rollout, update and evaluation."""
+    step, sequence = kind.step, kind.sequence
 
-    def forgetful(self: RecurrentActor, inputs: Inputs, memory: Any) -> Any:
-        return step(self, inputs, None)
+    def forgetful(self: MemoryCore, prepared: Any, x: torch.Tensor, memory: Any) -> Any:
+        return step(self, prepared, x, self.initial(len(x), x))
 
-    def single_steps(self: RecurrentPolicy, params: Any, x: torch.Tensor, memory: Any) -> Any:
+    def single_steps(self: MemoryCore, params: Any, x: torch.Tensor, memory: Any) -> Any:
         rows = x.flatten(0, 1).unsqueeze(0)  # [1, S·N, ·]: every step is a trial's first
-        empty = self.initial_memory(rows.shape[1], x)
-        hidden, _ = core(self, params, rows, empty)
+        hidden, _ = sequence(self, params, rows, self.initial(rows.shape[1], x))
         return hidden.view(*x.shape[:2], -1), memory
 
-    patch.setattr(RecurrentActor, "step", forgetful)
-    patch.setattr(RecurrentPolicy, "_run_core", single_steps)
+    patch.setattr(kind, "step", forgetful)
+    patch.setattr(kind, "sequence", single_steps)
 
 
 @pytest.mark.parametrize("core", ["lstm", "gru"])
@@ -342,7 +342,7 @@ def test_it_learns_to_remember(core: Any, monkeypatch: pytest.MonkeyPatch) -> No
     first, second, third = recall_returns(rl2, worker)
     assert abs(first) < 0.3
     assert min(second, third) > 0.8
-    without_memory(monkeypatch)
+    without_memory(monkeypatch, type(rl2.policy.core))
     assert max(recall_returns(rl2, worker)) < 0.3
 
 

@@ -14,6 +14,7 @@ from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import Params, flatten, unflatten
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks import recurrent
+from metarl.networks.memory_cores import LSTM, core_maker
 from metarl.networks.recurrent import RecurrentActor, RecurrentPolicy, normalized
 from metarl.networks.spaces import space_sizes
 from metarl.random import Key
@@ -26,9 +27,8 @@ KINDS = list(itertools.product(("lstm", "gru"), ((0, 0, 0), (5, 4, 3)), ((), (6,
 
 
 def policy(core: Any = "lstm", **changes: Any) -> RecurrentPolicy:
-    return RecurrentPolicy(
-        **{"observation_dim": 3, "action_dim": 2, "width": 8, "core": core} | changes
-    )
+    sizes: dict[str, Any] = {"observation_dim": 3, "action_dim": 2, "width": 8}
+    return RecurrentPolicy(**sizes | {"make_core": core_maker(core)} | changes)
 
 
 def doubles(params: Params) -> Params:
@@ -78,9 +78,10 @@ def slow_forward(
                     x = torch.relu(x @ p[f"embed_{name}.weight"] + p[f"embed_{name}.bias"])
                 parts.append(x)
             x = torch.cat([*parts, inputs.episode_start[s, n].double().view(1)])
-            from_x = (p["core.weight_ih"] @ x + p["core.bias_ih"]).chunk(recurrent.GATES[of.core])
-            from_h = (p["core.weight_hh"] @ h + p["core.bias_hh"]).chunk(recurrent.GATES[of.core])
-            if of.core == "lstm":
+            gates = len(p["core.bias_ih"]) // of.width
+            from_x = (p["core.weight_ih"] @ x + p["core.bias_ih"]).chunk(gates)
+            from_h = (p["core.weight_hh"] @ h + p["core.bias_hh"]).chunk(gates)
+            if isinstance(of.core, LSTM):
                 i, f, g, o = (a + b for a, b in zip(from_x, from_h, strict=True))
                 c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
                 h = torch.sigmoid(o) * torch.tanh(c)

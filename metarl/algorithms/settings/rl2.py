@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from metarl.algorithms.settings.base import Settings, Widths
-from metarl.types import Core
+from metarl.types import CoreName
 
 
 class RL2Settings(Settings):
@@ -17,7 +17,9 @@ class RL2Settings(Settings):
     tasks: int = Field(128, ge=1, description="tasks of a meta-batch")
     lanes: int = Field(1, ge=1, description="trials a task")
     episodes: int = Field(2, ge=1, description="episodes of a trial")
-    core: Core = Field("lstm", description="kind of memory; the LSTM is the faster one on a CPU")
+    core: CoreName = Field(
+        "lstm", description="kind of memory; the LSTM is the faster one on a CPU"
+    )
     width: int = Field(128, ge=1, description="units of the memory")
     observation_embedding: int = Field(0, ge=0, description="width of its embedding; 0: as it is")
     action_embedding: int = Field(0, ge=0, description="of the previous action; 0: as it is")
