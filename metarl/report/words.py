@@ -28,11 +28,11 @@ ADAPTIVE_REFERENCES = {
     "ucb1": "UCB1: each arm once, then the largest upper confidence bound",
     "psrl": "posterior sampling: before each episode an MDP is drawn from the posterior",
 }
-BAYES_ADAPTIVE = "Bayes-adaptive (a lower bound)"
+BAYES_ADAPTIVE = "Bayes-adaptive (or a lower bound)"
 """What pictures and tables call the best agent that must find the task out."""
 _BAYES_ADAPTIVE_MEANS = (
     "Bayes-adaptive: what an agent earns in each episode that is not told the task, finds it out "
-    "and remembers it, computed; a lower bound of what the best adaptive agent earns."
+    "and remembers it, computed; what the best adaptive agent earns, or a lower bound of that."
 )
 FEW_SHOT_REFERENCES = {
     ORACLE: "the family of the tasks known, its parameters fitted to the support set",

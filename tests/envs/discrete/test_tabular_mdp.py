@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import make
+from metarl.envs.discrete import psrl
 from metarl.envs.discrete.psrl import PSRL, backward_induction
 from metarl.envs.discrete.tabular_mdp import TabularMDP
 
@@ -99,6 +100,40 @@ def test_the_posterior_is_what_was_seen() -> None:
         agent.observe(np.ones((1, 1), dtype=int), reward, flags, flags, after)
     assert agent._seen[0, :, 1].tolist() == [[0.0, 1.0], [1.0, 1.0]]
     assert agent._paid[0].tolist() == [[0.0, 2.0], [0.0, 4.0]]
+
+
+def test_mdps_are_sampled_from_the_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20,000 lanes that have seen the same: moments of Dirichlet(1 + n) and of the normal."""
+    lanes, sampled = 20_000, []
+
+    def keep(*tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sampled.append(tables[:2])
+        return backward_induction(*tables)
+
+    monkeypatch.setattr(psrl, "backward_induction", keep)
+    agent = PSRL(3, 2, 4, 1.0, 0)
+    agent.begin(1, lanes)
+    flags = np.zeros((1, lanes), dtype=bool)
+    for following, reward in ((1, 2.0), (1, 4.0), (2, 6.0)):  # all from state 0, action 1
+        agent.act(np.tile(np.eye(3)[0], (1, lanes, 1)), ~flags)
+        after = np.tile(np.eye(3)[following], (1, lanes, 1))
+        agent.observe(
+            np.ones((1, lanes), dtype=int), np.full((1, lanes), reward), flags, flags, after
+        )
+    sampled.clear()
+    agent.adapt()
+    transitions, rewards = (np.concatenate(part) for part in zip(*sampled, strict=True))
+    assert len(rewards) == lanes
+    seen = transitions[:, 0, 1]  # Dirichlet(1, 3, 2)
+    np.testing.assert_allclose(seen.mean(axis=0), [1 / 6, 3 / 6, 2 / 6], atol=0.005)
+    variances = [1 * 5 / 252, 3 * 3 / 252, 2 * 4 / 252]
+    np.testing.assert_allclose(seen.var(axis=0), variances, rtol=0.05)
+    assert transitions[:, 0, 0].mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.005)
+    # Of prior N(1, 1) and the rewards 2, 4, 6 of deviation 1: N((1 + 12)/4, 1/4).
+    assert rewards[:, 0, 1].mean() == pytest.approx(3.25, abs=0.02)
+    assert rewards[:, 0, 1].std() == pytest.approx(0.5, rel=0.03)
+    assert rewards[:, 2, 0].mean() == pytest.approx(1.0, abs=0.03)
+    assert rewards[:, 2, 0].std() == pytest.approx(1.0, rel=0.03)
 
 
 def test_tables_that_no_memory_holds_are_refused() -> None:
