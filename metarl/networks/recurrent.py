@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.maths.distributions import Choices, DiagonalGaussian, Distribution, action_family
 from metarl.maths.params import Params
 from metarl.maths.running_moments import RunningMoments
 from metarl.networks.images import ImageEncoder
-from metarl.networks.layers import linear, orthogonal
+from metarl.networks.input_features import InputFeatures
+from metarl.networks.layers import perceptron, perceptron_params
 from metarl.networks.memory_cores import LSTM, CoreMaker, Memory, MemoryCore
 from metarl.types import Decision, Inputs
 
@@ -82,39 +82,29 @@ class RecurrentPolicy:
             return (len(self.discrete),)
         return () if self.discrete else (self.action_dim,)
 
-    @property
-    def input_sizes(self) -> dict[str, int]:
-        """Widths of the inputs before embedding; the start of an episode is never embedded."""
-        seen = self.observation_dim if self.encoder is None else self.encoder.feature_dim
-        return {"observation": seen, "action": self.action_dim, "reward": 1}
+    @functools.cached_property
+    def features(self) -> InputFeatures:
+        """What the memory is fed at every step."""
+        return InputFeatures(
+            self.observation_dim, self.action_dim, self.discrete, self.embeddings, self.encoder
+        )
 
     @functools.cached_property
     def core(self) -> MemoryCore:
-        """The memory, which is fed the inputs after embedding, and the start flag."""
-        sizes = zip(self.embeddings, self.input_sizes.values(), strict=True)
-        return self.make_core(sum(embedded or plain for embedded, plain in sizes) + 1, self.width)
+        """The memory."""
+        return self.make_core(self.features.size, self.width)
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: orthogonal weights (Saxe et al. 2014), zero biases, log σ.
 
-        Gains: √2 before a ReLU, 1 for the critic, 0.01 for the last layer of the actor, so that all
-        actions are near 0 at first (Andrychowicz et al. 2021). The memory's are the core's. Drawn
-        with numpy, so that every device starts from the same numbers.
+        Gains: √2 before a hidden layer, 1 for the critic, 0.01 for the last layer of the actor, so
+        that all actions are near 0 at first (Andrychowicz et al. 2021). The memory's are the
+        core's. Drawn with numpy, so that every device starts from the same numbers.
         """
-        params: Params = {} if self.encoder is None else self.encoder.init(rng)
-
-        def layer(name: str, n_in: int, n_out: int, gain: float) -> None:
-            params[f"{name}.weight"] = orthogonal(rng, n_in, n_out, gain)  # [in, out]
-            params[f"{name}.bias"] = torch.zeros(n_out)
-
-        for (name, n_in), width in zip(self.input_sizes.items(), self.embeddings, strict=True):
-            if width:
-                layer(f"embed_{name}", n_in, width, math.sqrt(2.0))
-        params |= self.core.init(rng)
+        params = self.features.init(rng) | self.core.init(rng)
         for head, n_out, gain in (("actor", self.action_dim, 0.01), ("critic", 1, 1.0)):
             sizes = (self.width, *self.head_sizes, n_out)
-            for i, (n_in, n) in enumerate(itertools.pairwise(sizes)):
-                layer(f"{head}{i}", n_in, n, gain if i == len(self.head_sizes) else math.sqrt(2.0))
+            params |= perceptron_params(rng, head, sizes, math.sqrt(2.0), gain)
         if not self.discrete:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.initial_std))
         return params
@@ -152,22 +142,6 @@ class RecurrentPolicy:
         assert memory is not None  # a sequence has a step
         return Outputs(self.distribution(params, torch.cat(heads)), torch.cat(values), memory)
 
-    def features(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-        """What the memory is fed at every step ``[..., core.input_size]``."""
-        observation, action, reward, start = inputs
-        if self.encoder is not None:
-            observation = self.encoder.shared(params, observation)
-        if isinstance(self.discrete, tuple):
-            choices = zip(action.unbind(-1), self.discrete, strict=True)
-            action = torch.cat([_one_hot(choice, n) for choice, n in choices], dim=-1)
-        elif self.discrete:
-            action = _one_hot(action, self.action_dim)
-        parts = []
-        plain = (observation, action.to(observation.dtype), reward.unsqueeze(-1))
-        for name, x, width in zip(self.input_sizes, plain, self.embeddings, strict=True):
-            parts.append(torch.relu(linear(params, f"embed_{name}", x)) if width else x)
-        return torch.cat([*parts, start.unsqueeze(-1).to(observation.dtype)], dim=-1)
-
     def distribution(self, params: Mapping[str, Tensor], head: Tensor) -> Distribution:
         """π from the actor head's output ``[..., a]``."""
         if self.discrete:
@@ -177,9 +151,7 @@ class RecurrentPolicy:
 
     def head(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
         """The output of the "actor" head or the "critic" head for hidden states ``[..., H]``."""
-        for i in range(len(self.head_sizes)):
-            x = torch.tanh(linear(params, f"{name}{i}", x))
-        return linear(params, f"{name}{len(self.head_sizes)}", x)
+        return perceptron(params, name, len(self.head_sizes), x, torch.tanh)
 
     def _block_steps(self, inputs: Inputs) -> int:
         """Steps of a block whose largest tensor stays within bounds; all on a GPU."""
@@ -251,11 +223,6 @@ class RecurrentActor:
         head = self.policy.head(self.params, "actor", hidden).view(*shape, -1)
         value = self.policy.head(self.params, "critic", hidden).view(shape)
         return Outputs(self.policy.distribution(self.params, head), value, memory)
-
-
-def _one_hot(action: Tensor, n: int) -> Tensor:
-    """``[...]`` → ``[..., n]``; −1, no action, becomes all zeros."""
-    return F.one_hot(action + 1, n + 1)[..., 1:]
 
 
 def _blocks(steps: int, longest: int, cut_every: int | None) -> list[tuple[int, int]]:
