@@ -320,7 +320,11 @@ class FewShotAgent(Protocol):
 
 
 class Algorithm(Protocol):
-    """An algorithm in training. Its state is tensors and builtins, so that it can be saved."""
+    """An algorithm in training. Its state is tensors and builtins, so that it can be saved.
+
+    One that learns from replay names its buffers in an attribute ``buffers``, a dict of
+    :class:`metarl.experience.replay.Replay`: checkpoints save them beside the state.
+    """
 
     def collect(self, source: Any, key: Key) -> Any:
         """Gather the data of one meta-iteration; the batch has ``env_steps`` and ``metrics``."""

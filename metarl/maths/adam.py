@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from metarl.maths.finite import check_finite
+from metarl.maths.params import Params, flatten, to_device, unflatten
 
 
 class AdamState(NamedTuple):
@@ -65,3 +68,47 @@ class Adam:
         square = torch.lerp(state.square, gradient.square(), 1.0 - self.beta2)
         root = (square / (1.0 - self.beta2**step)).sqrt() + self.eps
         return x - lr / (1.0 - self.beta1**step) * mean / root, AdamState(step, mean, square)
+
+
+class Learned:
+    """Parameters that Adam moves, kept with its memory as one vector.
+
+    Args:
+        params: Fresh ones.
+        device: Where they live.
+        eps: Adam's.
+    """
+
+    def __init__(
+        self, params: Mapping[str, Tensor], device: torch.device | str, eps: float = 1e-8
+    ) -> None:
+        self.params: Params = to_device(params, device)
+        self._adam = Adam(eps=eps)
+        self._memory = AdamState.fresh(flatten(self.params))
+
+    def step(self, what: str, loss: Callable[[Params], Tensor], lr: float) -> None:
+        """One step down a loss of the parameters.
+
+        Args:
+            what: The loss, for the refusal: "the critics' loss".
+            loss: A scalar.
+            lr: Step size.
+
+        Raises:
+            FloatingPointError: the gradient is not finite.
+        """
+        leaf = flatten(self.params).requires_grad_()
+        gradient = torch.autograd.grad(loss(unflatten(leaf, self.params)), leaf)[0]
+        check_finite(f"the gradient of {what} is", gradient)
+        x, self._memory = self._adam.step(leaf.detach(), gradient, self._memory, lr)
+        self.params = unflatten(x, self.params)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parameters, and Adam's memory."""
+        return {"params": to_device(self.params, "cpu"), **self._memory.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, to the bit."""
+        device = next(iter(self.params.values())).device
+        self.params = to_device(state["params"], device)
+        self._memory = AdamState.from_state(state, device)

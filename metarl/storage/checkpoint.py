@@ -6,7 +6,8 @@ A checkpoint is the folder ``checkpoints/<iteration>/`` with ``state.pt`` (tenso
 renamed; ``latest`` names the newest. That of iteration ``i`` holds the state after the iteration
 whose ``metrics.jsonl`` line says ``i``. What is too big to be built in memory may lie beside
 ``state.pt`` as a file of its own: the manifest's ``files`` names each, with its ``bytes`` and
-``sha256``.
+``sha256``. Replay buffers lie in the run folder, in segments that ``buffers`` names, see
+:mod:`metarl.storage.segments`; they are needed to resume only.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from metarl.errors import EnvironmentFailure, UserError, warn
 from metarl.storage.files import (
     delete_folder,
     delete_leftovers,
+    is_as_told,
     read_regular,
     replace_file,
     replace_folder,
 )
 from metarl.storage.json_lines import read_json
+from metarl.storage.segments import Buffer, Segments, delete_unused, fault_of, write_segments
 from metarl.storage.tensors import read_plain, write_plain
 
 FORMAT = 1
@@ -42,7 +45,9 @@ _MANIFEST_TYPES = {
     "config_fingerprint": dict,
     "sha256": str,
     "files": dict,
+    "buffers": dict,
 }
+_OPTIONAL = ("files", "buffers")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def save_checkpoint(
     env_steps: int,
     fingerprint: Mapping[str, Any],
     keep: int,
+    buffers: Mapping[str, Buffer] | None = None,
 ) -> Path:
     """Writes the checkpoint of an iteration, points ``latest`` at it and deletes the oldest.
 
@@ -84,13 +90,14 @@ def save_checkpoint(
         env_steps: Valid env steps so far.
         fingerprint: Of the config, see :func:`metarl.config.loading.fingerprint`.
         keep: How many to keep, the newest.
+        buffers: What is saved in segments; what is new in them goes to the disk first.
 
     Raises:
         TypeError: The state holds what a checkpoint cannot.
         EnvironmentFailure: The folder cannot be written; the last good checkpoint is intact.
     """
     data = write_plain(state)
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "metarl_version": __version__,
         "iteration": int(iteration),
@@ -98,29 +105,34 @@ def save_checkpoint(
         "config_fingerprint": dict(fingerprint),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    manifest["manifest_sha256"] = _digest(manifest)
     folder = run_dir / "checkpoints"
     target = folder / str(iteration)
-    described = json.dumps(manifest, indent=1).encode()
     try:
+        if buffers:
+            manifest["buffers"] = write_segments(run_dir, iteration, buffers)
+        manifest["manifest_sha256"] = _digest(manifest)
+        described = json.dumps(manifest, indent=1).encode()
         delete_leftovers(folder)
-        if not _is_whole(target):
+        if not _is_whole(target, with_buffers=True):
             replace_folder(target, {"state.pt": data, "manifest.json": described})
         replace_file(folder / "latest", f"{iteration}\n".encode())
     except OSError as error:
-        try:
-            good = newest_checkpoint(run_dir)
-        except UserError:  # the folder cannot even be read
-            good = None
-        last = (
-            "there is no other" if good is None else f"the newest good one is of iteration {good}"
-        )
         raise EnvironmentFailure(
             f"The checkpoint of iteration {iteration} cannot be written to {folder}: "
-            f"{error.strerror or error}; {last}."
+            f"{error.strerror or error}; {_last_good(run_dir)}."
         ) from error
     _prune(folder, iteration, keep)
+    if buffers:  # one that was left as it was may name others than those in use
+        delete_unused(run_dir, [manifest["buffers"], *map(_segments, folder.glob("[0-9]*"))])
     return target
+
+
+def _last_good(run_dir: Path) -> str:
+    try:
+        good = newest_checkpoint(run_dir)
+    except UserError:  # the folder cannot even be read
+        good = None
+    return "there is no other" if good is None else f"the newest good one is of iteration {good}"
 
 
 def _prune(folder: Path, iteration: int, keep: int) -> None:
@@ -140,10 +152,16 @@ def _prune(folder: Path, iteration: int, keep: int) -> None:
 # Reading
 
 
-def newest_checkpoint(run_dir: Path) -> int | None:
-    """The iteration of the newest whole checkpoint; None when there is none yet."""
+def newest_checkpoint(run_dir: Path, *, with_buffers: bool = False) -> int | None:
+    """The iteration of the newest whole checkpoint; None when there is none yet.
+
+    Args:
+        run_dir: The run folder.
+        with_buffers: Whole enough to be resumed, and not only to be evaluated.
+    """
     folder = run_dir / "checkpoints"
-    return next((i for i in reversed(_iterations(folder)) if _is_whole(folder / str(i))), None)
+    there = reversed(_iterations(folder))
+    return next((i for i in there if _is_whole(folder / str(i), with_buffers)), None)
 
 
 def load_checkpoint(
@@ -161,13 +179,14 @@ def load_checkpoint(
         changes: From the fingerprint of the config that made the checkpoint, what the config in
             use says otherwise: see :func:`metarl.config.loading.changes`.
         fall_back: Where the latest is damaged take the newest good one, with a line on stderr. For
-            resuming, which computes the lost iterations again; an evaluation should rather know.
+            resuming, which computes the lost iterations again and needs the buffers; an evaluation
+            should rather know.
 
     Raises:
         UserError: It is missing, damaged, tampered with, of another format or another config, or
             holds anything but tensors and plain values.
     """
-    return _chosen(run_dir, which, lambda path: _read(path, changes), fall_back)
+    return _chosen(run_dir, which, lambda path: _read(path, changes, fall_back), fall_back)
 
 
 def verify_checkpoint(
@@ -203,7 +222,7 @@ def _chosen(
         wanted = _latest(folder) if which == "latest" else which
         return read(folder / str(wanted))
     except _Damaged as error:
-        good = newest_checkpoint(run_dir)
+        good = newest_checkpoint(run_dir, with_buffers=fall_back)
         if good is None:
             raise UserError(f"{error} There is no other good checkpoint in {folder}.") from None
         if which != "latest" or not fall_back:
@@ -242,7 +261,7 @@ def _latest(folder: Path) -> int:
     return iteration
 
 
-def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read_whole(path: Path, with_buffers: bool = False) -> tuple[dict[str, Any], bytes]:
     """Manifest and the bytes of the state, checked against each other; nothing is unpickled."""
 
     def damaged(how: str) -> _Damaged:
@@ -266,7 +285,7 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
             f"{__version__} reads format {FORMAT}."
         )
     for key, kind in _MANIFEST_TYPES.items():
-        if type(manifest.get(key, {} if key == "files" else None)) is not kind:
+        if type(manifest.get(key, {} if key in _OPTIONAL else None)) is not kind:
             raise damaged(f"has a manifest without a valid {key!r}")
     if str(manifest["iteration"]) != path.name:
         raise damaged(f"says it is of iteration {manifest['iteration']}")
@@ -276,15 +295,27 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], bytes]:
     if manifest.pop("manifest_sha256", None) not in (None, _digest(manifest)):
         wrong = "manifest.json does not match its own SHA-256"
         raise damaged(f"is damaged or tampered with: {wrong}")
-    manifest.setdefault("files", {})
+    for key in _OPTIONAL:
+        manifest.setdefault(key, {})
     if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
         wrong = "state.pt does not match the SHA-256 in its manifest"
         raise damaged(f"is damaged or tampered with: {wrong}")
     for name, told in manifest["files"].items():
-        if Path(name).name != name or not _is_as_told(path / name, told):
+        if Path(name).name != name or not is_as_told(path / name, told):
             wrong = f"{name} does not match the length and SHA-256 in its manifest"
             raise damaged(f"is damaged or tampered with: {wrong}")
+    fault = fault_of(path.parents[1], manifest["buffers"]) if with_buffers else None
+    if fault is not None:
+        raise damaged(f"can be evaluated and not resumed: {fault}")
     return manifest, data
+
+
+def _segments(path: Path) -> Segments:
+    """What the manifest of a checkpoint names of the buffers."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        segments: Segments = read_json(path / "manifest.json").get("buffers", {})
+        return segments
+    return {}
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -292,27 +323,16 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _is_as_told(path: Path, told: Any) -> bool:
-    if not path.is_file():
-        return False
+def _is_whole(path: Path, with_buffers: bool = False) -> bool:
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return bool(told["bytes"] == file.tell() and told["sha256"] == digest)
-    except (OSError, TypeError, KeyError):
-        return False
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _read_whole(path)
+        _read_whole(path, with_buffers)
     except UserError:
         return False
     return True
 
 
-def _read(path: Path, changes: Changes | None) -> Checkpoint:
-    manifest, data = _read_whole(path)
+def _read(path: Path, changes: Changes | None, with_buffers: bool) -> Checkpoint:
+    manifest, data = _read_whole(path, with_buffers)
     try:
         clauses = changes(manifest["config_fingerprint"]) if changes else []
     except RecursionError:

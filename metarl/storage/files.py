@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from metarl.errors import EnvironmentFailure
 
@@ -41,6 +43,18 @@ def read_regular(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def is_as_told(path: Path, told: Any) -> bool:
+    """Whether a file has the ``bytes`` and the ``sha256`` that a manifest's entry tells of it."""
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return bool(told["bytes"] == file.tell() and told["sha256"] == digest)
+    except (OSError, TypeError, KeyError):
+        return False
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a kill leaves the old one or the new one, never half of one.
 
@@ -51,11 +65,11 @@ def write_atomically(path: Path, text: str) -> None:
         replace_file(path, text.encode("utf-8", "backslashreplace"))
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """:func:`write_atomically` of bytes, raising OSError."""
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """:func:`write_atomically` of bytes, in one part or several, raising OSError."""
     pending = path.with_name(f"{PENDING}{path.name}-{os.getpid()}")
     try:
-        write_through(pending, data)
+        write_through(pending, *parts)
         _patiently(os.replace, pending, path)
     except OSError:
         pending.unlink(missing_ok=True)
@@ -100,10 +114,11 @@ def delete_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_through(path: Path, data: bytes) -> None:
+def write_through(path: Path, *parts: bytes | memoryview) -> None:
     """Writes a file through to the disk."""
     with open(path, "wb") as file:
-        file.write(data)
+        for part in parts:
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
 

@@ -111,6 +111,8 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
                 f"Begins with {', '.join(start['taken'])} of {start['run']} at iteration "
                 f"{start['iteration']}"
             )
+        if trainer.room is not None:
+            tracker.print(trainer.room)
         trainer.worker.say = tracker.print
         for warning in trainer.probe():
             tracker.warn(warning)

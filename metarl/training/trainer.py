@@ -26,6 +26,7 @@ from metarl.runs.warm_start import recorded_start, warm_start
 from metarl.storage.checkpoint import load_checkpoint, save_checkpoint
 from metarl.storage.files import sync_file, writing
 from metarl.storage.run_folder import missing_lines, truncate_metrics
+from metarl.storage.segments import Buffer, check_room, read_segments
 from metarl.tracking.tracker import Tracker
 from metarl.tracking.wandb_run import Media
 from metarl.training.pace import Pace
@@ -79,6 +80,8 @@ class Trainer:
         torch.set_num_threads(config.rollout.torch_threads)
         self.worker = make_worker(config)
         self.algorithm = make_algorithm(config, self.worker)
+        self._buffers: Mapping[str, Buffer] = getattr(self.algorithm, "buffers", {})
+        self.room = check_room(self._buffers, run_dir)  # what replay buffers take, in words
         # Now, since its file may be edited while it is trained on.
         self.source = environment_source(config, self.worker)
         self.at_end: EvaluationPlan | None = None  # the evaluation that the run ends with
@@ -266,6 +269,7 @@ class Trainer:
             env_steps=self.env_steps,
             fingerprint=fingerprint(self.config),
             keep=self.config.checkpoint.keep,
+            buffers=self._buffers,
         )
         tracker.log_checkpoint(path, self.iteration)
 
@@ -284,6 +288,7 @@ class Trainer:
             self.run_dir, changes=lambda made: changes(made, self.config), fall_back=True
         )
         restore(self.algorithm, saved.state, self.config, self.worker)
+        read_segments(self.run_dir, saved.manifest["buffers"], self._buffers)
         self.iteration = saved.iteration
         self.env_steps = saved.manifest["env_steps"]
         self._seconds_before = saved.state["wall_time_s"]
