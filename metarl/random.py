@@ -42,8 +42,15 @@ class Key:
         entropy = (self.seed, purpose_id, self.iteration, self.adaptation_step, task)
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
-    def reset_seeds(self, num_tasks: int, lanes: int) -> np.ndarray:
-        """One environment seed for every lane: int64 [M·B], lane n = m·B + b."""
+    def reset_seeds(self, num_tasks: int, lanes: int, first: int = 0) -> np.ndarray:
+        """One environment seed for every lane: int64 [M·B], lane n = m·B + b.
+
+        Args:
+            num_tasks: M.
+            lanes: B.
+            first: Where in the meta-batch the first of these tasks stands.
+        """
+        tasks = range(first, first + num_tasks)
         return np.concatenate(
-            [self.generator("reset", m).integers(2**31, size=lanes) for m in range(num_tasks)]
+            [self.generator("reset", m).integers(2**31, size=lanes) for m in tasks]
         )

@@ -183,6 +183,9 @@ class Actor(Protocol):
     def act(self, inputs: Inputs, noise: Tensor, carry: Any) -> Decision:
         """Inputs ``[M, B, ...]``, noise, and the last decision's carry, None at a trial's start."""
 
+    def of_tasks(self, which: slice) -> Actor:
+        """The actor for some of the meta-batch's tasks; itself, where it is the same for all."""
+
 
 class EpisodeSource(Protocol):
     """Where training data come from, see :class:`metarl.experience.rollout.RolloutWorker`."""

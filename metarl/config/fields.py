@@ -63,6 +63,9 @@ class RolloutConfig(Section):
         le=MOST_THREADS,
         description="threads of the update; 0: all cores, recorded as their number",
     )
+    shard_tasks: int | None = Field(
+        None, ge=1, description="tasks whose episodes are played at once; null: all"
+    )
 
 
 class CheckpointConfig(Section):

@@ -40,6 +40,8 @@ _WHY = {
     "device": "sums differ between devices, so the run would no longer repeat",
     "rollout.torch_threads": "sums differ with the number of threads, so the run would no longer "
     "repeat",
+    "rollout.shard_tasks": "actions differ in their last bits with the size of the shards, so the "
+    "run would no longer repeat",
 }
 
 

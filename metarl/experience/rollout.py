@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from metarl.envs.tasks import TaskDistribution
 from metarl.envs.vector import TaskVectorEnv
 from metarl.experience.inputs import LastStep, as_given, as_shown
 from metarl.experience.probe import probe
+from metarl.experience.shards import Shard, cut, joined, part_of
 from metarl.experience.threads import one_torch_thread
 from metarl.maths.finite import check_finite
 from metarl.maths.running_moments import RunningMoments
@@ -30,6 +31,10 @@ class RolloutWorker:
 
     Args:
         make_env: Number of lanes ↦ environment.
+        shard_tasks: Tasks that are played at once; None: all of them. A meta-batch of more is cut
+            into shards, in the order of its tasks, whose random streams are those that the tasks
+            have in the whole. What a policy computes depends on the shape of its batch in the last
+            bits, hence on the shards, but on nothing else: not on where and when they are played.
 
     Attributes:
         gives: What there is to learn from.
@@ -40,8 +45,11 @@ class RolloutWorker:
     gives: ClassVar[DataKind] = "episodes"
     data_hash: ClassVar[str | None] = None  # there are no data beside the environment
 
-    def __init__(self, make_env: Callable[[int], TaskVectorEnv]) -> None:
+    def __init__(
+        self, make_env: Callable[[int], TaskVectorEnv], shard_tasks: int | None = None
+    ) -> None:
         self.seconds = 0.0
+        self._shard_tasks = shard_tasks
         self.say: Callable[[str], None] = lambda line: None
         self._expected_lanes = 1
         self._said_lanes = 1
@@ -117,27 +125,39 @@ class RolloutWorker:
             FloatingPointError: a tensor of the rollout is not finite; names it and the tasks.
         """
         start = time.perf_counter()
+        shards = cut(len(tasks), self._shard_tasks)
+        parts = [actor] if len(shards) == 1 else [part_of(actor, shard) for shard in shards]
+        work = [Shard(tasks[shard], shard.start, lanes, key, episodes) for shard in shards]
+        trial = joined(self._play_all(parts, work))
+        self.seconds += time.perf_counter() - start
+        return trial
+
+    def _play_all(self, actors: Sequence[Actor], shards: Sequence[Shard]) -> list[Trial]:
+        """The trials of shards, each by an actor of its own, in their order."""
+        return [self.play(actor, shard) for actor, shard in zip(actors, shards, strict=True)]
+
+    def play(self, actor: Actor, shard: Shard) -> Trial:
+        """The trial of one shard of a meta-batch, see :meth:`collect`."""
+        tasks, lanes, key = shard.tasks, shard.lanes, shard.key
         env = self.env(len(tasks) * lanes)
         env.set_tasks(np.repeat(tasks, lanes, axis=0))
-        keys = [key.at(key.adaptation_step + e) for e in range(episodes)]
+        keys = [key.at(key.adaptation_step + e) for e in range(shard.episodes)]
         with one_torch_thread():
-            trial = _play(env, actor, tasks, lanes, keys)
+            trial = _play(env, actor, shard, keys)
         check_finite("rewards of the rollout are", trial.rewards, tasks)
         check_finite("log-probabilities of the rollout are", trial.log_probs, tasks)
         if trial.values is not None:
             check_finite("values of the rollout are", trial.values, tasks)
-        self.seconds += time.perf_counter() - start
         return trial
 
 
-def _play(
-    env: TaskVectorEnv, actor: Actor, tasks: np.ndarray, lanes: int, keys: list[Key]
-) -> Trial:
+def _play(env: TaskVectorEnv, actor: Actor, shard: Shard, keys: list[Key]) -> Trial:
     """One trial on every lane; the e-th key is that of its e-th episode."""
+    tasks, lanes, first = shard.tasks, shard.lanes, shard.first
     num_tasks, num_lanes, shape = len(tasks), env.num_envs, (len(tasks), lanes)
-    noise = _draw_noise(actor, keys, num_tasks, lanes, env.horizon)  # rows [E, M, T, B]
+    noise = _draw_noise(actor, keys, shard, env.horizon)  # rows [E, M, T, B]
     first_row = np.add.outer(np.arange(num_tasks) * env.horizon * lanes, np.arange(lanes)).ravel()
-    seeds = np.stack([key.reset_seeds(num_tasks, lanes) for key in keys])  # [E, M·B]
+    seeds = np.stack([key.reset_seeds(num_tasks, lanes, first) for key in keys])  # [E, M·B]
     every = np.arange(num_lanes)
     episode, t = np.zeros((2, num_lanes), dtype=np.intp)  # of each lane, and its time step therein
     success = np.zeros((num_lanes, len(keys)), dtype=np.float32)
@@ -253,13 +273,11 @@ class _Tally:
         return self._moments
 
 
-def _draw_noise(
-    actor: Actor, keys: list[Key], num_tasks: int, lanes: int, horizon: int
-) -> np.ndarray:
+def _draw_noise(actor: Actor, keys: list[Key], shard: Shard, horizon: int) -> np.ndarray:
     """The noise of E episodes ``[E·M·T·B, ...]``: an episode of a task is a block of its stream."""
     blocks = [
-        actor.draw_noise(key.generator("action", m), (horizon, lanes))
+        actor.draw_noise(key.generator("action", shard.first + m), (horizon, shard.lanes))
         for key in keys
-        for m in range(num_tasks)
+        for m in range(len(shard.tasks))
     ]
     return np.stack(blocks).reshape(-1, *blocks[0].shape[2:])

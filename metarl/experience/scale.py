@@ -33,6 +33,11 @@ class _Blindfolded:
         }
         return self._actor.act(inputs._replace(**nothing), noise, carry)
 
+    def of_tasks(self, which: slice) -> Actor:
+        """Likewise that of some tasks; itself, where the actor is the same for all."""
+        actor = self._actor.of_tasks(which)
+        return self if actor is self._actor else _Blindfolded(actor)
+
 
 def first_look(
     source: EpisodeSource, actor: Actor, tasks: np.ndarray, lanes: int, key: Key

@@ -305,3 +305,8 @@ class PolicyActor:
         distribution = self.policy(self.params, seen)
         action = distribution.sample(noise)
         return Decision(action, distribution.log_prob(action), None, None, seen)
+
+    def of_tasks(self, which: slice) -> PolicyActor:
+        """That of some tasks, with parameters that are its own: it may be sent elsewhere."""
+        params = {name: p[which].clone() for name, p in self.params.items()}
+        return PolicyActor(self.policy, params, self.moments)

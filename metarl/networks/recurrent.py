@@ -207,6 +207,10 @@ class RecurrentActor:
         action = distribution.sample(noise)
         return Decision(action, distribution.log_prob(action), value, memory)
 
+    def of_tasks(self, which: slice) -> RecurrentActor:
+        """Itself: it knows no tasks."""
+        return self
+
     @torch.no_grad()
     def step(self, inputs: Inputs, memory: Memory | None) -> Outputs:
         """One step of all lanes: π over ``[M, B]``, V ``[M, B]``, the next memory.

@@ -53,7 +53,7 @@ def make_worker(config: Config) -> Source:
     if envs.is_few_shot(envs.env_maker(name)):
         with _refusals(config):
             return FewShotSource(envs.make_tasks(name, tasks=tasks, params=params))
-    worker = RolloutWorker(make_env)
+    worker = RolloutWorker(make_env, config.rollout.shard_tasks)
     worker.say = say
     return worker
 
