@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     arguments.add_argument("--episodes", type=count, default=2, help="of a trial")
     arguments.add_argument("--horizon", type=count, default=200, help="env steps of an episode")
     arguments.add_argument("--width", type=count, default=128, help="of the memory")
-    arguments.add_argument("--core", choices=["lstm", "gru"], default="lstm")
+    arguments.add_argument("--core", choices=["lstm", "gru", "transformer"], default="lstm")
     arguments.add_argument("--epochs", type=count, default=2)
     arguments.add_argument("--minibatches", type=count, default=16)
     arguments.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")

@@ -82,7 +82,7 @@ class RL2:
         self.device = torch.device(device)
         self.policy = RecurrentPolicy(
             *space_sizes(observation_space, action_space),
-            make_core=core_maker(config.core),
+            make_core=core_maker(**config.core.model_dump()),
             width=config.width,
             embeddings=(
                 config.observation_embedding,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metarl.maths.params import Params
 from metarl.networks.layers import orthogonal
+from metarl.networks.transformer import Transformer
 from metarl.types import CoreName
 
 Memory = tuple[Tensor, ...]
@@ -228,4 +229,4 @@ def _options() -> tuple[Any, ...]:
     return True, 1, 0.0, torch.is_grad_enabled(), False, False
 
 
-_KINDS: dict[CoreName, Any] = {"lstm": LSTM, "gru": GRU}
+_KINDS: dict[CoreName, Any] = {"lstm": LSTM, "gru": GRU, "transformer": Transformer}

@@ -28,6 +28,8 @@ from tests.toy_envs import Arms, Recall
 
 SMALL: dict[str, Any] = {"tasks": 3, "lanes": 2, "episodes": 3, "width": 8, "minibatches": 2}
 
+TRANSFORMER: dict[str, Any] = {"name": "transformer", "layers": 1}
+
 
 def make_rl2(make: Any = Stairs, seed: int = 1, **changes: Any) -> tuple[RL2, RolloutWorker]:
     worker = RolloutWorker(make)
@@ -99,10 +101,13 @@ def test_advantages_are_normalised_over_all_tasks_together() -> None:
 # --- consistency ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("core", ["lstm", TRANSFORMER | {"layers": 2, "context": 4}])
 @pytest.mark.parametrize("make", [Stairs, lambda n: Arms(n, horizon=2)], ids=["normal", "discrete"])
-def test_the_ratio_is_one_before_an_update(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ratio_is_one_before_an_update(
+    make: Any, core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In every iteration, although the statistics of the inputs have moved on in between."""
-    rl2, worker = make_rl2(make, epochs=1, minibatches=1)
+    rl2, worker = make_rl2(make, core=core, epochs=1, minibatches=1)
     first: list[dict[str, float]] = []
     loss = type(rl2.ppo).loss
 
@@ -155,7 +160,7 @@ def test_statistics_are_part_of_the_agent() -> None:
     )
 
 
-@pytest.mark.parametrize("core", ["lstm", "gru"])
+@pytest.mark.parametrize("core", ["lstm", "gru", TRANSFORMER])
 def test_a_restored_agent_goes_on_to_the_same_bits(core: Any) -> None:
     rl2, worker = make_rl2(core=core)
     train(rl2, worker, 2)
@@ -188,7 +193,7 @@ def test_acting_and_learning_share_nothing() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("core", ["lstm", "gru"])
+@pytest.mark.parametrize("core", ["lstm", "gru", TRANSFORMER])
 def test_an_update_on_a_gpu_is_that_on_the_cpu(core: Any) -> None:
     rl2, worker = make_rl2(core=core)
     env = worker.env(1)
@@ -285,7 +290,10 @@ def test_the_entropy_bonus_falls_to_nothing() -> None:
     [
         ({"tasks": 2, "lanes": 1, "minibatches": 3}, "at most tasks × lanes, 2 trials, not 3"),
         ({"head_sizes": (8, 0)}, "greater than or equal to 1"),
-        ({"core": "rnn"}, "'lstm' or 'gru'"),
+        ({"core": "rnn"}, "'lstm', 'gru', 'transformer'"),
+        ({"core": {"name": "gru", "context": 50}}, "gru.context\n.*not permitted"),
+        ({"core": TRANSFORMER | {"context": 0}}, "greater than or equal to 1"),
+        ({"core": TRANSFORMER | {"heads": 3}}, "a multiple of 2 × core.heads, 6, not 128"),
         ({"discount": 1.5}, "less than or equal to 1"),
     ],
 )
@@ -334,11 +342,15 @@ def without_memory(patch: pytest.MonkeyPatch, kind: type[MemoryCore] = LSTM) -> 
     patch.setattr(kind, "sequence", single_steps)
 
 
-@pytest.mark.parametrize("core", ["lstm", "gru"])
-def test_it_learns_to_remember(core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("core", "lr", "iterations"), [("lstm", 0.01, 60), ("gru", 0.01, 60), (TRANSFORMER, 0.003, 40)]
+)
+def test_it_learns_to_remember(
+    core: Any, lr: float, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The optimum is 0, 1, 1; who forgets has 0 in every episode at best."""
-    rl2, worker = make_rl2(Recall, core=core, **RECALL)
-    train(rl2, worker, 60)
+    rl2, worker = make_rl2(Recall, core=core, **RECALL | {"lr": lr})
+    train(rl2, worker, iterations)
     first, second, third = recall_returns(rl2, worker)
     assert abs(first) < 0.3
     assert min(second, third) > 0.8

@@ -53,6 +53,15 @@ def test_ten_kills_leave_no_trace(
 
 
 @pytest.mark.slow
+def test_ten_kills_leave_no_trace_with_a_transformer(
+    forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.training.test_training.write_config", rl2_config)
+    kill_ten_times(forks, tmp_path, 30, algorithm={"core": {"name": "transformer", "context": 5}})
+    assert_same_state(tmp_path / "alone", tmp_path / "killed")
+
+
+@pytest.mark.slow
 def test_ten_kills_leave_no_trace_on_half_cheetah(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,14 +9,20 @@ import pytest
 import torch
 
 from metarl.maths.params import Params
-from metarl.networks.memory_cores import MemoryCore, core_maker
+from metarl.networks.memory_cores import MemoryCore, copied, core_maker
 
 STEPS, LANES, WIDTH, INPUTS = 11, 3, 8, 5
-CORES: dict[str, Any] = {"lstm": {}, "gru": {}}
+CORES: dict[str, dict[str, Any]] = {
+    "lstm": {"name": "lstm"},
+    "gru": {"name": "gru"},
+    "transformer": {"name": "transformer", "heads": 2},
+    "window": {"name": "transformer", "heads": 2, "context": 4},
+    "window_of_one_layer": {"name": "transformer", "layers": 1, "heads": 1, "context": 3},
+}
 
 
-def core_of(name: Any, prefix: str = "core", **changes: Any) -> MemoryCore:
-    return core_maker(name, **CORES[name] | changes)(INPUTS, WIDTH, prefix)
+def core_of(name: str, prefix: str = "core") -> MemoryCore:
+    return core_maker(**CORES[name])(INPUTS, WIDTH, prefix)
 
 
 def doubles(core: MemoryCore, seed: int = 0) -> Params:
@@ -63,4 +69,48 @@ def test_a_prefix_is_all_that_tells_two_cores_apart(name: str) -> None:
         n.removeprefix("core.") for n in params
     }
     found = [core.sequence(params | others, x, core.initial(LANES, x))[0] for core in (one, other)]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_a_sequence_goes_on_where_steps_or_another_sequence_ended(name: str) -> None:
+    """Also where the lanes are at steps of their own, and gradients cross from one to the other."""
+    core, x = core_of(name), inputs()
+    params = {n: p.requires_grad_() for n, p in doubles(core).items()}
+    whole, _ = core.sequence(params, x, core.initial(LANES, x))
+    first, memory = core.sequence(params, x[:6], core.initial(LANES, x))
+    second, _ = core.sequence(params, x[6:], memory)
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=1e-10, atol=1e-10)
+    joined, at_once = (
+        torch.autograd.grad(h[-1].sum(), list(params.values()), retain_graph=True)
+        for h in (second, whole)
+    )
+    for a, b in zip(joined, at_once, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+    # Lane n has seen n + 2 steps by the time that a sequence takes over.
+    prepared, memory = core.prepare(params), core.initial(LANES, x)
+    behind = torch.arange(LANES) + 2
+    for s in range(LANES + 1):
+        _, after = core.step(prepared, x[s], memory)
+        memory = core.held(s < behind, after, memory)
+    rows = torch.stack([x[2 + n : 9 + n, n] for n in range(LANES)], dim=1)
+    hidden, _ = core.sequence(params, rows, memory)
+    expected = torch.stack([whole[2 + n : 9 + n, n] for n in range(LANES)], dim=1)
+    torch.testing.assert_close(hidden, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_a_copy_is_what_steps_write_nothing_to(name: str) -> None:
+    core, x = core_of(name), inputs()
+    prepared, memory = core.prepare(doubles(core)), core.initial(LANES, x)
+    for s in range(5):
+        _, memory = core.step(prepared, x[s], memory)
+    kept = copied(memory)
+    found = []
+    for _ in range(2):
+        memory = copied(kept)
+        for s in range(5, STEPS):
+            hidden, memory = core.step(prepared, x[s], memory)
+        found.append(hidden)
     assert torch.equal(*found)

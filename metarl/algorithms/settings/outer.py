@@ -67,6 +67,6 @@ class SGDSettings(Settings):
 
 
 by_name = BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
-"""In a field's ``Annotated`` type: a bare name stands for the optimiser with its defaults."""
+"""In a field's ``Annotated`` type: a bare name stands for that kind with its defaults."""
 Outer = Annotated[TRPOSettings | PPOSettings | AdamSettings, Field(discriminator="name"), by_name]
 """The optimisers of algorithms that improve a surrogate."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from metarl.algorithms.settings.base import Settings, Widths
-from metarl.types import CoreName
+from metarl.algorithms.settings.memory import LSTMSettings, MemorySettings, check_width
 
 
 class RL2Settings(Settings):
@@ -17,10 +17,11 @@ class RL2Settings(Settings):
     tasks: int = Field(128, ge=1, description="tasks of a meta-batch")
     lanes: int = Field(1, ge=1, description="trials a task")
     episodes: int = Field(2, ge=1, description="episodes of a trial")
-    core: CoreName = Field(
-        "lstm", description="kind of memory; the LSTM is the faster one on a CPU"
+    core: MemorySettings = Field(
+        LSTMSettings.model_validate({}),
+        description="kind of memory; of LSTM and GRU the LSTM is the faster one on a CPU",
     )
-    width: int = Field(128, ge=1, description="units of the memory")
+    width: int = Field(128, ge=1, description="of the memory's hidden states")
     observation_embedding: int = Field(0, ge=0, description="width of its embedding; 0: as it is")
     action_embedding: int = Field(0, ge=0, description="of the previous action; 0: as it is")
     reward_embedding: int = Field(0, ge=0, description="of the previous reward; 0: as it is")
@@ -59,6 +60,7 @@ class RL2Settings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RL2Settings:
+        check_width(self.core, self.width)
         if self.minibatches > self.tasks * self.lanes:
             raise ValueError(
                 f"minibatches must be at most tasks × lanes, {self.tasks * self.lanes} trials, "
