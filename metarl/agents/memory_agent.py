@@ -34,7 +34,7 @@ class MemoryAgent:
     privileged = False
 
     def __init__(self, actor: RecurrentActor, mode: ActionMode, key: Key) -> None:
-        self.actor = actor
+        self.actor: Any = actor  # a variant's may be another kind
         self.episode = 0
         self._mode = mode
         self._key = key

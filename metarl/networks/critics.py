@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +73,12 @@ class SquashedActor:
     action_dim: int
     hidden_sizes: tuple[int, ...]
     name: str = "actor"
+    discrete: ClassVar[bool] = False
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        return (self.action_dim,)
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters: weights ``[in, out]``, biases ``[1, out]``."""

@@ -225,6 +225,8 @@ def _chosen(
         good = newest_checkpoint(run_dir, with_buffers=fall_back)
         if good is None:
             raise UserError(f"{error} There is no other good checkpoint in {folder}.") from None
+        if good == 0 < (newest_checkpoint(run_dir) or 0):  # a whole run is not thrown away for that
+            raise UserError(f"{error} Without it only a new run could begin.") from None
         if which != "latest" or not fall_back:
             raise UserError(f"{error} The newest good one is that of iteration {good}.") from None
         warn(f"{error} Going on from iteration {good}.")
