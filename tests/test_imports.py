@@ -25,7 +25,7 @@ FLOORS = (
     ("tracking", "references", "report"),
     ("runs",),
     ("measuring",),
-    ("training",),
+    ("training", "suites"),
     ("api", "cli", "templates"),
     ("__init__", "__main__"),
 )

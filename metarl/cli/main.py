@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "train": ("train", "meta-train an agent, or go on with a run"),
     "evaluate": ("evaluate", "measure adaptation on held-out tasks, compare runs"),
     "references": ("references", "train what an evaluation is compared with"),
+    "suite": ("suite", "many runs from one file: configs, seeds and settings, compared at the end"),
     "list": ("listing", "configs, environments and algorithms, a line each"),
     "new": ("new", "write an environment, agent or algorithm of your own to begin with"),
 }

@@ -114,7 +114,8 @@ def unknown_field(
     here = {key: dotted((*path[:-1], key)) for key in section.model_fields}
     # A field of another section must resemble it closely: the user forgot the section's name.
     known = {str(leaf[-1]): dotted(leaf) for leaf in _leaves(root)} | here
-    near = nearest(name, known, likeness=0.75) or nearest(name, here)
+    near = nearest(name, here, likeness=0.85)  # a letter is missing
+    near = near or nearest(name, known, likeness=0.75) or nearest(name, here)
     hint = f"the nearest is {known[near]}" if near else f"there are: {', '.join(sorted(here))}"
     tag = section.model_fields.get("name")
     variant = get_args(tag.annotation) if tag and get_origin(tag.annotation) is Literal else ()

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -203,7 +203,12 @@ def read_fields(
                 raise whole_section(here, next(iter(section.model_fields)), where)
             data[key] = _meaning(value, field, dotted(here))
         elif section is not None and isinstance(value, dict):
-            read_fields(section, value, origins, here, root or model)
+            if get_origin(field.annotation) is dict:  # sections, by names of the user's
+                for name, one in value.items():
+                    if isinstance(one, dict):
+                        read_fields(section, one, origins, (*here, name), section)
+            else:
+                read_fields(section, value, origins, here, root or model)
         elif isinstance(value, dict) and any(isinstance(x, Word) for x in value.values()):
             unknown = next(k for k, x in value.items() if isinstance(x, Word))
             wrong = f"there is no field {dotted((*here, unknown))}: {dotted(here)} is one value"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -66,6 +67,27 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             if not isinstance(record, dict):
                 raise ValueError(f"line {number} is no JSON object")
             records.append(record)
+    return records
+
+
+def last_json_lines(path: Path, size: int = 1 << 16) -> list[dict[str, Any]]:
+    """The whole lines in the last ``size`` bytes of such a file that is being written to.
+
+    One that is no JSON object is left out, and of a file that cannot be read there are none.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - size)
+            file.seek(start)
+            lines = file.read(size).splitlines(keepends=True)
+    except OSError:
+        return []
+    records = []
+    for line in lines[1:] if start else lines:
+        with contextlib.suppress(ValueError):
+            record = parse_json(line) if line.endswith(b"\n") else None
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 

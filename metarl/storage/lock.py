@@ -60,6 +60,13 @@ class Holder:
     process_start: str | None
     token: Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$")]
 
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """A process of this machine, from now on."""
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        started, token = _process(pid)[1], secrets.token_hex(8)
+        return cls(socket.gethostname(), pid, since, _machine(), started, token)
+
     def __str__(self) -> str:
         return one_line(f"process {self.pid} on {self.host}, since {self.since}")
 
@@ -81,6 +88,32 @@ class Holder:
 _HOLDER = TypeAdapter(Holder)
 
 
+def live_holder(run_dir: Path) -> Holder | None:
+    """Who writes to a run folder, as far as can be seen at once; None if nobody does.
+
+    A holder on another machine counts as alive until its heartbeat is overdue.
+    """
+    path = run_dir / LOCK_FILE
+    holder = _read(path)
+    if holder is None:
+        return None
+    alive = holder.alive()
+    if alive is not None:
+        return holder if alive else None
+    probe = run_dir / f"{_DRAFT}asked-{os.getpid()}"
+    try:
+        beat = path.stat().st_mtime
+        age = _now(probe) - beat
+    except FileNotFoundError:  # released in this moment
+        return None
+    except OSError:  # the folder cannot be written to: clocks may disagree a little
+        age = time.time() - beat
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return holder if abs(age) <= STALE_S else None  # that of a copy may lie in the future
+
+
 class RunLock:
     """Holds a run folder's lock while its context lasts.
 
@@ -98,11 +131,8 @@ class RunLock:
     ) -> None:
         self._folder, self._path = run_dir, run_dir / LOCK_FILE
         self._by_force, self._say = by_force, say
-        pid = os.getpid()
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        token = secrets.token_hex(8)
-        self.own = Holder(socket.gethostname(), pid, since, _machine(), _process(pid)[1], token)
-        self._draft = run_dir / f"{_DRAFT}{pid}-{token}"
+        self.own = Holder.of(os.getpid())
+        self._draft = run_dir / f"{_DRAFT}{self.own.pid}-{self.own.token}"
         self._released = threading.Event()
 
     def __enter__(self) -> Self:

@@ -53,6 +53,26 @@ def find_config(name_or_path: str | Path) -> Path:
     )
 
 
+def find_suite(name_or_path: str | Path) -> Path:
+    """The suite that a user means: a file, else the shipped suite of that name.
+
+    Raises:
+        UserError: there is neither; the sentence names the nearest.
+    """
+    path, folder = Path(os.path.expanduser(name_or_path)), shipped_configs() / "suites"
+    if os.path.isfile(path):
+        return path
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if str(path) in names:
+        return folder / f"{path}.yaml"
+    nearest = difflib.get_close_matches(path.stem, names, n=1)
+    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise UserError(
+        f"There is no suite {str(path)!r}: {guess}it must be a YAML file or one of "
+        f"{', '.join(names)}."
+    )
+
+
 def _shipped(in_wheel: str, in_repository: str) -> Path:
     inside = _PACKAGE / in_wheel
     return inside if inside.is_dir() else _PACKAGE.parent / in_repository

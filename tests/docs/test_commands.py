@@ -31,6 +31,10 @@ LONG = (
     "metarl evaluate runs/maml_half_cheetah_vel --video",
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
+    "metarl suite run my_suite.yaml",
+    "metarl suite run my_suite.yaml --ray",
+    "metarl suite run my_suite.yaml --time-limit 03:50:00",
+    "metarl suite run rl2_navigation",
 )
 # Run by .ci/run and the tests of the wheel, or only with an account.
 SET_UP = ("python3 -m venv", "pip install", "pip wheel", "python -m pytest", "wandb sweep")
@@ -40,6 +44,7 @@ RECORDER = r"""
 set -eu
 record() { printf '%s\0' "$@" '' >> "$RECORD"; }
 srun() { "$@"; }
+exec() { "$@"; }
 for name in metarl python python3 pip wandb; do
   eval "$name() { record $name \"\$@\"; }"
 done
@@ -241,12 +246,13 @@ def test_the_long_commands_of_a_page_are_understood(
 
 def parse(words: list[str]) -> None:
     """A program reads its command line: it is understood, and files that it names are there."""
-    from metarl.cli import command_line
+    from metarl.cli import command_line, suite
 
     parsers = {
         "train": command_line.parse_train_arguments,
         "evaluate": command_line.parse_evaluate_arguments,
         "references": command_line.parse_references_arguments,
+        "suite": suite.parse_suite_arguments,
     }
     parsers[words[0]](words[1:])
 

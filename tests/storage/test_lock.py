@@ -243,3 +243,20 @@ def test_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     message = refused(lambda: enter(tmp_path / "gone"), EnvironmentFailure)
     assert "cannot be written: No such file" in message
+
+
+def test_who_writes_is_seen_without_waiting(tmp_path: Path) -> None:
+    assert lock.live_holder(tmp_path) is None
+    first = enter(tmp_path)
+    assert lock.live_holder(tmp_path) == first.own
+    leave(first)
+    for age, changes, lives in (
+        (0.0, {"pid": dead_pid()}, False),
+        (0.0, {"machine": "another"}, True),
+        (lock.STALE_S + 9.0, {"machine": "another"}, False),
+        (-1e6, {"machine": "another"}, False),  # of a copy, from the future
+        (0.0, {"machine": ""}, True),  # where nobody can be asked for
+    ):
+        left = left_by(tmp_path, age=age, **changes)
+        assert lock.live_holder(tmp_path) == (left if lives else None)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]

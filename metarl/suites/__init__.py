@@ -1,0 +1,1 @@
+"""Suites: many runs from one file, scheduled on a machine or a cluster, and compared at the end."""

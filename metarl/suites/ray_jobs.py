@@ -1,0 +1,119 @@
+"""Jobs on a Ray cluster: the same processes, each on a node that has room for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from metarl.errors import UserError, message_of
+from metarl.suites.jobs import Job
+from metarl.suites.suite import Resources
+
+NODE_LOST = -9
+"""As of a killed process: the job is begun again elsewhere."""
+
+
+class RayTask:
+    """A job on some node, or waiting for one.
+
+    Args:
+        ray: The module.
+        actor: A remote :class:`Runner`.
+    """
+
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor, self._asked = ray, actor, actor.poll.remote()
+        self._begun = False
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs or waits."""
+        ready, _ = self._ray.wait([self._asked], timeout=0)
+        if not ready:
+            return None
+        self._begun = True
+        try:
+            code: int | None = self._ray.get(self._asked)
+        except self._ray.exceptions.RayError:
+            return NODE_LOST
+        if code is None:
+            self._asked = self._actor.poll.remote()
+        else:
+            self._ray.kill(self._actor)
+        return code
+
+    def stop(self) -> None:
+        """Let it save and end."""
+        if self._begun:
+            self._actor.stop.remote()
+        else:  # it waits for a node
+            self._ray.kill(self._actor)
+
+
+class Runner:
+    """Starts a job's process where Ray has found room for it; an actor."""
+
+    def __init__(
+        self, folder: str, words: list[str], needs: dict[str, str], cores: int, gpus: float
+    ) -> None:
+        from pathlib import Path
+
+        from metarl.suites.jobs import start_process
+        from metarl.suites.processes import ProcessTask, threads
+
+        # Ray lets a job without a GPU see all of them.
+        variables = threads(cores) | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
+        self._task = ProcessTask(start_process(Path(folder), words, needs, variables))
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._task.poll()
+
+    def stop(self) -> None:
+        """Let it save and end."""
+        self._task.stop()
+
+
+class RayJobs:
+    """A cluster, which queues what it has no room for.
+
+    Args:
+        resources: Of every job.
+
+    Raises:
+        UserError: Ray is not installed, the cluster cannot be reached, or no node has room for one.
+    """
+
+    room = 1
+
+    def __init__(self, resources: Resources) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--ray needs Ray: pip install ray.") from None
+        self._ray, self._resources = ray, resources
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # of many kinds, by version and cause
+            raise UserError(f"The Ray cluster cannot be reached: {message_of(error)}") from error
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = {"CPU": float(resources.cores), "GPU": resources.gpus}
+        if not any(all(node.get(k, 0.0) >= n for k, n in asked.items()) for node in nodes):
+            raise UserError(
+                f"No node of the Ray cluster has {resources.cores} cores and {resources.gpus:g} "
+                "GPUs, which resources ask for."
+            )
+
+    def take(self, job: Job) -> None:
+        """It has its place in the cluster already."""
+
+    def release(self, job: Job) -> None:
+        """Its actor gives the place back."""
+
+    def start(self, job: Job, needs: Mapping[str, str]) -> RayTask:
+        """Queue a job."""
+        cores, gpus = self._resources.cores, self._resources.gpus
+        remote = self._ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0)(Runner)
+        folder = os.path.abspath(job.folder)
+        return RayTask(self._ray, remote.remote(folder, list(job.words), dict(needs), cores, gpus))
