@@ -22,6 +22,7 @@ Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adapta
 DataKind = Literal["episodes", "examples"]  # what an algorithm learns from, and a source gives
 Activation = Literal["tanh", "relu"]
 CoreName = Literal["lstm", "gru", "transformer"]  # of a recurrent policy's memory
+RewardDecoder = Literal["squared_error", "bernoulli", "bernoulli_by_state", "none"]
 NoiseDrawn = Literal["step", "episode"]  # how often action noise is drawn anew
 Pooling = Literal["stride", "max"]  # of a convolutional network's blocks
 Norm = Literal["batch", "none"]  # likewise

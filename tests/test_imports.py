@@ -173,7 +173,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 def test_a_variant_imports_only_what_it_varies() -> None:
     family = {"anil", "cavia", "e_maml", "meta_sgd", "promp", "reptile"}
     varied = {variant: {"maml"} for variant in family}
-    varied |= {"maesn": {"maml", "meta_sgd"}}
+    varied |= {"maesn": {"maml", "meta_sgd"}, "varibad": {"rl2"}}
     varied |= {"few_shot": {"anil", "maml", "meta_sgd", "reptile"}}  # on supervised tasks
     varied |= {"amortized_bayes": {"few_shot", "maml"}}
     varied |= {name: {"prototypical_networks"} for name in ("matching_networks", "versa")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,9 +11,24 @@ from torch import Tensor
 from metarl.agents.rounds import Round
 from metarl.experience.inputs import LastStep
 from metarl.networks.memory_cores import Memory, copied
-from metarl.networks.recurrent import RecurrentActor
 from metarl.random import Key
-from metarl.types import ActionMode, AdaptationAxis, Inputs
+from metarl.types import ActionMode, Actor, AdaptationAxis, Inputs
+
+
+class MemoryActor(Actor, Protocol):
+    """A policy with a memory, also a step at a time.
+
+    Attributes:
+        policy: Knows its core, and what actions are.
+    """
+
+    policy: Any
+
+    def initial_memory(self, lanes: int) -> Memory:
+        """That of N lanes at the start of a trial."""
+
+    def step(self, inputs: Inputs, memory: Memory | None) -> Any:
+        """One step of all lanes: at least its ``distribution`` and the next ``memory``."""
 
 
 class MemoryAgent:
@@ -24,7 +39,7 @@ class MemoryAgent:
     :meth:`adapt`, which says that the next episode begins.
 
     Args:
-        actor: The recurrent policy.
+        actor: The policy, with its memory.
         mode: "stochastic" samples actions, "deterministic" takes the distribution's mode. Setting
             :attr:`mode` starts the round of episodes anew, with the memory of its beginning.
         key: Names the action noise; it is that of a training trial with this key.
@@ -33,7 +48,7 @@ class MemoryAgent:
     adaptation_axis: AdaptationAxis = "episode"
     privileged = False
 
-    def __init__(self, actor: RecurrentActor, mode: ActionMode, key: Key) -> None:
+    def __init__(self, actor: MemoryActor, mode: ActionMode, key: Key) -> None:
         self.actor: Any = actor  # a variant's may be another kind
         self.episode = 0
         self._mode = mode
@@ -43,6 +58,7 @@ class MemoryAgent:
         self._memory: Memory
         self._last: LastStep
         self._start: Tensor
+        self._latest: Any = None  # what the actor answered last
 
     @property
     def mode(self) -> ActionMode:
@@ -82,9 +98,9 @@ class MemoryAgent:
             raise ValueError("call begin(num_tasks, lanes) before act()")
         obs, acts = self._round.shown(observation, active)
         inputs = Inputs(obs, *self._last, episode_start=self._start)
-        distribution, _, memory = self.actor.step(inputs, self._memory)
-        action = self._round.choose(distribution, self._mode, self.actor.draw_noise)
-        self._memory = self.actor.policy.core.held(acts.flatten(), memory, self._memory)
+        self._latest = found = self.actor.step(inputs, self._memory)
+        action = self._round.choose(found.distribution, self._mode, self.actor.draw_noise)
+        self._memory = self.actor.policy.core.held(acts.flatten(), found.memory, self._memory)
         self._start = self._start & ~acts
         return action.numpy().copy()  # an environment may write into it
 

@@ -39,6 +39,7 @@ ALGORITHMS: dict[str, tuple[str, str]] = {
     ),
     "reptile": ("reptile:Reptile", "settings.gradient:ReptileSettings"),
     "rl2": ("rl2:RL2", "settings.rl2:RL2Settings"),
+    "varibad": ("varibad:VariBAD", "settings.varibad:VariBADSettings"),
     "versa": ("versa:VERSA", "settings.embedding:VersaSettings"),
 }
 """Short name -> where in this package the algorithm is, and where its settings."""

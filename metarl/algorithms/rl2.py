@@ -12,15 +12,19 @@ so that exploring in the first episode is paid by the later ones.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agents.memory_agent import MemoryAgent
+from metarl.agents.memory_agent import MemoryActor, MemoryAgent
 from metarl.algorithms.settings.rl2 import RL2Settings
+from metarl.envs.spaces import is_image
 from metarl.experience.inputs import shown_in
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import AdamState
@@ -42,6 +46,7 @@ class RL2Batch:
 
     Attributes:
         key: The meta-iteration's.
+        tasks: ``[M, d]``.
         trial: ``[M, L, S]``, on the CPU.
         metrics: Mean return of the trial's first, second, … episode, and the share of clipped
             actions.
@@ -50,6 +55,7 @@ class RL2Batch:
     """
 
     key: Key
+    tasks: np.ndarray
     trial: Trial
     metrics: dict[str, float]
     env_steps: int
@@ -80,7 +86,19 @@ class RL2:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self.policy = RecurrentPolicy(
+        self.policy = self._make_policy(observation_space, action_space)
+        self.ppo = PPO(**{field.name: getattr(config, field.name) for field in fields(PPO)})
+        params = self.policy.init(Key(seed).generator("init"))
+        self.params = to_device(params, self.device)
+        self.adam = AdamState.fresh(flatten(self.params))
+        normalised = 0 if is_image(observation_space) else math.prod(observation_space.shape or ())
+        self.input_moments = RunningMoments.empty(normalised + 1)
+        self.return_moments = RunningMoments.empty(1)
+
+    def _make_policy(self, observation_space: spaces.Space, action_space: spaces.Space) -> Any:
+        """The function that acts; a variant's may have other inputs."""
+        config = self.config
+        return RecurrentPolicy(
             *space_sizes(observation_space, action_space),
             make_core=core_maker(**config.core.model_dump()),
             width=config.width,
@@ -94,13 +112,6 @@ class RL2:
             min_std=config.min_std,
             encoder=ImageEncoder.of(observation_space),
         )
-        self.ppo = PPO(**{field.name: getattr(config, field.name) for field in fields(PPO)})
-        params = self.policy.init(Key(seed).generator("init"))
-        self.params = to_device(params, self.device)
-        self.adam = AdamState.fresh(flatten(self.params))
-        normalised = self.policy.observation_dim if self.policy.encoder is None else 0
-        self.input_moments = RunningMoments.empty(normalised + 1)
-        self.return_moments = RunningMoments.empty(1)
 
     def collect(self, source: EpisodeSource, key: Key) -> RL2Batch:
         """Sample tasks, and play one trial on every lane."""
@@ -121,7 +132,7 @@ class RL2:
         if trial.success is not None:
             shares = trial.success.mean((0, 1)).tolist()
             metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
-        return RL2Batch(key, trial, metrics, env_steps + trial.env_steps, moments)
+        return RL2Batch(key, tasks, trial, metrics, env_steps + trial.env_steps, moments)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:
         """PPO on the trials; the statistics of the inputs move on only after it.
@@ -137,20 +148,7 @@ class RL2:
             returns = discounted_sum(trial.rewards, config.discount)[trial.valid]
             self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
         data = self._credit(trial)
-        inputs = Inputs(*map(_time_first, shown_in(trial)))
-        if batch.moments is not None:
-            inputs = normalized(inputs, batch.moments.columns(slice(-1, None)))
-        actions = _time_first(trial.actions)
-
-        def evaluate(x: Tensor, lanes: Tensor) -> Evaluated:
-            outputs = self.policy.sequence(
-                unflatten(x, self.params),
-                Inputs(*(part[:, lanes] for part in inputs)),
-                truncate_every=config.truncate_every,
-            )
-            log_probs = outputs.distribution.log_prob(actions[:, lanes])
-            return Evaluated(log_probs, outputs.distribution.entropy(), outputs.values)
-
+        evaluate = self._evaluation(trial, batch.moments)
         lr = self._lr(batch.key.iteration)
         left = _left(batch.key.iteration, config.entropy_decay_iterations)
         ppo = replace(self.ppo, entropy_weight=left * config.entropy_weight)
@@ -194,9 +192,29 @@ class RL2:
     def _moments(self) -> RunningMoments | None:
         return self.input_moments if self.config.normalize_inputs else None
 
-    def _actor(self, moments: RunningMoments | None) -> RecurrentActor:
+    def _actor(self, moments: RunningMoments | None) -> MemoryActor:
         params: Params = to_device(self.params, "cpu")
         return RecurrentActor(self.policy, params, moments)
+
+    def _evaluation(
+        self, trial: Trial, moments: RunningMoments | None
+    ) -> Callable[[Tensor, Tensor], Evaluated]:
+        """(parameters ``[P]``, lanes ``[n]``) ↦ π and V on their steps."""
+        inputs = Inputs(*map(time_first, shown_in(trial)))
+        if moments is not None:
+            inputs = normalized(inputs, moments.columns(slice(-1, None)))
+        actions = time_first(trial.actions)
+
+        def evaluate(x: Tensor, lanes: Tensor) -> Evaluated:
+            outputs = self.policy.sequence(
+                unflatten(x, self.params),
+                Inputs(*(part[:, lanes] for part in inputs)),
+                truncate_every=self.config.truncate_every,
+            )
+            log_probs = outputs.distribution.log_prob(actions[:, lanes])
+            return Evaluated(log_probs, outputs.distribution.entropy(), outputs.values)
+
+        return evaluate
 
     def _credit(self, trial: Trial) -> PPOData:
         """Advantages and returns of whole trials: credit crosses the ends of their episodes."""
@@ -213,7 +231,7 @@ class RL2:
             every = (0, 1, 2)
             advantages = normalize(advantages, trial.valid, every, rounding(returns, every))
         parts = (trial.log_probs, trial.values, advantages, returns, trial.valid)
-        return PPOData(*map(_time_first, parts))
+        return PPOData(*map(time_first, parts))
 
     def _lr(self, iteration: int) -> float:
         """The step size of a meta-iteration, counted from 1."""
@@ -233,7 +251,7 @@ def _moments_of_inputs(trial: Trial) -> RunningMoments:
     return of_rewards if observed is None else observed.beside(of_rewards)
 
 
-def _time_first(x: Tensor) -> Tensor:
+def time_first(x: Tensor) -> Tensor:
     """``[M, L, S, ...]`` → ``[S, M·L, ...]``, contiguous."""
     return x.flatten(0, 1).transpose(0, 1).contiguous()
 

@@ -68,6 +68,11 @@ class RolloutWorker:
         env = self.env(1)
         return env.single_observation_space, env.single_action_space
 
+    @property
+    def horizon(self) -> int:
+        """T, steps of an episode at most."""
+        return self.env(1).horizon
+
     def probe(self, name: str) -> list[str]:
         """What is to be warned of in the environment of that name, see :func:`probe`."""
         return probe(self.env(1), name)

@@ -40,6 +40,13 @@ class InputFeatures:
     encoder: ImageEncoder | None = None
 
     @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        if isinstance(self.discrete, tuple):
+            return (len(self.discrete),)
+        return () if self.discrete else (self.action_dim,)
+
+    @property
     def input_sizes(self) -> dict[str, int]:
         """Widths of the inputs before embedding; the start of an episode is never embedded."""
         seen = self.observation_dim if self.encoder is None else self.encoder.feature_dim

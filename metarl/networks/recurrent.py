@@ -78,9 +78,7 @@ class RecurrentPolicy:
     @property
     def action_shape(self) -> tuple[int, ...]:
         """Of one action."""
-        if isinstance(self.discrete, tuple):
-            return (len(self.discrete),)
-        return () if self.discrete else (self.action_dim,)
+        return self.features.action_shape
 
     @functools.cached_property
     def features(self) -> InputFeatures:

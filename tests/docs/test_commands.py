@@ -206,7 +206,7 @@ def shortened(words: list[str]) -> list[str]:
     }
     if any("few_shot" in w or "_sinusoid" in w for w in words):
         del options["--algorithm.episodes"]
-    if any("rl2" in w for w in words):
+    if any("rl2" in w or "varibad" in w for w in words):
         options["--algorithm.minibatches"] = "1"
     if "--resume" in words and "auto" not in words:  # what it trains is settled
         options = {"--iterations": "3"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,10 +10,10 @@ from metarl.algorithms.settings.base import Settings, Widths
 from metarl.algorithms.settings.memory import LSTMSettings, MemorySettings, check_width
 
 
-class RL2Settings(Settings):
-    """RL²: adaptation in a recurrent policy's memory (Duan et al. 2016; Wang et al. 2016)."""
+class TrialSettings(Settings):
+    """What algorithms share that learn from whole trials by PPO, with a memory of what they saw."""
 
-    name: Literal["rl2"] = "rl2"
+    name: str
     tasks: int = Field(128, ge=1, description="tasks of a meta-batch")
     lanes: int = Field(1, ge=1, description="trials a task")
     episodes: int = Field(2, ge=1, description="episodes of a trial")
@@ -54,12 +54,9 @@ class RL2Settings(Settings):
     target_kl: float | None = Field(
         0.1, ge=1e-5, description="KL in nats that ends an update early; null: never"
     )
-    truncate_every: int | None = Field(
-        None, ge=1, description="steps after which gradients through time end; null: the trial's"
-    )
 
     @model_validator(mode="after")
-    def _check(self) -> RL2Settings:
+    def _check(self) -> Self:
         check_width(self.core, self.width)
         if self.minibatches > self.tasks * self.lanes:
             raise ValueError(
@@ -67,3 +64,12 @@ class RL2Settings(Settings):
                 f"not {self.minibatches}"
             )
         return self
+
+
+class RL2Settings(TrialSettings):
+    """RL²: adaptation in a recurrent policy's memory (Duan et al. 2016; Wang et al. 2016)."""
+
+    name: Literal["rl2"] = "rl2"
+    truncate_every: int | None = Field(
+        None, ge=1, description="steps after which gradients through time end; null: the trial's"
+    )
