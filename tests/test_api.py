@@ -25,7 +25,7 @@ import numpy as np
 
 import metarl
 
-assert not {"torch", "mujoco", "wandb"} & set(sys.modules)
+assert not {"torch", "mujoco", "wandb", "ray"} & set(sys.modules)
 gymnasium.make("metarl/PointNavigation-v0").close()
 
 from metarl.envs import UniformInterval

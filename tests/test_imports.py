@@ -213,7 +213,7 @@ def test_no_module_and_no_function_is_too_long() -> None:
 def test_importing_metarl_loads_nothing_heavy() -> None:
     code = (
         "import sys, metarl\n"
-        "heavy = {'torch', 'mujoco', 'wandb', 'matplotlib', 'stable_baselines3', 'scipy'}\n"
+        "heavy = {'torch', 'mujoco', 'wandb', 'matplotlib', 'stable_baselines3', 'scipy', 'ray'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     said = subprocess.run(

@@ -14,8 +14,10 @@ from pydantic import (
     Field,
     PrivateAttr,
     field_validator,
+    model_validator,
 )
 
+from metarl.algorithms.settings.outer import by_name
 from metarl.config.messages import Origins
 from metarl.envs.checks import MOST_THREADS
 
@@ -40,8 +42,35 @@ class Section(BaseModel):
     )
 
 
+class LocalBackend(Section):
+    """Episodes are played on this machine."""
+
+    name: Literal["local"] = "local"
+
+
+class RayBackend(Section):
+    """Episodes are played by the workers of a Ray cluster, a shard of the tasks at a time."""
+
+    name: Literal["ray"] = "ray"
+    address: str | None = Field(
+        None,
+        pattern=r"^(auto|[^/]+:\d+)$",
+        description="of the cluster, auto or host:port; null: this machine alone",
+    )
+    workers: int = Field(
+        0, ge=0, le=MOST_THREADS, description="workers; 0: as many as the cluster has room for"
+    )
+    cores: int = Field(1, ge=1, le=MOST_THREADS, description="cores of a worker")
+    timeout: float = Field(
+        120.0, gt=0, description="s within which the cluster answers, and a first worker starts"
+    )
+    retries: int = Field(
+        5, ge=0, description="how often a shard is played again that was lost with its worker"
+    )
+
+
 class RolloutConfig(Section):
-    """Threads and processes."""
+    """Threads, processes and machines."""
 
     physics_threads: int = Field(
         0, ge=0, le=MOST_THREADS, description="threads of the physics; 0: all cores"
@@ -66,6 +95,18 @@ class RolloutConfig(Section):
     shard_tasks: int | None = Field(
         None, ge=1, description="tasks whose episodes are played at once; null: all"
     )
+    backend: Annotated[LocalBackend | RayBackend, Field(discriminator="name"), by_name] = Field(
+        LocalBackend(), description="where episodes are played"
+    )
+
+    @model_validator(mode="after")
+    def _check_shards(self) -> Self:
+        if self.backend.name == "ray" and self.shard_tasks is None:
+            raise ValueError(
+                "shard_tasks must be given where the backend is ray: without it the tasks are one "
+                "shard, which a single worker plays"
+            )
+        return self
 
 
 class CheckpointConfig(Section):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metarl.config.env_fields import env_parameters, fill_preset
-from metarl.config.fields import Config, DeviceName, EnvConfig
+from metarl.config.fields import Config, DeviceName, EnvConfig, RolloutConfig
 from metarl.config.messages import Origins, at, dotted, named_origins, names_there_are, shown
 from metarl.config.migration import as_recorded, migrate
 from metarl.config.model import chosen_class, config_model, resolve_variants
@@ -30,6 +30,7 @@ _FREE_ON_RESUME = (
     "rollout.physics_threads",
     "rollout.workers",
     "rollout.step_timeout",
+    "rollout.backend.",
     "checkpoint.",
     "tracking.",
     "validation.",
@@ -85,7 +86,10 @@ def concrete_model(
     settings: Any = chosen_class("algorithm", "maml", data, origins)
     migrate(settings, data["algorithm"], origins)
     settings = resolve_variants(settings, data["algorithm"], origins, ("algorithm",))
-    return config_model(env, settings, data["algorithm"]["name"]), env
+    rollout: type[RolloutConfig] = RolloutConfig
+    if isinstance(data.setdefault("rollout", {}), dict):
+        rollout = resolve_variants(rollout, data["rollout"], origins, ("rollout",))
+    return config_model(env, settings, data["algorithm"]["name"], rollout), env
 
 
 def load_config(path: Path | None, overrides: Sequence[str], trust: Trust = NOTHING) -> Config:

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from metarl import algorithms
 from metarl.config.env_fields import env_model
-from metarl.config.fields import Config, Section
+from metarl.config.fields import Config, RolloutConfig, Section
 from metarl.config.messages import Origins, Path, at, dotted, rule, shown
 from metarl.config.validation import Model, Word, named, whole_section
 from metarl.config.yaml_text import parse_scalar
@@ -68,9 +68,19 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
 
 @functools.cache
 def config_model(
-    env: Callable[..., Any], settings: type[BaseModel], algorithm_name: str
+    env: Callable[..., Any],
+    settings: type[BaseModel],
+    algorithm_name: str,
+    rollout: type[RolloutConfig],
 ) -> type[Config]:
-    """``Config`` for an environment, and an algorithm of these settings known by this name."""
+    """``Config`` for an environment, and an algorithm of these settings known by this name.
+
+    Args:
+        env: The environment's class.
+        settings: Of the algorithm.
+        algorithm_name: Its name in the config.
+        rollout: The section, with the backend chosen.
+    """
     # Section comes last for its settings: of several bases pydantic lets the last one's win.
     algorithm = create_model(
         settings.__name__,
@@ -78,7 +88,11 @@ def config_model(
         name=(str, Field(algorithm_name, description="algorithm, or package.module:Class")),
     )
     return create_model(
-        "Config", __base__=Config, env=(env_model(env), ...), algorithm=(algorithm, ...)
+        "Config",
+        __base__=Config,
+        env=(env_model(env), ...),
+        algorithm=(algorithm, ...),
+        rollout=(rollout, ...),
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from metarl import envs
 from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.config.env_fields import env_parameters
+from metarl.config.fields import RayBackend
 from metarl.config.loading import resolve_device
 from metarl.config.messages import at, named_origins
 from metarl.envs.contract import Success
@@ -36,24 +39,42 @@ def make_worker(config: Config) -> Source:
         UserError: the environment refuses its parameters.
     """
     name, tasks, params = config.env.name, config.env.tasks, env_parameters(config)
+    rollout, backend = config.rollout, config.rollout.backend
+
+    def made_on(cores: tuple[int, int]) -> partial[envs.TaskVectorEnv]:
+        """What makes the environment, with so many threads and worker processes."""
+        return partial(
+            envs.make,
+            name,
+            num_threads=cores[0],
+            num_workers=cores[1],
+            step_timeout=rollout.step_timeout,
+            success=Success(config.evaluation.success_key, config.evaluation.success),
+            tasks=tasks,
+            params=params,
+        )
 
     def make_env(num_lanes: int) -> envs.TaskVectorEnv:
         with _refusals(config):
-            return envs.make(
-                name,
-                num_lanes,
-                num_threads=config.rollout.physics_threads,
-                num_workers=config.rollout.workers,
-                step_timeout=config.rollout.step_timeout,
-                success=Success(config.evaluation.success_key, config.evaluation.success),
-                tasks=tasks,
-                params=params,
-            )
+            return made_on((rollout.physics_threads, rollout.workers))(num_lanes)
 
     if envs.is_few_shot(envs.env_maker(name)):
         with _refusals(config):
             return FewShotSource(envs.make_tasks(name, tasks=tasks, params=params))
-    worker = RolloutWorker(make_env, config.rollout.shard_tasks)
+    if isinstance(backend, RayBackend):
+        from metarl.experience.ray_rollout import RayRolloutWorker, RaySettings
+
+        settings = RaySettings(**{n: getattr(backend, n) for n in RaySettings._fields})
+        remote = made_on((backend.cores, backend.cores))
+        # A program's or notebook's own classes cannot be imported elsewhere.
+        paths = [path.partition(":") for path in (name, tasks or "")]
+        program = sys.modules["__main__"]
+        main = {own: getattr(program, own) for module, _, own in paths if module == "__main__"}
+        worker: RolloutWorker = RayRolloutWorker(
+            make_env, rollout.shard_tasks, remote, settings, main
+        )
+    else:
+        worker = RolloutWorker(make_env, rollout.shard_tasks)
     worker.say = say
     return worker
 
