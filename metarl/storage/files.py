@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,8 @@ def read_regular(path: Path) -> bytes:
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    mode = path.stat().st_mode  # asked once: a lock may be released in between
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError("it is no regular file")
     return path.read_bytes()
 

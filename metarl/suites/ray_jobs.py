@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from metarl.errors import UserError, message_of
 from metarl.suites.jobs import Job
 from metarl.suites.suite import Resources
 
+TIMEOUT_S = 10.0
 NODE_LOST = -9
 """As of a killed process: the job is begun again elsewhere."""
 
@@ -62,7 +64,7 @@ class Runner:
         from metarl.suites.jobs import start_process
         from metarl.suites.processes import ProcessTask, threads
 
-        # Ray lets a job without a GPU see all of them.
+        # Of a job without a GPU Ray hides none.
         variables = threads(cores) | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
         self._task = ProcessTask(start_process(Path(folder), words, needs, variables))
 
@@ -88,16 +90,8 @@ class RayJobs:
     room = 1
 
     def __init__(self, resources: Resources) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise UserError("--ray needs Ray: pip install ray.") from None
-        self._ray, self._resources = ray, resources
-        try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # of many kinds, by version and cause
-            raise UserError(f"The Ray cluster cannot be reached: {message_of(error)}") from error
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._ray, self._resources = _connected(), resources
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         asked = {"CPU": float(resources.cores), "GPU": resources.gpus}
         if not any(all(node.get(k, 0.0) >= n for k, n in asked.items()) for node in nodes):
             raise UserError(
@@ -117,3 +111,28 @@ class RayJobs:
         remote = self._ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0)(Runner)
         folder = os.path.abspath(job.folder)
         return RayTask(self._ray, remote.remote(folder, list(job.words), dict(needs), cores, gpus))
+
+
+def _connected() -> Any:
+    """Ray, connected to the cluster that RAY_ADDRESS names or this machine belongs to, or alone.
+
+    Raises:
+        UserError: it is not installed, or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--ray needs Ray: pip install ray.") from None
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdecimal():  # Ray would wait for minutes, and abort
+            socket.create_connection((host, int(port)), TIMEOUT_S).close()
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    except Exception as error:  # of many kinds, by version and cause
+        where = f"at RAY_ADDRESS {address}" if address else "of this machine"
+        said = message_of(error).rstrip(".")
+        raise UserError(f"The Ray cluster {where} cannot be reached: {said}.") from error
+    return ray

@@ -14,6 +14,7 @@ import pytest
 
 from metarl.errors import EnvironmentFailure
 from metarl.storage import lock
+from metarl.storage.files import read_regular
 from metarl.storage.lock import LOCK_FILE, Holder, RunLock
 from tests.storage.sentences import refused
 
@@ -227,6 +228,15 @@ def test_a_heartbeat_from_the_future_is_not_waited_for_for_ever(
 def test_a_holder_is_named_in_printable_letters() -> None:
     holder = Holder("\x1b[2Jnode", 1, "now", "", None, "a")
     assert str(holder).isprintable()
+
+
+def test_a_lock_that_is_released_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when that was asked, and is gone."""
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / LOCK_FILE)
 
 
 def test_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
