@@ -19,6 +19,7 @@ from benchmarks import (
     measurement,
     memory,
     meta_iteration,
+    pearl,
     physics,
     rl2,
     rollout,
@@ -283,6 +284,36 @@ def test_rl2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = record["rows"][0]["seconds"]
     assert seconds["iteration"] == pytest.approx(seconds["rollout"] + seconds["update"])
     np.testing.assert_array_equal(ends[0], ends[1])
+
+
+def test_pearl(tmp_path: Path) -> None:
+    options = ["--tasks", "2", "--transitions", "3", "--context", "3", "--width", "4"]
+    options += ["--encoder-width", "4", "--updates", "1", "--repeats", "1", "--threads", "1"]
+    record = measured(pearl, tmp_path, *options, tiny=False)
+    assert record["summary"]["share_of_bare"] * record["summary"]["pearl"]["ratio"] == 1.0
+    assert record["settings"]["transitions"] == 3
+
+
+def test_the_bare_gradient_step_is_that_of_pearl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same parameters, batch and noise the two move every network alike."""
+    words = ["--tasks", "3", "--transitions", "5", "--context", "4", "--width", "8"]
+    options = pearl.options_of([*words, "--encoder-width", "8", "--threads", "1"])
+    ours = pearl.made_up(options)
+    bare = pearl.Bare(ours, options)
+    before = ours.state_dict()["params"]
+    bare.take(before)
+    monkeypatch.setattr(ours.replay, "sample", lambda *_: bare.rows)
+    monkeypatch.setattr(ours.context, "sample", lambda *_: bare.context)
+    monkeypatch.setattr(ours, "_noise", lambda rng, *shape: torch.full(shape, 0.3))
+    monkeypatch.setattr(bare, "noise", lambda like: torch.full_like(like, 0.3))
+    for _ in range(3):
+        ours._step(np.random.default_rng(0))
+        bare.step()
+    after = ours.state_dict()["params"]
+    assert bare.parameters().keys() == after.keys()
+    for name, value in bare.parameters().items():
+        assert not torch.equal(after[name], before[name])
+        torch.testing.assert_close(value.detach(), after[name], rtol=1e-3, atol=2e-6)
 
 
 def test_growth(
