@@ -31,6 +31,7 @@ LONG = (
     "metarl evaluate runs/maml_half_cheetah_vel --video",
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
+    "metarl train pearl_half_cheetah_vel",
     "metarl suite run my_suite.yaml",
     "metarl suite run my_suite.yaml --ray",
     "metarl suite run my_suite.yaml --time-limit 03:50:00",
