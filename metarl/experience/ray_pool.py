@@ -22,7 +22,7 @@ from metarl.experience.ray_worker import CPU, RayWorker, Setup, circumstances
 
 _PATIENCE_S = 1.0
 """After which waiting looks up: at workers that do not start."""
-_QUIETLY = {
+QUIETLY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # else 15: beside any other program workers would starve
@@ -238,7 +238,7 @@ def _cause(error: Any) -> BaseException:
 
 def _connected(settings: RaySettings) -> tuple[Any, bool]:
     """Ray, connected to its cluster, and whether that was done here."""
-    for name, value in _QUIETLY.items():
+    for name, value in QUIETLY.items():
         os.environ.setdefault(name, value)
     with _signals_kept():
         try:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from metarl.errors import UserError, message_of
-from metarl.suites.jobs import Job
+from metarl.experience.ray_pool import QUIETLY
+from metarl.storage.files import writing
+from metarl.suites.jobs import LOG, Job, start_process
+from metarl.suites.processes import ProcessTask, threads
 from metarl.suites.suite import Resources
 
 TIMEOUT_S = 10.0
-NODE_LOST = -9
-"""As of a killed process: the job is begun again elsewhere."""
+LOST = 1
+"""The code of a job whose node or actor is gone: it is begun again elsewhere."""
 
 
 class RayTask:
@@ -23,10 +28,12 @@ class RayTask:
     Args:
         ray: The module.
         actor: A remote :class:`Runner`.
+        log: Of the job.
     """
 
-    def __init__(self, ray: Any, actor: Any) -> None:
+    def __init__(self, ray: Any, actor: Any, log: Path) -> None:
         self._ray, self._actor, self._asked = ray, actor, actor.poll.remote()
+        self._log = log
         self._begun = False
 
     def poll(self) -> int | None:
@@ -37,8 +44,10 @@ class RayTask:
         self._begun = True
         try:
             code: int | None = self._ray.get(self._asked)
-        except self._ray.exceptions.RayError:
-            return NODE_LOST
+        except self._ray.exceptions.RayError as error:
+            with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
+                log.write(f"error: lost by Ray: {message_of(error)}\n")
+            return LOST
         if code is None:
             self._asked = self._actor.poll.remote()
         else:
@@ -57,13 +66,15 @@ class Runner:
     """Starts a job's process where Ray has found room for it; an actor."""
 
     def __init__(
-        self, folder: str, words: list[str], needs: dict[str, str], cores: int, gpus: float
+        self,
+        where: tuple[str, str],
+        words: list[str],
+        needs: dict[str, str],
+        cores: int,
+        gpus: float,
     ) -> None:
-        from pathlib import Path
-
-        from metarl.suites.jobs import start_process
-        from metarl.suites.processes import ProcessTask, threads
-
+        working, folder = where
+        os.chdir(working)  # the suite's, to which its paths are relative
         # Of a job without a GPU Ray hides none.
         variables = threads(cores) | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
         self._task = ProcessTask(start_process(Path(folder), words, needs, variables))
@@ -109,8 +120,11 @@ class RayJobs:
         """Queue a job."""
         cores, gpus = self._resources.cores, self._resources.gpus
         remote = self._ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0)(Runner)
-        folder = os.path.abspath(job.folder)
-        return RayTask(self._ray, remote.remote(folder, list(job.words), dict(needs), cores, gpus))
+        where = os.getcwd(), str(job.folder)
+        with writing(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+        actor = remote.remote(where, list(job.words), dict(needs), cores, gpus)
+        return RayTask(self._ray, actor, job.folder / LOG)
 
 
 def _connected() -> Any:
@@ -119,12 +133,12 @@ def _connected() -> Any:
     Raises:
         UserError: it is not installed, or the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in QUIETLY.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
-        raise UserError("--ray needs Ray: pip install ray.") from None
+        raise UserError("--ray needs Ray: pip install 'metarl-lab[ray]'.") from None
     address = os.environ.get("RAY_ADDRESS", "")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
