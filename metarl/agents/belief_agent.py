@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,17 +47,21 @@ class BeliefAgent(MemoryAgent):
         super().__init__(actor, mode, key)
         self._task_map = task_map
 
-    def belief(self) -> Belief:
-        """What every lane believed when it acted last, ``[M, B, ...]``.
+    def belief(self, which: Any = ...) -> Belief:
+        """What lanes believed when they acted last.
+
+        Args:
+            which: An index of lanes in [M, B]; all, if it is not given.
 
         Raises:
             ValueError: before the first :meth:`act`.
         """
         if self._latest is None:
             raise ValueError("call act() before belief()")
-        q = as_gaussian(self._latest.belief)
+        belief = self._latest.belief[which]
+        q = as_gaussian(belief)
         points = probabilities = None
         if self._task_map is not None:
             points = self._task_map.map.points.numpy()
-            probabilities = self._task_map.probabilities(self._latest.belief).numpy()
+            probabilities = self._task_map.probabilities(belief).numpy()
         return Belief(q.mean.numpy(), q.log_std.exp().numpy(), points, probabilities)

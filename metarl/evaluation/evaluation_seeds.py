@@ -46,7 +46,8 @@ def evaluate_over_seeds(
 ) -> Evaluation:
     """Measure with each evaluation seed of a plan, and join what was measured.
 
-    Whatever the number of seeds, only the first one's paths, states and recordings are kept.
+    Whatever the number of seeds, only the first one's paths, states, recordings and beliefs
+    are kept.
 
     Args:
         agent: Evaluation seed ↦ the agent, whose own randomness is of that seed.
@@ -69,7 +70,7 @@ def evaluate_over_seeds(
             one = evaluate(agent(seed), env, tasks, own)
         if seed == plan.seed:
             return one
-        return replace(one, paths=None, states=None, recordings=(), shown=None)
+        return replace(one, paths=None, states=None, recordings=(), shown=None, beliefs=None)
 
     return joined(map(measured, plan.seeds))
 

@@ -11,6 +11,7 @@ import numpy as np
 from metarl.evaluation.measures import MEASURES, Measure, MeasureName
 
 if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
+    from metarl.evaluation.beliefs import Beliefs
     from metarl.evaluation.recording import Recording
     from metarl.types import ActionMode, AdaptationAxis
 
@@ -106,6 +107,7 @@ class Evaluation:
         confidence: Probability of the class that was predicted, as returns; None where there are
             no classes.
         shown: A few tasks of the first seed, of few-shot learning alone.
+        beliefs: About a few tasks, of the first seed; None where the agent tells none.
     """
 
     tasks: np.ndarray
@@ -129,6 +131,7 @@ class Evaluation:
     few_shot: FewShot | None = None
     confidence: np.ndarray | None = None
     shown: Shown | None = None
+    beliefs: Beliefs | None = None
 
     @property
     def by(self) -> Measure:

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.envs.knowledge import measured
+from metarl.evaluation.beliefs import BeliefRecord, Beliefs
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.recording import Recording
 from metarl.experience.threads import one_torch_thread
@@ -82,6 +83,7 @@ def evaluate(
         env_steps_used=np.cumsum(steps) / (len(tasks) if pooled else len(tasks) * episodes),
         forgets=forget,
         recordings=tuple(played.recording for played in recorded if played.recording),
+        beliefs=Beliefs.of([played.beliefs for played in recorded]),
         **_stacked(recorded),
     )
 
@@ -141,6 +143,7 @@ class _Round:
     states: np.ndarray | None
     env_steps: int
     recording: Recording | None
+    beliefs: BeliefRecord | None = None
     success: np.ndarray | None = None
     episode_measures: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -160,6 +163,7 @@ def _play_round(
     if env.picture_fps is not None:  # else nobody will play it again
         recording = Recording.begun(seeds[::lanes], env.single_action_space, env.horizon)
     record = _Round(np.zeros((n, lanes)), np.zeros((n, env.horizon)), None, None, 0, recording)
+    record.beliefs = BeliefRecord(agent, tasks, env.horizon)
     columns = env.position_columns
     if columns is not None:
         record.paths = np.full((n, env.horizon + 1, 2), np.nan)
@@ -173,6 +177,7 @@ def _play_round(
     for t in range(env.horizon):
         action = np.asarray(agent.act(observation, active.copy()))
         _check_action(action, env, active)
+        record.beliefs.note(t, active[:, 0])
         _check_finite("action", action, env, tasks, active, k, t)
         flat_observation, flat_reward, flat_terminated, flat_truncated, info = env.step(
             action.reshape(n * lanes, *action.shape[2:])  # [n, B, a] -> [n·B, a]

@@ -1,4 +1,7 @@
-"""A user's own list of tasks: a CSV or JSON file with the names of the task vector's columns."""
+"""Tasks that are chosen: a user's own list in a file, and a few that lie far apart to be shown.
+
+A list is a CSV or JSON file with the names of the task vector's columns.
+"""
 
 from __future__ import annotations
 
@@ -114,3 +117,18 @@ def _json_rows(text: str, wanted: list[str]) -> tuple[list[str], list[list[Any]]
 
 def _are(items: Any, kind: type) -> bool:
     return isinstance(items, list) and all(isinstance(item, kind) for item in items)
+
+
+def spread_tasks(tasks: np.ndarray, count: int) -> np.ndarray:
+    """Indices of a few tasks [n, d] that lie far apart; chosen by the tasks alone, not by returns.
+
+    Starts with the task farthest from the middle, then takes the farthest from those taken.
+    """
+    distance = np.linalg.norm(tasks - tasks.mean(axis=0), axis=1)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(tasks)):
+        chosen.append(int(distance.argmax()))
+        to_last = np.linalg.norm(tasks - tasks[chosen[-1]], axis=1)
+        distance = to_last if len(chosen) == 1 else np.minimum(distance, to_last)
+        distance[chosen] = -1.0
+    return np.array(chosen)

@@ -15,7 +15,7 @@ from metarl.maths.params import Params
 def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """x W + b ``[..., out]`` for the weight W ``[in, out]`` and the bias b of that name."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-    return torch.addmm(bias, x.flatten(0, -2), weight).view(*x.shape[:-1], -1)
+    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
 def orthogonal(rng: np.random.Generator, n_in: int, n_out: int, gain: float) -> Tensor:

@@ -25,7 +25,7 @@ CELLS = {1: 60, 2: 20}
 """Dimensions of a task ↦ cells along each axis."""
 _MOST_TASKS = 128  # of a finite distribution, each of which then is a cell
 _HIDDEN = (64,)
-_STEPS, _ROWS, _LR = 4, 2048, 1e-3  # of Adam an iteration, and the beliefs of each
+_STEPS, _ROWS, _LR = 8, 2048, 3e-3  # of Adam an iteration, and the beliefs of each
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metarl.evaluation.task_sets import spread_tasks
 from metarl.report import figures
 from metarl.report.figures import (
     AFTER,
@@ -248,21 +249,6 @@ def plot_adaptation_picture(evaluation: Evaluation) -> Figure:
 def goals_of(evaluation: Evaluation) -> np.ndarray | None:
     """Positions of the goals [n, 2] where the tasks are goals; other tasks are no places."""
     return evaluation.tasks if evaluation.task_columns == GOAL_COLUMNS else None
-
-
-def spread_tasks(tasks: np.ndarray, count: int) -> np.ndarray:
-    """Indices of a few tasks [n, d] that lie far apart; chosen by the tasks alone, not by returns.
-
-    Starts with the task farthest from the middle, then takes the farthest from those taken.
-    """
-    distance = np.linalg.norm(tasks - tasks.mean(axis=0), axis=1)
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(tasks)):
-        chosen.append(int(distance.argmax()))
-        to_last = np.linalg.norm(tasks - tasks[chosen[-1]], axis=1)
-        distance = to_last if len(chosen) == 1 else np.minimum(distance, to_last)
-        distance[chosen] = -1.0
-    return np.array(chosen)
 
 
 def square_window(paths: np.ndarray, goals: np.ndarray | None) -> tuple[np.ndarray, float]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
-from metarl.report import evaluation_plots, few_shot_plots, training_plots, words
+from metarl.report import belief_plots, evaluation_plots, few_shot_plots, training_plots, words
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ def _pictures(
     if evaluation.paths is not None:
         caption = f"One episode on each of a few tasks{', before and after adaptation' * adapts}."
         yield Picture("paths", caption, evaluation_plots.plot_paths(evaluation))
+    if evaluation.beliefs is not None:
+        caption = (
+            "What the agent believes of a few tasks as a trial goes on: the darker, the more "
+            "probable, read from its belief by a network that serves no other purpose."
+        )
+        yield Picture("beliefs", caption, belief_plots.plot_beliefs(evaluation))
     yield from _few_shot_pictures(result, evaluation)
     if shown_by_task(result):
         plot = evaluation_plots.plot_return_by_task(result, evaluation)

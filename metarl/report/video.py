@@ -20,7 +20,8 @@ from metarl.envs.drawn_vector import DrawnVectorEnv, draws_itself, what_pictures
 from metarl.envs.faults import SimulationFailure, users_code
 from metarl.errors import warn
 from metarl.evaluation.recording import Replay
-from metarl.report.evaluation_plots import goals_of, spread_tasks, square_window
+from metarl.evaluation.task_sets import spread_tasks
+from metarl.report.evaluation_plots import goals_of, square_window
 from metarl.report.figures import SERIES
 from metarl.report.movie import write_movie
 from metarl.report.words import step_name

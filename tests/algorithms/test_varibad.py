@@ -16,6 +16,7 @@ from metarl import envs
 from metarl.algorithms.rl2 import RL2, time_first
 from metarl.algorithms.settings.varibad import VariBADSettings
 from metarl.algorithms.varibad import VariBAD
+from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.inputs import shown_in
@@ -356,6 +357,24 @@ def test_the_memory_that_trials_take_is_said_once_before_any_is_played() -> None
     assert line.startswith("Beliefs are learned from up to 1000 recent trials of 100 steps, 2 MB")
 
 
+def test_a_belief_is_of_every_lane_and_told_once_it_acted() -> None:
+    varibad, worker = make(lambda n: Line(n, horizon=3))
+    train(varibad, worker, 1)
+    agent = varibad.agent("deterministic", Key(1, evaluation=True))
+    agent.begin(3, 4)
+    with pytest.raises(ValueError, match="call act"):
+        agent.belief()
+    agent.act(np.zeros((3, 4, 2)), np.ones((3, 4), dtype=bool))
+    belief = agent.belief()
+    assert belief.mean.shape == belief.std.shape == (3, 4, 2)
+    assert belief.points is not None
+    assert belief.points.shape == (60, 1)
+    assert np.abs(belief.points).max() < 1.0
+    assert belief.probabilities is not None
+    np.testing.assert_allclose(belief.probabilities.sum(-1), np.ones((3, 4)), rtol=1e-5)
+    assert np.array_equal(agent.belief((2, 0)).mean, belief.mean[2, 0])
+
+
 # --- settings and refusals --------------------------------------------------------------------
 
 
@@ -401,12 +420,16 @@ RECALL: dict[str, Any] = {
 }
 
 
-def recall_returns(varibad: VariBAD, worker: RolloutWorker) -> np.ndarray:
-    """Mean returns of the three episodes of a trial, stochastic."""
+def recalled(varibad: VariBAD, worker: RolloutWorker) -> Evaluation:
+    """Three episodes of a trial, stochastic."""
     agent = varibad.agent("stochastic", Key(5, evaluation=True))
     plan = EvaluationPlan("held_out", episodes=100, adaptation_steps=2, seed=5)
-    found = evaluate(agent, worker.env(200), np.array([[1.0], [2.0]]), plan)
-    return found.task_returns.mean(1)
+    return evaluate(agent, worker.env(200), np.array([[1.0], [2.0]]), plan)
+
+
+def recall_returns(varibad: VariBAD, worker: RolloutWorker) -> np.ndarray:
+    """Mean returns of these episodes."""
+    return recalled(varibad, worker).task_returns.mean(1)
 
 
 def without_memory(patch: pytest.MonkeyPatch) -> None:
@@ -428,9 +451,16 @@ def test_it_learns_to_believe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optimum is 0, 1, 1; who forgets has 0 in every episode at best."""
     varibad, worker = make(Recall, **RECALL)
     train(varibad, worker, 60)
-    first, second, third = recall_returns(varibad, worker)
+    found = recalled(varibad, worker)
+    first, second, third = found.task_returns.mean(1)
     assert abs(first) < 0.3
     assert min(second, third) > 0.8
+    # And what it believes can be read: which side pays is open until the first choice was paid.
+    assert found.beliefs is not None
+    of_truth = [found.beliefs.probabilities[:, i, :, i] for i in found.beliefs.tasks.argsort()]
+    assert of_truth[0][0, 0] + of_truth[1][0, 0] == pytest.approx(1.0)  # one belief of both
+    for sure in of_truth:  # [K+1, T]
+        assert sure[0].max() < 0.9 < sure[1:].min()
     without_memory(monkeypatch)
     assert max(recall_returns(varibad, worker)) < 0.3
 

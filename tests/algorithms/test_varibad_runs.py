@@ -55,7 +55,10 @@ def test_a_run_is_evaluated(tmp_path: Path) -> None:
     words = ["--config", str(varibad_config(tmp_path, iterations=1)), "--run-dir", str(run)]
     assert train.main(words) == 0
     assert evaluate.main(["--run", str(run), "--adaptation-steps", "2", "--episodes", "2"]) == 0
-    assert "episode 3" in (run / "evaluation/held_out/report.md").read_text()
+    report = (run / "evaluation/held_out/report.md").read_text()
+    assert "episode 3" in report
+    assert "beliefs.png" in report
+    assert (run / "evaluation/held_out/beliefs.png").exists()
 
 
 @pytest.mark.parametrize(

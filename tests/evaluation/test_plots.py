@@ -17,6 +17,7 @@ from PIL import Image
 
 from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.measurements import Evaluation
+from metarl.evaluation.task_sets import spread_tasks
 from metarl.report import comparison_plots, evaluation_plots, training_plots
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
@@ -140,10 +141,10 @@ def test_paths(with_goals: bool, capsys: pytest.CaptureFixture[str]) -> None:
 def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
     line = np.array([[0.0], [0.1], [0.2], [5.0], [9.9], [10.0]])
     # The farthest from the middle, the farthest from it, then the one between.
-    assert evaluation_plots.spread_tasks(line, 3).tolist() == [5, 0, 3]
+    assert spread_tasks(line, 3).tolist() == [5, 0, 3]
     twins = np.array([[0.0], [0.0], [1.0], [1.0]])
     for tasks in (line, twins):
-        assert sorted(evaluation_plots.spread_tasks(tasks, 99).tolist()) == list(range(len(tasks)))
+        assert sorted(spread_tasks(tasks, 99).tolist()) == list(range(len(tasks)))
 
 
 @pytest.mark.parametrize(
