@@ -18,6 +18,7 @@ from benchmarks import (
     growth,
     measurement,
     memory,
+    memory_cores,
     meta_iteration,
     pearl,
     physics,
@@ -467,3 +468,12 @@ def test_few_shot(tmp_path: Path) -> None:
     record = measured(few_shot, tmp_path, *SMALL, "--repeats", "1", tiny=False)
     assert set(record["rows"][0]["seconds"]) == {"metarl", "torch.func in chunks"}
     assert record["summary"]["metarl"]["ratio"] > 0
+
+
+def test_memory_cores(tmp_path: Path) -> None:
+    options = ["--tasks", "2", "--episodes", "2", "--horizon", "3", "--width", "4"]
+    options += ["--minibatches", "1", "--repeats", "2"]
+    record = measured(memory_cores, tmp_path, *options, tiny=False)
+    assert record["summary"].keys() == memory_cores.KINDS.keys()
+    assert len(record["rows"]) == 2 * len(memory_cores.KINDS)
+    assert all(s > 0 for row in record["rows"] for s in row["seconds"].values())

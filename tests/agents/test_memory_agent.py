@@ -130,8 +130,9 @@ def test_deterministic_actions_are_the_mode_and_need_no_noise() -> None:
     assert np.array_equal(agent.act(observation, active), distribution.mode().numpy())
 
 
-def test_more_episodes_than_it_was_trained_on() -> None:
-    rl2, worker = trained(Stairs, episodes=2)
+@pytest.mark.parametrize("core", CORES)
+def test_more_episodes_than_it_was_trained_on(core: Any) -> None:
+    rl2, worker = trained(Stairs, episodes=2, core=core)
     evaluation = evaluated(rl2, worker, "deterministic", STAIRS, adaptation_steps=4)[1]
     assert evaluation.measurement_keys == [f"episode_{k}" for k in range(1, 6)]
     assert evaluation.episodes_used == [0, 1, 2, 3, 4]

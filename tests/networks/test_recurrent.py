@@ -128,7 +128,7 @@ def test_values_and_gradients_are_those_of_the_equations(
     torch.testing.assert_close(gradient, slow, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("core", ["lstm", "gru"])
+@pytest.mark.parametrize("core", ["lstm", "gru", "transformer"])
 def test_gradients_reach_the_first_step_and_a_truncation_ends_them(core: str) -> None:
     of = policy(core)
     params, inputs = doubles(initial(of)), random_inputs(of)
