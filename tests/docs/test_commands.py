@@ -32,6 +32,8 @@ LONG = (
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
     "metarl train pearl_half_cheetah_vel",
+    "metarl train maml_half_cheetah_vel --rollout.shard-tasks 4 --rollout.backend ray "
+    "--rollout.backend.workers 8",
     "metarl suite run my_suite.yaml",
     "metarl suite run my_suite.yaml --ray",
     "metarl suite run my_suite.yaml --time-limit 03:50:00",
