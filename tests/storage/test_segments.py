@@ -102,6 +102,24 @@ def test_a_saved_run_that_is_resumed_writes_the_same_segments(tmp_path: Path) ->
     assert same(load(straight)[1], load(broken)[1])
 
 
+def test_a_checkpoint_that_is_left_as_it_was_keeps_the_segments_in_use(tmp_path: Path) -> None:
+    """A run is taken back to 1 and comes to 3 in one stride: 3 names 2's segment and its own, the
+    run another one for both."""
+    live = fresh()
+    for iteration in (1, 2, 3):
+        grow(live, iteration)
+        save(tmp_path, iteration, live, keep=3)
+    _, back = load(tmp_path, 1)
+    for iteration in (2, 3):
+        grow(back, iteration)
+    save(tmp_path, 3, back, keep=3)
+    grow(back, 4)
+    save(tmp_path, 4, back, keep=3)
+    iteration, found = load(tmp_path)
+    assert iteration == 4
+    assert same(found, back)
+
+
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
     live = fresh()
     save(tmp_path, 0, live)
