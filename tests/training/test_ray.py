@@ -24,6 +24,10 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 RL2 = {"name": "rl2", "tasks": 5, "lanes": 3, "episodes": 2, "width": 8}
 MAML = {"name": "maml", "tasks": 5, "episodes": 3, "hidden_sizes": [8]}
+PEARL = {
+    **{"name": "pearl", "training_tasks": 6, "tasks": 3, "initial_episodes": 2, "updates": 3},
+    **{"batch_tasks": 4, "transitions": 8, "context": 8, "hidden_sizes": [8]},
+}
 REACH = {"name": "tests.envs.user_envs:Reach"}
 NAVIGATION = {"name": "point_navigation", "horizon": 10}
 
@@ -86,21 +90,20 @@ def run(folder: Path, config: Path, *words: str) -> Path:
     return folder
 
 
-def test_numbers_are_those_of_one_machine(nodes: Nodes, tmp_path: Path) -> None:
-    """MAML on batched physics and on worker processes, RL²; 1, 2 and 4 workers."""
-    for name, algorithm, env in (
-        ("maml", MAML, NAVIGATION),
-        ("rl2", RL2, NAVIGATION),
-        ("reach", MAML, REACH),
-    ):
-        (tmp_path / name).mkdir()
-        rollout = {"shard_tasks": 2}
-        changes: dict[str, Any] = {"algorithm": Whole(algorithm), "env": Whole(env)}
-        config = write_config(tmp_path / name, iterations=3, rollout=rollout, **changes)
-        local = run(tmp_path / name / "local", config)
-        for workers in (1, 2, 4):
-            there = run(tmp_path / name / f"ray_{workers}", config, *nodes.words(workers))
-            assert_same_state(local, there)
+@pytest.mark.parametrize(
+    ("algorithm", "env"),
+    [(MAML, NAVIGATION), (RL2, NAVIGATION), (PEARL, NAVIGATION), (MAML, REACH)],
+    ids=["maml", "rl2", "pearl", "maml on worker processes"],
+)
+def test_numbers_are_those_of_one_machine(
+    nodes: Nodes, tmp_path: Path, algorithm: dict[str, Any], env: dict[str, Any]
+) -> None:
+    changes: dict[str, Any] = {"algorithm": Whole(algorithm), "env": Whole(env)}
+    config = write_config(tmp_path, iterations=3, rollout={"shard_tasks": 2}, **changes)
+    local = run(tmp_path / "local", config)
+    for workers in (1, 2, 4):
+        there = run(tmp_path / f"ray_{workers}", config, *nodes.words(workers))
+        assert_same_state(local, there)
 
 
 def test_kills_of_workers_and_nodes_leave_no_trace(nodes: Nodes, tmp_path: Path) -> None:
