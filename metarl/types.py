@@ -327,7 +327,8 @@ class Algorithm(Protocol):
     """An algorithm in training. Its state is tensors and builtins, so that it can be saved.
 
     One that learns from replay names its buffers in an attribute ``buffers``, a dict of
-    :class:`metarl.experience.replay.Replay`: checkpoints save them beside the state.
+    :class:`metarl.experience.replay.Replay`: checkpoints save them beside the state. One whose
+    class says ``takes_horizon = True`` is built with ``horizon=``, the steps of an episode at most.
     """
 
     def collect(self, source: Any, key: Key) -> Any:

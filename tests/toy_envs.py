@@ -89,6 +89,31 @@ class Arms(TaskVectorEnv):
         return np.ones((self.num_envs, 1))
 
 
+class Aim(TaskVectorEnv):
+    """The first reward is a number, −0.6 or 0.6; after a rest, −|action|, it is to be hit.
+
+    The last reward is −|action − number|, and the number is not to be seen then, nor the reward
+    that told it: who remembers it earns 0 on average, who does not −0.6 at best.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        tasks = FiniteTasks([[-0.6], [0.6]], ("number",), ("",))
+        box = spaces.Box(0.0, 1.0, (1,), np.float64)
+        action = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        super().__init__(num_envs, tasks, 3, box, action)
+
+    def _reset_lanes(self, lanes: Any) -> None:
+        pass
+
+    def _advance(self, actions: Any, live: Any) -> Any:
+        number = self._tasks[:, 0]
+        missed = np.abs(np.clip(actions[:, 0], -1.0, 1.0) - np.where(self._steps == 2, number, 0.0))
+        return np.where(self._steps == 0, number, -missed), None
+
+    def _observe(self) -> Any:
+        return (self._steps / 3.0)[:, None]
+
+
 class Recall(TaskVectorEnv):
     """Wait for three steps, then choose left (1) or right (2): ±1 as the task has it.
 

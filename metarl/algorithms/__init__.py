@@ -37,6 +37,14 @@ ALGORITHMS: dict[str, tuple[str, str]] = {
         "prototypical_networks:PrototypicalNetworks",
         "settings.embedding:PrototypicalSettings",
     ),
+    "recurrent_dqn": (
+        "recurrent_dqn:RecurrentDQN",
+        "settings.recurrent_off_policy:RecurrentDQNSettings",
+    ),
+    "recurrent_sac": (
+        "recurrent_sac:RecurrentSAC",
+        "settings.recurrent_off_policy:RecurrentSACSettings",
+    ),
     "reptile": ("reptile:Reptile", "settings.gradient:ReptileSettings"),
     "rl2": ("rl2:RL2", "settings.rl2:RL2Settings"),
     "varibad": ("varibad:VariBAD", "settings.varibad:VariBADSettings"),

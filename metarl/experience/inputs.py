@@ -6,10 +6,12 @@ brought, and whether an episode starts, see :class:`metarl.types.Inputs`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.maths.running_moments import RunningMoments
@@ -91,6 +93,38 @@ def shown_in(trial: Trial) -> Inputs:
     return Inputs(
         trial.observations,
         torch.cat([none, actions[:, :, :-1]], dim=2),
-        torch.nn.functional.pad(trial.rewards[:, :, :-1], (1, 0)),
+        F.pad(trial.rewards[:, :, :-1], (1, 0)),
         trial.episode_start,
     )
+
+
+def shown_through(trial: Trial) -> Inputs:
+    """The same, and what it would have been shown after the last step: ``[M, L, S + 1, ...]``.
+
+    That is the final observation of the last episode, beside the last action and reward; it stands
+    behind the last valid step of each lane, and what comes after it is no datum.
+
+    Raises:
+        ValueError: the trial does not hold its final observations.
+    """
+    if trial.final_observations is None:
+        raise ValueError("the trial does not hold the final observations of its episodes")
+    one_more = {
+        name: F.pad(getattr(trial, name), (*(0, 0) * behind, 0, 1))
+        for name, behind in {
+            "observations": 1,
+            "actions": trial.actions.ndim - 3,
+            "rewards": 0,
+            "episode_start": 0,
+        }.items()
+    }
+    length = trial.valid.sum(-1)  # [M, L]
+    last = trial.episode_start.sum(-1) - 1  # the episode
+    size = trial.observations.shape[-1]
+
+    def at(x: Tensor) -> Tensor:
+        return x.view(*length.shape, 1, 1).expand(-1, -1, -1, size)
+
+    final = trial.final_observations.gather(2, at(last))
+    observations = one_more["observations"].scatter(2, at(length), final)
+    return shown_in(replace(trial, **one_more | {"observations": observations}))

@@ -14,7 +14,7 @@ from metarl.random import Key
 from metarl.types import Actor, Decision, EpisodeSource, Inputs, Trial
 
 
-class _Blindfolded:
+class Blindfolded:
     """An actor that is shown zeros for observations and rewards: it plays by its noise alone."""
 
     def __init__(self, actor: Actor) -> None:
@@ -36,7 +36,7 @@ class _Blindfolded:
     def of_tasks(self, which: slice) -> Actor:
         """Likewise that of some tasks; itself, where the actor is the same for all."""
         actor = self._actor.of_tasks(which)
-        return self if actor is self._actor else _Blindfolded(actor)
+        return self if actor is self._actor else Blindfolded(actor)
 
 
 def first_look(
@@ -54,7 +54,7 @@ def first_look(
         lanes: B.
         key: Of no other episode.
     """
-    return source.collect(_Blindfolded(actor), tasks, lanes, key)
+    return source.collect(Blindfolded(actor), tasks, lanes, key)
 
 
 def warn_of_scale(trial: Trial, setting: str) -> None:

@@ -77,12 +77,18 @@ class Learned:
         params: Fresh ones.
         device: Where they live.
         eps: Adam's.
+        max_norm: Longer gradients are shortened to it; None: never.
     """
 
     def __init__(
-        self, params: Mapping[str, Tensor], device: torch.device | str, eps: float = 1e-8
+        self,
+        params: Mapping[str, Tensor],
+        device: torch.device | str,
+        eps: float = 1e-8,
+        max_norm: float | None = None,
     ) -> None:
         self.params: Params = to_device(params, device)
+        self._max_norm = max_norm
         self._adam = Adam(eps=eps)
         self._memory = AdamState.fresh(flatten(self.params))
 
@@ -100,6 +106,8 @@ class Learned:
         leaf = flatten(self.params).requires_grad_()
         gradient = torch.autograd.grad(loss(unflatten(leaf, self.params)), leaf)[0]
         check_finite(f"the gradient of {what} is", gradient)
+        if self._max_norm is not None:
+            gradient = gradient * (self._max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
         x, self._memory = self._adam.step(leaf.detach(), gradient, self._memory, lr)
         self.params = unflatten(x, self.params)
 
@@ -112,3 +120,16 @@ class Learned:
         device = next(iter(self.params.values())).device
         self.params = to_device(state["params"], device)
         self._memory = AdamState.from_state(state, device)
+
+
+def states(learned: Mapping[str, Learned]) -> dict[str, Any]:
+    """Several by their names, as a checkpoint holds them: ``params``, and ``optimisers``."""
+    found = {name: part.state_dict() for name, part in learned.items()}
+    params = {name: state.pop("params") for name, state in found.items()}
+    return {"params": params, "optimisers": found}
+
+
+def load_states(learned: Mapping[str, Learned], state: Mapping[str, Any]) -> None:
+    """Restore what :func:`states` returned, which may stand among other things, to the bit."""
+    for name, part in learned.items():
+        part.load_state_dict({"params": state["params"][name], **state["optimisers"][name]})

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,10 +30,13 @@ _BLOCK_BYTES = 8 * 2**20
 
 
 class Outputs(NamedTuple):
-    """What a sequence gives: π over ``[S, N]`` actions, values ``[S, N]``, its last memory."""
+    """What a sequence gives: π over ``[S, N]`` actions, values ``[S, N]``, its last memory.
 
-    distribution: Distribution
-    values: Tensor
+    A policy without a critic has None for values.
+    """
+
+    distribution: Any
+    values: Any
     memory: Memory
 
 
@@ -140,6 +143,13 @@ class RecurrentPolicy:
         assert memory is not None  # a sequence has a step
         return Outputs(self.distribution(params, torch.cat(heads)), torch.cat(values), memory)
 
+    def decide(
+        self, params: Mapping[str, Tensor], hidden: Tensor, fed: Tensor
+    ) -> tuple[Distribution, Tensor]:
+        """See :class:`MemoryPolicy`; what the memory was fed does not matter by itself."""
+        value = self.head(params, "critic", hidden).squeeze(-1)
+        return self.distribution(params, self.head(params, "actor", hidden)), value
+
     def distribution(self, params: Mapping[str, Tensor], head: Tensor) -> Distribution:
         """π from the actor head's output ``[..., a]``."""
         if self.discrete:
@@ -168,6 +178,29 @@ def normalized(inputs: Inputs, moments: RunningMoments) -> Inputs:
     return inputs._replace(previous_rewards=rewards)
 
 
+class MemoryPolicy(Protocol):
+    """What a :class:`RecurrentActor` asks of its policy."""
+
+    @property
+    def features(self) -> InputFeatures:
+        """What the memory is fed."""
+
+    @property
+    def core(self) -> MemoryCore:
+        """The memory."""
+
+    @property
+    def family(self) -> Any:
+        """The kind of distribution over actions, which knows its noise."""
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers of noise for an action."""
+
+    def decide(self, params: Mapping[str, Tensor], hidden: Tensor, fed: Tensor) -> tuple[Any, Any]:
+        """π and V ``[...]``, or None, for hidden states ``[..., H]`` and what led to them."""
+
+
 class RecurrentActor:
     """A recurrent policy, as the rollout wants it: single steps, no gradients, on the CPU.
 
@@ -181,12 +214,12 @@ class RecurrentActor:
     """
 
     def __init__(
-        self, policy: RecurrentPolicy, params: Params, moments: RunningMoments | None = None
+        self, policy: MemoryPolicy, params: Params, moments: RunningMoments | None = None
     ) -> None:
-        self.policy = policy
+        self.policy: Any = policy
         self.params = {name: p.detach().clone() for name, p in params.items()}
         self.moments = None if moments is None else moments.columns(slice(None, -1))
-        if policy.encoder is not None:
+        if policy.features.encoder is not None:
             self.moments = None  # images are as they are
         self._reward_moments = None if moments is None else moments.columns(slice(-1, None))
         self._core = policy.core.prepare(self.params)
@@ -222,9 +255,9 @@ class RecurrentActor:
         memory = memory or self.initial_memory(len(rows.observations))
         x = self.policy.features(self.params, rows)
         hidden, memory = self.policy.core.step(self._core, x, memory)
-        head = self.policy.head(self.params, "actor", hidden).view(*shape, -1)
-        value = self.policy.head(self.params, "critic", hidden).view(shape)
-        return Outputs(self.policy.distribution(self.params, head), value, memory)
+        hidden, x = hidden.view(*shape, -1), x.view(*shape, -1)
+        distribution, value = self.policy.decide(self.params, hidden, x)
+        return Outputs(distribution, value, memory)
 
 
 def _blocks(steps: int, longest: int, cut_every: int | None) -> list[tuple[int, int]]:

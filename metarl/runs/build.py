@@ -106,12 +106,16 @@ def make_algorithm(config: Config, worker: Source) -> Algorithm:
         )
         raise UserError(at(("algorithm", "name"), config.origins) + said)
     spaces = worker.spaces
+    told = {}
+    if getattr(cls, "takes_horizon", False) and isinstance(worker, RolloutWorker):
+        told["horizon"] = worker.env(1).horizon
     try:
         return cls(
             config.algorithm,
             *spaces,
             config.seed,
             resolve_device(config.device),
+            **told,
         )
     except ValueError as error:
         said = f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."

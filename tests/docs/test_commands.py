@@ -32,6 +32,7 @@ LONG = (
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
     "metarl train pearl_half_cheetah_vel",
+    "metarl train recurrent_sac_half_cheetah_vel",
     "metarl train maml_half_cheetah_vel --rollout.shard-tasks 4 --rollout.backend ray "
     "--rollout.backend.workers 8",
     "metarl suite run my_suite.yaml",
