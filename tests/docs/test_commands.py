@@ -158,6 +158,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("quickstart", "maml_navigation", "maml_half_cheetah_vel", "few_shot_sinusoid"):
         shutil.copytree(folder / "runs/a", folder / f"runs/{name}")
     shutil.copytree(folder / "runs/b", folder / "runs/slower")
+    with_memory = folder / "runs/rl2_navigation_sparse"
+    shutil.copytree(with_memory, folder / "runs/varibad_grid_world")
     return folder
 
 
