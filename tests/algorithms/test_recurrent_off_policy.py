@@ -305,6 +305,27 @@ def test_the_first_trials_are_random_whatever_the_scale(normalize_inputs: bool) 
     assert dqn.collect(worker, Key(1, 2)).trials[0].actions.unique().numel() < 5
 
 
+def test_the_first_trials_share_no_task_and_no_stream_with_the_iterations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sac, worker = make(RecurrentSAC, Line)
+    played: list[tuple[set[float], set[Key]]] = []
+    collect = RolloutWorker.collect
+
+    def spy(self: Any, actor: Any, tasks: np.ndarray, lanes: int, key: Key, episodes: int) -> Any:
+        streams = {key.at(key.adaptation_step + e) for e in range(episodes)}
+        played.append((set(tasks.ravel().tolist()), streams))
+        return collect(self, actor, tasks, lanes, key, episodes)
+
+    monkeypatch.setattr(RolloutWorker, "collect", spy)
+    sac.collect(worker, Key(1, 1))
+    (first_tasks, first_streams), (tasks, streams) = played
+    assert len(first_tasks) == 5
+    assert len(streams) == 3
+    assert not first_tasks & tasks
+    assert not first_streams & streams
+
+
 def test_epsilon_falls_by_iterations_and_is_played() -> None:
     changes = {"initial_epsilon": 0.9, "final_epsilon": 0.1, "epsilon_iterations": 4}
     dqn, worker = make(RecurrentDQN, Arms, **changes)
