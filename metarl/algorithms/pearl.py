@@ -26,6 +26,7 @@ from torch import Tensor
 
 from metarl.agents.posterior_agent import PosteriorAgent
 from metarl.algorithms.settings.pearl import PEARLSettings
+from metarl.experience.metrics import by_episode
 from metarl.experience.replay import Replay, Rows, transition_fields, transitions
 from metarl.maths.adam import Learned
 from metarl.maths.gaussian_product import standard_normal
@@ -134,11 +135,7 @@ class PEARL:
         actor = self._actor(config.prior_episodes)
         trial = source.collect(actor, tasks[chosen], config.lanes, key, episodes)
         played.append((chosen, trial, config.prior_episodes))
-        returns = trial.episode_returns().mean((0, 1)).tolist()
-        metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
-        if trial.success is not None:
-            shares = trial.success.mean((0, 1)).tolist()
-            metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
+        metrics = by_episode(trial)
         return PEARLBatch(key, played, metrics, sum(trial.env_steps for _, trial, _ in played))
 
     def update(self, batch: PEARLBatch) -> dict[str, float]:

@@ -26,6 +26,7 @@ from metarl.agents.memory_agent import MemoryActor, MemoryAgent
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs.spaces import is_image
 from metarl.experience.inputs import shown_in
+from metarl.experience.metrics import by_episode
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import AdamState
 from metarl.maths.params import Params, check_state, flatten, to_device, unflatten
@@ -125,13 +126,9 @@ class RL2:
         trial = source.collect(self._actor(moments), tasks, config.lanes, key, config.episodes)
         if moments is None and key.iteration == 1:
             warn_of_scale(trial, "normalize_inputs")
-        returns = trial.episode_returns().mean((0, 1)).tolist()
-        metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
+        metrics = by_episode(trial)
         if (clipped := trial.clipped_share()) is not None:
             metrics["actions/clipped"] = clipped
-        if trial.success is not None:
-            shares = trial.success.mean((0, 1)).tolist()
-            metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
         return RL2Batch(key, tasks, trial, metrics, env_steps + trial.env_steps, moments)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:

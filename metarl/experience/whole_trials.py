@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.experience.inputs import as_played, shown_in, shown_through
+from metarl.experience.metrics import by_episode
 from metarl.experience.replay import Replay, as_trial, trial_fields, trial_rows
 from metarl.experience.scale import Blindfolded
 from metarl.maths.running_moments import RunningMoments
@@ -74,11 +75,7 @@ class Play:
         tasks = source.sample_tasks(self.tasks, key)
         trial = source.collect(actor, tasks, self.lanes, key, self.episodes)
         trials.append(trial)
-        returns = trial.episode_returns().mean((0, 1)).tolist()
-        metrics = {f"return/episode_{k}": value for k, value in enumerate(returns, 1)}
-        if trial.success is not None:
-            shares = trial.success.mean((0, 1)).tolist()
-            metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
+        metrics = by_episode(trial)
         return TrialBatch(key, trials, metrics, sum(played.env_steps for played in trials))
 
 
