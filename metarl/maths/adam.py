@@ -123,13 +123,19 @@ class Learned:
 
 
 def states(learned: Mapping[str, Learned]) -> dict[str, Any]:
-    """Several by their names, as a checkpoint holds them: ``params``, and ``optimisers``."""
+    """Several by their names, as a checkpoint holds them.
+
+    That is ``params``, each called ``<name>.<parameter>``, and ``optimisers`` by their names.
+    """
     found = {name: part.state_dict() for name, part in learned.items()}
-    params = {name: state.pop("params") for name, state in found.items()}
+    params = {
+        f"{name}.{of}": p for name, state in found.items() for of, p in state.pop("params").items()
+    }
     return {"params": params, "optimisers": found}
 
 
 def load_states(learned: Mapping[str, Learned], state: Mapping[str, Any]) -> None:
     """Restore what :func:`states` returned, which may stand among other things, to the bit."""
     for name, part in learned.items():
-        part.load_state_dict({"params": state["params"][name], **state["optimisers"][name]})
+        params = {of: state["params"][f"{name}.{of}"] for of in part.params}
+        part.load_state_dict({"params": params, **state["optimisers"][name]})
