@@ -146,7 +146,7 @@ def in_units(size: int) -> str:
 def _free_memory() -> int | None:
     """Bytes that a process can have, as far as the system tells."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = {line.split(":")[0]: int(line.split()[1]) for line in lines}["MemAvailable"]
         return 1024 * free
     except (OSError, ValueError, KeyError, IndexError):

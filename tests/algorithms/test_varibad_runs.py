@@ -41,6 +41,7 @@ def varibad_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ten_kills_leave_no_trace(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ def test_far_out_samples_lie_inside_and_their_log_prob_is_exact(mean: float) -> 
     (gradient,) = torch.autograd.grad(log_prob, pi.mean)
     assert float(gradient) == pytest.approx(2 * math.copysign(1, mean), rel=1e-4)
     assert pi.mode().item() == action.item()
-    assert math.isfinite(float(pi.log_prob(torch.tensor([math.copysign(1.0, mean)]))))
+    assert pi.log_prob(torch.tensor([math.copysign(1.0, mean)])).isfinite()
 
 
 def test_targets_by_hand_terminals_and_time_limits() -> None:
