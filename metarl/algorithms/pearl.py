@@ -26,7 +26,7 @@ from torch import Tensor
 
 from metarl.agents.posterior_agent import PosteriorAgent
 from metarl.algorithms.settings.pearl import PEARLSettings
-from metarl.experience.metrics import by_episode
+from metarl.experience.metrics import by_episode, means
 from metarl.experience.replay import Replay, Rows, transition_fields, transitions
 from metarl.maths.adam import Learned
 from metarl.maths.gaussian_product import standard_normal
@@ -42,7 +42,7 @@ from metarl.maths.soft_q import (
 from metarl.maths.squashed_gaussian import SquashedGaussian
 from metarl.networks.critics import Critics, SquashedActor
 from metarl.networks.posterior import ContextEncoder, PosteriorActor
-from metarl.networks.spaces import space_sizes
+from metarl.networks.spaces import number_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource, Trial
 
@@ -93,11 +93,9 @@ class PEARL:
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        observed, acted, choices = space_sizes(observation_space, action_space)
+        observed, acted, choices = number_sizes(observation_space, action_space)
         if choices:
             raise ValueError(f"its actions are numbers, a flat Box, and not {action_space}")
-        if len(observation_space.shape or ()) != 1:
-            raise ValueError("its observations are numbers, and not images, which rl2 can see")
         self.config = config
         self.device = torch.device(device)
         self.encoder = ContextEncoder(observed, acted, config.latent, config.encoder_sizes)
@@ -145,14 +143,12 @@ class PEARL:
             FloatingPointError: a gradient is not finite.
         """
         for tasks, trial, prior_episodes in batch.played:
-            for row, task in enumerate(tasks):
-                rows = transitions(trial, row)
+            for task, rows in zip(tasks, transitions(trial), strict=True):
                 recent = rows["episode"] < prior_episodes
                 self.replay.add(task, rows)
                 self.context.add(task, {n: rows[n][recent] for n in self.context.fields})
         rng = batch.key.generator("minibatch")
-        steps = [self._step(rng) for _ in range(self.config.updates)]
-        return {name: float(sum(step[name] for step in steps)) / len(steps) for name in steps[0]}
+        return means([self._step(rng) for _ in range(self.config.updates)])
 
     def _step(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step of everything, on M tasks × n transitions."""

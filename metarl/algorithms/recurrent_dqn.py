@@ -24,6 +24,7 @@ from torch import Tensor
 
 from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.settings.recurrent_off_policy import RecurrentDQNSettings
+from metarl.experience.metrics import means
 from metarl.experience.scale import warn_of_scale
 from metarl.experience.whole_trials import Play, Sequences, TrialBatch, TrialMemory
 from metarl.maths.adam import Learned, load_states, states
@@ -35,7 +36,7 @@ from metarl.networks.critics import Critics
 from metarl.networks.history import GreedyPolicy, History, HistoryActor, all_normalized
 from metarl.networks.input_features import InputFeatures
 from metarl.networks.memory_cores import core_maker
-from metarl.networks.spaces import space_sizes
+from metarl.networks.spaces import number_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
 
@@ -72,15 +73,13 @@ class RecurrentDQN:
         *,
         horizon: int,
     ) -> None:
-        observed, acted, choices = space_sizes(observation_space, action_space)
+        observed, acted, choices = number_sizes(observation_space, action_space)
         if choices is not True:
             fitting = "rl2" if choices else "recurrent_sac"
             raise ValueError(
                 f"its actions are one choice, Discrete, and not {action_space}, for which there is "
                 f"{fitting}"
             )
-        if len(observation_space.shape or ()) != 1:
-            raise ValueError("its observations are numbers, and not images, which rl2 can see")
         self.config = config
         self.device = torch.device(device)
         features = InputFeatures(observed, acted, choices, config.embeddings)
@@ -114,9 +113,8 @@ class RecurrentDQN:
         """
         self.trials.add(batch.trials)
         rng = batch.key.generator("minibatch")
-        steps = [self._step(rng) for _ in range(self.config.updates)]
-        means = {n: float(sum(step[n] for step in steps)) / len(steps) for n in steps[0]}
-        return means | {"epsilon": self._epsilon(batch.key.iteration)}
+        found = means([self._step(rng) for _ in range(self.config.updates)])
+        return found | {"epsilon": self._epsilon(batch.key.iteration)}
 
     def _step(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step, on whole trials."""

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from metarl.agents.memory_agent import MemoryAgent
 from metarl.algorithms.settings.recurrent_off_policy import RecurrentSACSettings
+from metarl.experience.metrics import means
 from metarl.experience.scale import warn_of_scale
 from metarl.experience.whole_trials import Play, Sequences, TrialBatch, TrialMemory
 from metarl.maths.adam import Learned, load_states, states
@@ -44,7 +45,7 @@ from metarl.networks.critics import Critics, SquashedActor
 from metarl.networks.history import History, HistoryActor, SquashedPolicy, all_normalized
 from metarl.networks.input_features import InputFeatures
 from metarl.networks.memory_cores import core_maker
-from metarl.networks.spaces import space_sizes
+from metarl.networks.spaces import number_sizes
 from metarl.random import Key
 from metarl.types import ActionMode, EpisodeSource
 
@@ -81,14 +82,12 @@ class RecurrentSAC:
         *,
         horizon: int,
     ) -> None:
-        observed, acted, choices = space_sizes(observation_space, action_space)
+        observed, acted, choices = number_sizes(observation_space, action_space)
         if choices:
             raise ValueError(
                 f"its actions are numbers, a flat Box, and not {action_space}, for which there is "
                 "recurrent_dqn"
             )
-        if len(observation_space.shape or ()) != 1:
-            raise ValueError("its observations are numbers, and not images, which rl2 can see")
         self.config = config
         self.device = torch.device(device)
         features = InputFeatures(observed, acted, choices, config.embeddings)
@@ -129,8 +128,7 @@ class RecurrentSAC:
         """
         self.trials.add(batch.trials)
         rng = batch.key.generator("minibatch")
-        steps = [self._step(rng) for _ in range(self.config.updates)]
-        return {name: float(sum(step[name] for step in steps)) / len(steps) for name in steps[0]}
+        return means([self._step(rng) for _ in range(self.config.updates)])
 
     def _step(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step of everything, on whole trials."""

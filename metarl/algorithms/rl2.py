@@ -25,7 +25,7 @@ from torch import Tensor
 from metarl.agents.memory_agent import MemoryActor, MemoryAgent
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs.spaces import is_image
-from metarl.experience.inputs import shown_in
+from metarl.experience.inputs import shown_in, time_first
 from metarl.experience.metrics import by_episode
 from metarl.experience.scale import first_look, warn_of_scale
 from metarl.maths.adam import AdamState
@@ -246,11 +246,6 @@ def _moments_of_inputs(trial: Trial) -> RunningMoments:
     of_rewards = RunningMoments.of(rewards.unsqueeze(-1))
     observed: RunningMoments | None = trial.observed
     return of_rewards if observed is None else observed.beside(of_rewards)
-
-
-def time_first(x: Tensor) -> Tensor:
-    """``[M, L, S, ...]`` → ``[S, M·L, ...]``, contiguous."""
-    return x.flatten(0, 1).transpose(0, 1).contiguous()
 
 
 def _explained_variance(data: PPOData) -> float:

@@ -23,10 +23,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.agents.belief_agent import BeliefAgent
-from metarl.algorithms.rl2 import RL2, RL2Batch, time_first
+from metarl.algorithms.rl2 import RL2, RL2Batch
 from metarl.algorithms.settings.varibad import VariBADSettings
 from metarl.envs.spaces import is_image
-from metarl.experience.inputs import as_played, shown_in
+from metarl.experience.inputs import as_played, shown_in, time_first
 from metarl.experience.recent_trials import RecentTrials
 from metarl.maths.adam import Adam, AdamState
 from metarl.maths.distributions import DiagonalGaussian

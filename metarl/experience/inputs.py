@@ -128,3 +128,8 @@ def shown_through(trial: Trial) -> Inputs:
     final = trial.final_observations.gather(2, at(last))
     observations = one_more["observations"].scatter(2, at(length), final)
     return shown_in(replace(trial, **one_more | {"observations": observations}))
+
+
+def time_first(x: Tensor) -> Tensor:
+    """``[M, L, S, ...]`` → ``[S, M·L, ...]``, contiguous: rows of trials as sequences."""
+    return x.flatten(0, 1).transpose(0, 1).contiguous()

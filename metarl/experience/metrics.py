@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
 from metarl.types import Trial
 
 
@@ -16,3 +20,8 @@ def by_episode(trial: Trial) -> dict[str, float]:
         shares = trial.success.mean((0, 1)).tolist()
         metrics |= {f"success/episode_{k}": share for k, share in enumerate(shares, 1)}
     return metrics
+
+
+def means(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Of what each gradient step of an update told, the means, read from the device once."""
+    return {name: float(sum(step[name] for step in steps)) / len(steps) for name in steps[0]}

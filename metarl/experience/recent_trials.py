@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metarl.experience.shards import trimmed
 from metarl.types import Trial
 
 _STEPS = ("observations", "actions", "rewards", "terminated", "truncated", "valid", "episode_start")
@@ -55,24 +55,25 @@ class RecentTrials:
         Any set of them is as probable as any other.
         """
         chosen = np.sort(rng.permutation(len(self))[:count])
-        parts: list[dict[str, Tensor]] = []
+        found: list[dict[str, Tensor]] = []
         first = 0
         for block in self._blocks:
             end = first + len(block["rewards"])
             own = torch.from_numpy(chosen[(chosen >= first) & (chosen < end)] - first)
             if len(own):
-                parts.append({name: x[own] for name, x in block.items()})
+                found.append({name: x[own] for name, x in block.items()})
             first = end
-        longest = max(part["rewards"].shape[1] for part in parts)
+        longest = max(part["rewards"].shape[1] for part in found)
         rows = {
             name: torch.cat(
-                [_padded(p[name], longest) if name in _STEPS else p[name] for p in parts]
+                [_padded(p[name], longest) if name in _STEPS else p[name] for p in found]
             )
             for name in (*_KEPT, "tasks")
         }
-        tasks, none = rows.pop("tasks"), torch.empty(0)
-        trial = Trial(log_probs=none, values=None, **{n: x.unsqueeze(1) for n, x in rows.items()})
-        return _trimmed(trial), tasks
+        tasks = rows.pop("tasks")
+        parts = {name: x.unsqueeze(1) for name, x in rows.items()}
+        none = torch.zeros_like(parts["rewards"])
+        return trimmed(Trial(log_probs=none, values=None, **parts)), tasks
 
     def state_dict(self) -> list[dict[str, Tensor]]:
         """The blocks, oldest first."""
@@ -95,9 +96,3 @@ class RecentTrials:
 def _padded(x: Tensor, steps: int) -> Tensor:
     """Rows ``[n, S, ...]`` with zeros behind them, up to so many steps."""
     return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, steps - x.shape[1]))
-
-
-def _trimmed(trial: Trial) -> Trial:
-    """Without the steps that no lane took."""
-    steps = int(trial.valid.sum(-1).max())
-    return replace(trial, **{name: getattr(trial, name)[:, :, :steps] for name in _STEPS})

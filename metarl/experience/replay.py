@@ -157,13 +157,12 @@ def transition_fields(observation_dim: int, action_dim: int) -> Fields:
     }
 
 
-def transitions(trial: Trial, task: int) -> Rows:
-    """The transitions of a task's lanes, lane after lane, ``[n, ...]``, and their ``episode`` too.
+def transitions(trial: Trial) -> list[Rows]:
+    """Of each task the transitions, lane after lane, ``[n, ...]``, and their ``episode`` too.
 
     The last step of an episode leads to its final observation; where a time limit ended it, it did
     not terminate.
     """
-    valid = trial.valid[task]
     rows = {
         "observations": trial.observations,
         "actions": trial.actions,
@@ -172,7 +171,10 @@ def transitions(trial: Trial, task: int) -> Rows:
         "terminated": trial.terminated,
         "episode": trial.episode_index(),
     }
-    return {name: part[task][valid] for name, part in rows.items()}
+    return [
+        {name: part[task][valid] for name, part in rows.items()}
+        for task, valid in enumerate(trial.valid)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
-"""Shards: the parts of a meta-batch that are played at once, and their trials as one."""
+"""Shards: the parts of a meta-batch that are played at once, and their trials as one.
+
+Trials of different lengths are padded to be joined, and trimmed where they are taken apart again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -18,7 +21,9 @@ from metarl.random import Key
 from metarl.types import Actor, Trial
 
 _BY_EPISODE = ("success", "final_observations")
-"""Rows ``[M, L, E, ...]`` of a trial; all others have a time axis."""
+"""Rows ``[M, L, E, ...]`` of a trial."""
+_OF_THE_WHOLE = (*_BY_EPISODE, "observed")
+"""What of a trial has no time axis."""
 
 
 class Shard(NamedTuple):
@@ -79,6 +84,14 @@ def joined(trials: Sequence[Trial]) -> Trial:
         else:
             whole[field.name] = torch.cat([_padded(part, steps) for part in parts])
     return Trial(**whole)
+
+
+def trimmed(trial: Trial) -> Trial:
+    """A trial without the steps at its tail that no lane took."""
+    steps = int(trial.valid.sum(-1).max())
+    rows = {f.name: getattr(trial, f.name) for f in fields(Trial) if f.name not in _OF_THE_WHOLE}
+    kept: Any = {name: None if x is None else x[:, :, :steps] for name, x in rows.items()}
+    return replace(trial, **kept)
 
 
 def _padded(rows: Tensor, steps: int) -> Tensor:

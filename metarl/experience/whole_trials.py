@@ -8,17 +8,18 @@ the update, old trials and new ones, is shown them by the moments as they are th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.experience.inputs import as_played, shown_in, shown_through
+from metarl.experience.inputs import as_played, shown_in, shown_through, time_first
 from metarl.experience.metrics import by_episode
 from metarl.experience.replay import Replay, as_trial, trial_fields, trial_rows
 from metarl.experience.scale import Blindfolded
+from metarl.experience.shards import trimmed
 from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import Actor, EpisodeSource, Inputs, Trial
@@ -129,8 +130,8 @@ def sequences(trial: Trial, *, bootstrap: bool) -> Sequences:
         trial.valid,
         last & trial.terminated if bootstrap else last,
     )
-    inputs = Inputs(*map(_time_first, shown_through(trial)))
-    return Sequences(inputs, *map(_time_first, parts))
+    inputs = Inputs(*map(time_first, shown_through(trial)))
+    return Sequences(inputs, *map(time_first, parts))
 
 
 class TrialMemory:
@@ -174,24 +175,5 @@ class TrialMemory:
     def sample(self, n: int, rng: np.random.Generator, *, bootstrap: bool) -> Sequences:
         """n of them, uniformly and with replacement; S is the longest's."""
         rows = self.replay.sample(np.zeros(1, dtype=np.int64), n, rng)
-        trial = as_trial(rows, discrete=self._discrete)
-        longest = int(trial.valid.sum(-1).max())
-        steps = {name: getattr(trial, name)[:, :, :longest] for name in _OF_STEPS}
-        return sequences(replace(trial, **steps), bootstrap=bootstrap)
-
-
-_OF_STEPS = (
-    "observations",
-    "actions",
-    "rewards",
-    "terminated",
-    "truncated",
-    "valid",
-    "episode_start",
-    "log_probs",
-)
-
-
-def _time_first(x: Tensor) -> Tensor:
-    """``[M, L, S, ...]`` → ``[S, M·L, ...]``, contiguous."""
-    return x.flatten(0, 1).transpose(0, 1).contiguous()
+        trial = trimmed(as_trial(rows, discrete=self._discrete))
+        return sequences(trial, bootstrap=bootstrap)

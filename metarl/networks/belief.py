@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,16 +49,19 @@ class BeliefEncoder:
         """The memory."""
         return self.make_core(self.features.size, self.width, "encoder.core")
 
+    @functools.cached_property
+    def _fed(self) -> InputFeatures:
+        return replace(self.features, prefix="encoder.")
+
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, named ``encoder.…``; the belief is nearly N(0, I) at first."""
-        features = {f"encoder.{n}": p for n, p in self.features.init(rng).items()}
+        features = self._fed.init(rng)
         head = layer_params(rng, "encoder.belief", self.width, 2 * self.latent, 0.1)
         return features | self.core.init(rng) | head
 
     def fed(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         """What the memory is fed."""
-        own = {n.removeprefix("encoder."): p for n, p in params.items() if ".embed" in n}
-        return self.features(own, inputs)
+        return self._fed(params, inputs)
 
     def sequence(self, params: Mapping[str, Tensor], inputs: Inputs) -> DiagonalGaussian:
         """The belief at every step of whole trials, ``[S, N, k]`` for inputs ``[S, N, ...]``."""

@@ -31,6 +31,7 @@ class InputFeatures:
         discrete: Whether actions are choices: True for one, or the sizes of several.
         embeddings: Widths for the observation, the action, the reward; 0: as it is.
         encoder: Whose features stand for the observation where it is an image; else None.
+        prefix: The names of its embeddings' parameters begin with it.
     """
 
     observation_dim: int
@@ -38,6 +39,7 @@ class InputFeatures:
     discrete: Choices
     embeddings: tuple[int, int, int] = (0, 0, 0)
     encoder: ImageEncoder | None = None
+    prefix: str = ""
 
     @property
     def action_shape(self) -> tuple[int, ...]:
@@ -63,7 +65,8 @@ class InputFeatures:
         params: Params = {} if self.encoder is None else self.encoder.init(rng)
         for (name, n_in), width in zip(self.input_sizes.items(), self.embeddings, strict=True):
             if width:
-                params |= layer_params(rng, f"embed_{name}", n_in, width, math.sqrt(2.0))
+                name = f"{self.prefix}embed_{name}"
+                params |= layer_params(rng, name, n_in, width, math.sqrt(2.0))
         return params
 
     def __call__(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
@@ -75,7 +78,8 @@ class InputFeatures:
         parts = []
         plain = (observation, action.to(observation.dtype), reward.unsqueeze(-1))
         for name, x, width in zip(self.input_sizes, plain, self.embeddings, strict=True):
-            parts.append(torch.relu(linear(params, f"embed_{name}", x)) if width else x)
+            embedding = f"{self.prefix}embed_{name}"
+            parts.append(torch.relu(linear(params, embedding, x)) if width else x)
         return torch.cat([*parts, start.unsqueeze(-1).to(observation.dtype)], dim=-1)
 
 

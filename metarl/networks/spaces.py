@@ -38,3 +38,15 @@ def space_sizes(observation_space: spaces.Space, action_space: spaces.Space) -> 
         "actions must be a flat Box, Discrete, or flat MultiDiscrete or MultiBinary, not "
         f"{action_space}"
     )
+
+
+def number_sizes(observation_space: spaces.Space, action_space: spaces.Space) -> Sizes:
+    """The same for algorithms that see no images.
+
+    Raises:
+        ValueError: as :func:`space_sizes`; images are observed.
+    """
+    sizes = space_sizes(observation_space, action_space)
+    if is_image(observation_space):
+        raise ValueError("its observations are numbers, and not images, which rl2 can see")
+    return sizes

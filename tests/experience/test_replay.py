@@ -99,7 +99,7 @@ def two_episodes(discrete: bool = False) -> Trial:
 
 
 def test_transitions_lead_to_what_followed_and_time_limits_do_not_terminate() -> None:
-    rows = transitions(two_episodes(), 0)
+    (rows,) = transitions(two_episodes())
     replay = Replay(transition_fields(1, 1), 1, 20)
     replay.add(0, rows)
     assert rows["observations"].flatten().tolist() == [0, 1, 2, 3, 4, 10, 11, 12]
