@@ -177,6 +177,7 @@ def test_a_variant_imports_only_what_it_varies() -> None:
     varied |= {"few_shot": {"anil", "maml", "meta_sgd", "reptile"}}  # on supervised tasks
     varied |= {"amortized_bayes": {"few_shot", "maml"}}
     varied |= {name: {"prototypical_networks"} for name in ("matching_networks", "versa")}
+    varied |= {name: {"recurrent_off_policy"} for name in ("recurrent_dqn", "recurrent_sac")}
     for path in (ROOT / "metarl/algorithms").glob("*.py"):
         others = {
             module.split(".")[2]

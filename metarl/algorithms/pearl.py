@@ -110,8 +110,9 @@ class PEARL:
         self.target = self._critics_of(self.value.params)
         fields = transition_fields(observed, acted)
         of_context = {name: fields[name] for name in ("observations", "actions", "rewards")}
-        self.replay = Replay(fields, config.training_tasks, config.replay_capacity)
-        self.context = Replay(of_context, config.training_tasks, config.context_capacity)
+        tasks = config.training_tasks
+        self.replay = Replay(fields, tasks, config.replay_capacity, "replay_capacity")
+        self.context = Replay(of_context, tasks, config.context_capacity, "context_capacity")
         self.buffers = {"replay": self.replay, "context": self.context}
 
     def collect(self, source: EpisodeSource, key: Key) -> PEARLBatch:
@@ -120,7 +121,7 @@ class PEARL:
         Before the first of them every training task is played for some episodes.
         """
         config = self.config
-        tasks = source.sample_tasks(config.training_tasks, Key(key.seed))
+        tasks = training_tasks(source, config.training_tasks, Key(key.seed))
         episodes = config.prior_episodes + config.posterior_episodes
         played = []
         if key.iteration == 1:
@@ -261,3 +262,17 @@ class PEARL:
 
     def _noise(self, rng: np.random.Generator, *shape: int) -> Tensor:
         return torch.from_numpy(SquashedGaussian.noise(rng, shape)).to(self.device)
+
+
+def training_tasks(source: EpisodeSource, n: int, key: Key) -> np.ndarray:
+    """n training tasks ``[n, d]``, none twice; where there are fewer, each as often as another."""
+    drawn = _once(source.sample_tasks(n, key))
+    if len(drawn) < n:  # of a finite set; of n tasks this misses each with probability e⁻³²
+        drawn = _once(np.concatenate([drawn, source.sample_tasks(32 * n, key.at(1))]))[:n]
+    return drawn[np.arange(n) % len(drawn)]
+
+
+def _once(tasks: np.ndarray) -> np.ndarray:
+    """Without repeats, in the order in which each comes first."""
+    _, first = np.unique(tasks, axis=0, return_index=True)
+    return tasks[np.sort(first)]

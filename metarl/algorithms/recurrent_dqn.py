@@ -15,112 +15,52 @@ n > 1 steps are those of the policy that played, not corrected (Hessel et al. 20
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.agents.memory_agent import MemoryAgent
+from metarl.algorithms.recurrent_off_policy import RecurrentOffPolicy
 from metarl.algorithms.settings.recurrent_off_policy import RecurrentDQNSettings
-from metarl.experience.metrics import means
-from metarl.experience.scale import warn_of_scale
-from metarl.experience.whole_trials import Play, Sequences, TrialBatch, TrialMemory
-from metarl.maths.adam import Learned, load_states, states
-from metarl.maths.params import Params, check_state, to_device
+from metarl.experience.whole_trials import Sequences, TrialBatch
+from metarl.maths.params import Params, to_device
 from metarl.maths.q_learning import double_q_values, n_step_targets
-from metarl.maths.running_moments import RunningMoments
 from metarl.maths.soft_q import critic_errors, polyak
 from metarl.networks.critics import Critics
-from metarl.networks.history import GreedyPolicy, History, HistoryActor, all_normalized
-from metarl.networks.input_features import InputFeatures
-from metarl.networks.memory_cores import core_maker
-from metarl.networks.spaces import number_sizes
+from metarl.networks.history import GreedyPolicy, History, HistoryActor
 from metarl.random import Key
-from metarl.types import ActionMode, EpisodeSource
+from metarl.types import ActionMode
 
 
-class RecurrentDQN:
-    """Double DQN with n-step returns on whole trials.
+class RecurrentDQN(RecurrentOffPolicy):
+    """Double DQN with n-step returns on whole trials; see :class:`RecurrentOffPolicy`."""
 
-    Args:
-        config: See :class:`RecurrentDQNSettings`.
-        observation_space: Of a single environment.
-        action_space: Of a single environment.
-        seed: Of the initial parameters.
-        device: Where updates run; rollouts run on the CPU.
-        horizon: Steps of an episode, at most.
-
-    Raises:
-        ValueError: an action is anything but one choice, or images are observed.
-
-    Attributes:
-        buffers: The replay of trials.
-    """
-
+    config: RecurrentDQNSettings
     config_class: ClassVar[type[RecurrentDQNSettings]] = RecurrentDQNSettings
-    optimiser_state: ClassVar[tuple[str, ...]] = ("optimisers",)
-    takes_horizon: ClassVar[bool] = True
+    choices = True
+    actions_are = "one choice, Discrete"
 
-    def __init__(
-        self,
-        config: RecurrentDQNSettings,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        seed: int,
-        device: torch.device | str = "cpu",
-        *,
-        horizon: int,
-    ) -> None:
-        observed, acted, choices = number_sizes(observation_space, action_space)
-        if choices is not True:
-            fitting = "rl2" if choices else "recurrent_sac"
-            raise ValueError(
-                f"its actions are one choice, Discrete, and not {action_space}, for which there is "
-                f"{fitting}"
-            )
-        self.config = config
-        self.device = torch.device(device)
-        features = InputFeatures(observed, acted, choices, config.embeddings)
-        core = core_maker(**config.core.model_dump())(features.size, config.width)
-        history = History(features, core)
-        critic = Critics(history.size, config.head_sizes, outputs=acted, count=1)
-        self.policy = GreedyPolicy(history, critic, config.final_epsilon)
-        params = self.policy.init(Key(seed).generator("init"))
-        q = Learned(params, self.device, max_norm=config.max_gradient_norm)
-        self.learned = {"critic": q}
-        self.target: Params = dict(q.params)
-        self.play = Play(config.tasks, config.lanes, config.episodes, config.initial_trials)
-        self.trials = TrialMemory(
-            observed, (), config.episodes * horizon, config.episodes, config.capacity
-        )
-        self.buffers = {"replay": self.trials.replay}
-
-    def collect(self, source: EpisodeSource, key: Key) -> TrialBatch:
-        """Sample tasks, and play one trial on every lane; before the first, random ones."""
-        actor, first = (self._actor(epsilon) for epsilon in (self._epsilon(key.iteration), 1.0))
-        batch = self.play.collect(source, actor, first, key)
-        if not self.config.normalize_inputs and key.iteration == 1:
-            warn_of_scale(batch.trials[0], "normalize_inputs")
-        return batch
+    def _networks(
+        self, memory: History, action_dim: int, rng: np.random.Generator
+    ) -> dict[str, Params]:
+        critic = Critics(memory.size, self.config.head_sizes, outputs=action_dim, count=1)
+        self.policy = GreedyPolicy(memory, critic, self.config.final_epsilon)
+        return {"critic": self.policy.init(rng)}
 
     def update(self, batch: TrialBatch) -> dict[str, float]:
-        """Keep what was played, then take the iteration's gradient steps; means over them.
+        """As for all, with ε among the metrics.
 
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        self.trials.add(batch.trials)
-        rng = batch.key.generator("minibatch")
-        found = means([self._step(rng) for _ in range(self.config.updates)])
-        return found | {"epsilon": self._epsilon(batch.key.iteration)}
+        return super().update(batch) | {"epsilon": self._epsilon(batch.key.iteration)}
 
     def _step(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step, on whole trials."""
         config, learned = self.config, self.learned["critic"]
-        data = self.trials.sample(config.batch_trials, rng, bootstrap=config.bootstrap)
-        data = data._replace(inputs=all_normalized(data.inputs, self._moments)).to(self.device)
+        data = self._sample(rng)
         seen: dict[str, Tensor] = {}
 
         def loss(params: Params) -> Tensor:
@@ -150,31 +90,12 @@ class RecurrentDQN:
         passed = min(1.0, (iteration - 1) / config.epsilon_iterations)
         return config.initial_epsilon + passed * (config.final_epsilon - config.initial_epsilon)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Parameters, targets, moments, Adam's memory; the trials are saved beside it."""
-        return states(self.learned) | {
-            "target": to_device(self.target, "cpu"),
-            "input_moments": self.trials.moments.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, to the bit.
-
-        Raises:
-            ValueError: it is no state of this algorithm and these networks.
-        """
-        check_state(state, RecurrentDQN.state_dict(self))
-        load_states(self.learned, state)
-        self.target = to_device(state["target"], self.device)
-        self.trials.moments = RunningMoments.from_state(state["input_moments"])
-
     def agent(self, mode: ActionMode, key: Key) -> MemoryAgent:
         """The agent as it stands: greedy, or ε-greedy with the final ε."""
         return MemoryAgent(self._actor(self.config.final_epsilon), mode, key)
 
-    @property
-    def _moments(self) -> RunningMoments | None:
-        return self.trials.moments if self.config.normalize_inputs else None
+    def _actors(self, iteration: int) -> tuple[HistoryActor, HistoryActor]:
+        return self._actor(self._epsilon(iteration)), self._actor(1.0)
 
     def _actor(self, epsilon: float) -> HistoryActor:
         params = to_device(self.learned["critic"].params, "cpu")

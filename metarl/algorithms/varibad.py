@@ -288,8 +288,8 @@ class VariBAD(RL2):
         return BeliefAgent(self._actor(moments), mode, key, self.map)
 
     def _actor(self, moments: RunningMoments | None) -> BeliefActor:
-        params, model = (to_device(p, "cpu") for p in (self.params, self.model_params))
-        return BeliefActor(self.policy, params, model, moments)
+        encoder = {n: p for n, p in self.model_params.items() if n.startswith("encoder.")}
+        return BeliefActor(self.policy, to_device(self.params | encoder, "cpu"), moments)
 
     def _as_shown(self, trial: Trial) -> Trial:
         """Without the beliefs behind the observations."""

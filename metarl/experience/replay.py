@@ -32,15 +32,19 @@ class Replay:
         fields: Of a row.
         buffers: N.
         capacity: C, rows of each buffer.
+        setting: The algorithm's setting that says so, for the refusal of one too large.
 
     Attributes:
         counts: Rows ever added to each buffer, int64 ``[N]``.
         segments: See :class:`metarl.storage.segments.Buffer`.
     """
 
-    def __init__(self, fields: Fields, buffers: int, capacity: int) -> None:
+    def __init__(
+        self, fields: Fields, buffers: int, capacity: int, setting: str | None = None
+    ) -> None:
         self.fields = dict(fields)
         self.capacity = capacity
+        self.setting = setting
         self.counts = np.zeros(buffers, dtype=np.int64)
         self.segments: list[dict[str, Any]] = []
         self._ends: list[np.ndarray] = []  # counts at the end of each segment

@@ -159,7 +159,7 @@ class TrialMemory:
     ) -> None:
         self.steps = steps
         fields = trial_fields(steps, episodes, observation_dim, action_shape)
-        self.replay = Replay(fields, 1, capacity)
+        self.replay = Replay(fields, 1, capacity, "capacity")
         self.moments = RunningMoments.empty(observation_dim + 1)
         self._discrete = not action_shape
 

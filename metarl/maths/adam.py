@@ -103,8 +103,27 @@ class Learned:
         Raises:
             FloatingPointError: the gradient is not finite.
         """
+        leaf, params = self.recorded()
+        self.descend(what, loss(params), leaf, lr)
+
+    def recorded(self) -> tuple[Tensor, Params]:
+        """A vector that records what is computed of it, and the parameters as its parts."""
         leaf = flatten(self.params).requires_grad_()
-        gradient = torch.autograd.grad(loss(unflatten(leaf, self.params)), leaf)[0]
+        return leaf, unflatten(leaf, self.params)
+
+    def descend(self, what: str, loss: Tensor, leaf: Tensor, lr: float) -> None:
+        """One step down a loss that was computed of what :meth:`recorded` gave.
+
+        Args:
+            what: See :meth:`step`.
+            loss: A scalar.
+            leaf: The vector.
+            lr: Step size.
+
+        Raises:
+            FloatingPointError: the gradient is not finite.
+        """
+        gradient = torch.autograd.grad(loss, leaf)[0]
         check_finite(f"the gradient of {what} is", gradient)
         if self._max_norm is not None:
             gradient = gradient * (self._max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from metarl.maths.distributions import DiagonalGaussian, Distribution, action_family
 from metarl.maths.params import Params
-from metarl.maths.running_moments import RunningMoments
 from metarl.networks.input_features import InputFeatures
 from metarl.networks.layers import layer_params, linear, perceptron, perceptron_params
 from metarl.networks.memory_cores import LSTM, CoreMaker, Memory, MemoryCore
-from metarl.networks.recurrent import normalized
+from metarl.networks.recurrent import RecurrentActor
 from metarl.types import Decision, Inputs
 
 
@@ -50,18 +49,15 @@ class BeliefEncoder:
         return self.make_core(self.features.size, self.width, "encoder.core")
 
     @functools.cached_property
-    def _fed(self) -> InputFeatures:
+    def fed(self) -> InputFeatures:
+        """What the memory is fed, its parameters named ``encoder.…``."""
         return replace(self.features, prefix="encoder.")
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, named ``encoder.…``; the belief is nearly N(0, I) at first."""
-        features = self._fed.init(rng)
+        features = self.fed.init(rng)
         head = layer_params(rng, "encoder.belief", self.width, 2 * self.latent, 0.1)
         return features | self.core.init(rng) | head
-
-    def fed(self, params: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-        """What the memory is fed."""
-        return self._fed(params, inputs)
 
     def sequence(self, params: Mapping[str, Tensor], inputs: Inputs) -> DiagonalGaussian:
         """The belief at every step of whole trials, ``[S, N, k]`` for inputs ``[S, N, ...]``."""
@@ -103,6 +99,11 @@ class BeliefPolicy:
         """The kind of distribution over actions."""
         family: type[Distribution] = action_family(self.encoder.features.discrete)
         return family
+
+    @property
+    def features(self) -> InputFeatures:
+        """What the encoder's memory is fed."""
+        return self.encoder.fed
 
     @property
     def core(self) -> MemoryCore:
@@ -178,43 +179,16 @@ class BeliefOutputs(NamedTuple):
     belief: Tensor
 
 
-class BeliefActor:
-    """A policy and the encoder it believes, as the rollout wants them; on the CPU, no gradients.
+class BeliefActor(RecurrentActor):
+    """A policy and the encoder it believes, as the rollout wants them.
 
     The trial that it plays holds the belief behind the observation, as it was: (o, μ, log σ²).
 
     Args:
         policy: The function.
-        params: The policy's, on the CPU; later changes of them are not seen.
-        encoder_params: The encoder's, likewise.
+        params: The policy's and the encoder's, on the CPU; later changes of them are not seen.
         moments: By which inputs are normalised: the observation's columns, then the reward.
-
-    Attributes:
-        moments: Those of the observation; None where it is not normalised.
     """
-
-    def __init__(
-        self,
-        policy: BeliefPolicy,
-        params: Params,
-        encoder_params: Params,
-        moments: RunningMoments | None = None,
-    ) -> None:
-        self.policy = policy
-        self.params = {name: p.detach().clone() for name, p in params.items()}
-        own = {n: p for n, p in encoder_params.items() if n.startswith("encoder.")}
-        self.encoder_params = {name: p.detach().clone() for name, p in own.items()}
-        self.moments = None if moments is None else moments.columns(slice(None, -1))
-        self._reward_moments = None if moments is None else moments.columns(slice(-1, None))
-        self._core = policy.core.prepare(self.encoder_params)
-
-    def draw_noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Noise for actions of the given leading shape: float32 ``[*shape, a]``."""
-        return self.policy.family.noise(rng, (*shape, self.policy.action_dim))
-
-    def initial_memory(self, lanes: int) -> Memory:
-        """That of N lanes at the start of a trial."""
-        return self.policy.core.initial(lanes, next(iter(self.params.values())))
 
     def act(self, inputs: Inputs, noise: Tensor, carry: Memory | None) -> Decision:
         """Actions and values ``[M, B]`` for inputs ``[M, B, ...]``; the carry is the memory."""
@@ -223,20 +197,10 @@ class BeliefActor:
         seen = torch.cat([inputs.observations, belief], dim=-1)
         return Decision(action, distribution.log_prob(action), value, memory, seen)
 
-    def of_tasks(self, which: slice) -> BeliefActor:
-        """Itself: it knows no tasks."""
-        return self
-
     @torch.no_grad()
-    def step(self, inputs: Inputs, memory: Memory | None) -> BeliefOutputs:
+    def step(self, inputs: Inputs, memory: Memory | None) -> BeliefOutputs:  # type: ignore[override]
         """One step of all lanes, inputs ``[M, B, ...]``; it may write into the memory."""
-        encoder, shape = self.policy.encoder, inputs.observations.shape[:2]
-        rows = Inputs(*(x.flatten(0, 1) for x in inputs))
-        if self._reward_moments is not None:
-            rows = normalized(rows, self._reward_moments)
-        memory = memory or self.initial_memory(len(rows.observations))
-        x = encoder.fed(self.encoder_params, rows)
-        hidden, memory = encoder.core.step(self._core, x, memory)
-        belief = encoder.belief(self.encoder_params, hidden).view(*shape, -1)
+        hidden, _, memory = self.remember(inputs, memory)
+        belief = self.policy.encoder.belief(self.params, hidden)
         distribution, values = self.policy(self.params, inputs.observations, belief)
         return BeliefOutputs(distribution, values, memory, belief)

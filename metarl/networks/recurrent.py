@@ -248,6 +248,12 @@ class RecurrentActor:
 
         It may write into the memory that it is given.
         """
+        hidden, x, memory = self.remember(inputs, memory)
+        distribution, value = self.policy.decide(self.params, hidden, x)
+        return Outputs(distribution, value, memory)
+
+    def remember(self, inputs: Inputs, memory: Memory | None) -> tuple[Tensor, Tensor, Memory]:
+        """Hidden states ``[M, B, H]``, what the memory was fed, and the next memory."""
         shape = inputs.observations.shape[:2]
         rows = Inputs(*(x.flatten(0, 1) for x in inputs))
         if self._reward_moments is not None:
@@ -255,9 +261,7 @@ class RecurrentActor:
         memory = memory or self.initial_memory(len(rows.observations))
         x = self.policy.features(self.params, rows)
         hidden, memory = self.policy.core.step(self._core, x, memory)
-        hidden, x = hidden.view(*shape, -1), x.view(*shape, -1)
-        distribution, value = self.policy.decide(self.params, hidden, x)
-        return Outputs(distribution, value, memory)
+        return hidden.view(*shape, -1), x.view(*shape, -1), memory
 
 
 def _blocks(steps: int, longest: int, cut_every: int | None) -> list[tuple[int, int]]:

@@ -32,10 +32,14 @@ class Buffer(Protocol):
 
     Attributes:
         segments: Those that hold its content, but for what is new.
+        capacity: Rows that it holds when it is full.
+        setting: The field of the section algorithm that says so; None: not known.
         nbytes: Of memory that it takes when it is full; of disk hardly more.
     """
 
     segments: list[dict[str, Any]]
+    capacity: int
+    setting: str | None
 
     @property
     def nbytes(self) -> int:
@@ -63,9 +67,14 @@ def check_room(buffers: Mapping[str, Buffer], run_dir: Path) -> str | None:
     there = {"of memory": _free_memory(), f"on the disk of {run_dir}": _free_disk(run_dir)}
     for place, free in there.items():
         if free is not None and need > free:
+            largest = max(buffers.values(), key=lambda buffer: buffer.nbytes)
+            setting = largest.setting
+            which = "The capacity of replay" if setting is None else f"algorithm.{setting}"
+            fitting = (free - need + largest.nbytes) * largest.capacity // largest.nbytes
             raise UserError(
-                f"The replay buffers may take {in_units(need)} {place}, where {in_units(free)} are "
-                "free: lower the capacity in the section algorithm."
+                f"{which} is {largest.capacity:,}, with which the replay buffers may take "
+                f"{in_units(need)} {place}, where {in_units(free)} are free: it must be at most "
+                f"{max(fitting, 0):,} here."
             )
     return f"The replay buffers take up to {in_units(need)} of memory, and as much of the disk"
 

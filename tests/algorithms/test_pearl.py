@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.algorithms.pearl import PEARL
+from metarl.algorithms.pearl import PEARL, training_tasks
 from metarl.algorithms.settings.pearl import PEARLSettings
 from metarl.envs import FiniteTasks, TaskVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
@@ -100,11 +100,25 @@ def test_training_tasks_are_drawn_once() -> None:
         torch.testing.assert_close(trial.rewards, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n", [1, 4, 6, 15])
+def test_of_a_finite_set_no_training_task_is_drawn_twice_before_all_are(seed: int, n: int) -> None:
+    class Six:
+        def sample_tasks(self, n: int, key: Key) -> np.ndarray:
+            return key.generator("tasks").integers(6, size=(n, 1)).astype(float)
+
+    source: Any = Six()
+    numbers, counts = np.unique(training_tasks(source, n, Key(seed)), return_counts=True)
+    assert len(numbers) == min(n, 6)
+    assert counts.sum() == n
+    assert counts.max() - counts.min() <= (n > 6)
+
+
 def test_context_is_of_the_prior_episodes_and_recent_replay_of_all() -> None:
     pearl, worker = make_pearl()
     batch = pearl.collect(worker, Key(1, 1))
     pearl.update(batch)
-    lengths = np.where(worker.sample_tasks(6, Key(1))[:, 0] < 0, 3, 4)
+    lengths = np.where(training_tasks(worker, 6, Key(1))[:, 0] < 0, 3, 4)
     visited = np.bincount(batch.played[-1][0], minlength=6)
     assert pearl.replay.counts.tolist() == (lengths * (3 + 3 * visited)).tolist()
     assert pearl.context.counts.tolist() == (lengths * (3 + 2 * visited)).tolist()

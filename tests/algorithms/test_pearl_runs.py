@@ -98,7 +98,7 @@ def test_buffers_that_do_not_fit_are_refused_before_anything_is_trained(
     assert train.main(words(tmp_path, run, algorithm=large)) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "may take" in said
+    assert said.startswith("error: algorithm.replay_capacity is 1,000, with which")
     assert "where 10.0 kB are free" in said
     assert not (run / "metrics.jsonl").exists()
 

@@ -98,12 +98,18 @@ def read_slowly(memory: History, params: Mapping[str, Tensor], inputs: Inputs) -
 # --- targets and gradients ----------------------------------------------------------------------
 
 
+def sac_targets(sac: RecurrentSAC, data: Sequences, noise: Tensor) -> Tensor:
+    """Of the actor as it is."""
+    pi = sac.policy.sequence(sac.learned["actor"].params, data.inputs)
+    return sac.targets(data, pi, noise)
+
+
 @pytest.mark.parametrize("core", ["lstm", {"name": "transformer", "layers": 1}])
 @pytest.mark.parametrize("bootstrap", [True, False])
 def test_sac_targets_are_those_of_a_slow_loop(core: Any, bootstrap: bool) -> None:
     sac, data = with_data(RecurrentSAC, Stairs, core=core, bootstrap=bootstrap, reward_scale=2.0)
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal(data.actions.shape)).float()
-    found = sac.targets(data, noise)
+    found = sac_targets(sac, data, noise)
     assert len({len(lane.rewards) for lane in lanes_of(data)}) > 2
     for n, lane in enumerate(lanes_of(data)):
         steps = len(lane.rewards)
@@ -124,13 +130,12 @@ def test_sac_targets_are_those_of_a_slow_loop(core: Any, bootstrap: bool) -> Non
 def test_a_time_limit_is_bootstrapped_from_where_the_trial_led(bootstrap: bool) -> None:
     sac, data = with_data(RecurrentSAC, Line, bootstrap=bootstrap)
     noise = torch.zeros_like(data.actions)
-    found, changed = (sac.targets(data, noise) for _ in range(2))
+    found, changed = (sac_targets(sac, data, noise) for _ in range(2))
     assert torch.equal(found, changed)
     observations = data.inputs.observations.clone()
     observations[-1] += 1.0  # only the final one
-    changed = sac.targets(
-        data._replace(inputs=data.inputs._replace(observations=observations)), noise
-    )
+    data = data._replace(inputs=data.inputs._replace(observations=observations))
+    changed = sac_targets(sac, data, noise)
     assert torch.equal(found[:-1], changed[:-1])
     if bootstrap:
         assert (found[-1] != changed[-1]).all()
@@ -164,20 +169,17 @@ def test_dqn_targets_are_those_of_a_slow_loop(steps: int, bootstrap: bool) -> No
 def gradients_of_a_step(algorithm: Any, data: Sequences, patch: pytest.MonkeyPatch) -> Any:
     """The gradient of each loss of one step on these data, and what was moved by whom."""
     found: dict[str, Tensor] = {}
-    plain = Learned.step
+    plain = Learned.descend
 
-    def spy(self: Learned, what: str, loss: Any, lr: float) -> None:
-        leaves = {n: p.clone().requires_grad_() for n, p in self.params.items()}
-        found[what] = flatten(
-            dict(zip(leaves, torch.autograd.grad(loss(leaves), [*leaves.values()]), strict=True))
-        )
+    def spy(self: Learned, what: str, loss: Tensor, leaf: Tensor, lr: float) -> None:
+        found[what] = torch.autograd.grad(loss, leaf, retain_graph=True)[0]
         before = {n: flatten(part.params).clone() for n, part in algorithm.learned.items()}
-        plain(self, what, loss, lr)
+        plain(self, what, loss, leaf, lr)
         for name, part in algorithm.learned.items():
             assert (part is self) == (not torch.equal(flatten(part.params), before[name]))
 
     with patch.context() as context:
-        context.setattr(Learned, "step", spy)
+        context.setattr(Learned, "descend", spy)
         context.setattr(algorithm.trials, "sample", lambda *args, **options: data)
         context.setattr(type(algorithm), "_moments", None)  # they are normalised already
         algorithm._step(np.random.default_rng(0))
@@ -193,7 +195,7 @@ def test_each_gradient_of_sac_is_that_of_its_own_loss_on_whole_trials(
     of_next, of_action = (
         torch.from_numpy(rng.standard_normal(data.actions.shape, dtype=np.float32)) for _ in "ab"
     )
-    y, alpha, count = sac.targets(data, of_next), sac.alpha, int(data.valid.sum())
+    y, alpha, count = sac_targets(sac, data, of_next), sac.alpha, int(data.valid.sum())
     critic = {n: p.clone().requires_grad_() for n, p in sac.learned["critic"].params.items()}
     actor = {n: p.clone().requires_grad_() for n, p in sac.learned["actor"].params.items()}
     losses = [torch.zeros(()) for _ in range(3)]
@@ -221,6 +223,22 @@ def test_each_gradient_of_sac_is_that_of_its_own_loss_on_whole_trials(
         torch.testing.assert_close(found[name], whole, rtol=1e-3, atol=1e-5)
 
 
+def test_a_step_of_sac_asks_the_actor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says of the steps, and of those after them, is one pass through its memory."""
+    sac, data = with_data(RecurrentSAC, Stairs)
+    asked: list[Inputs] = []
+    sequence = type(sac.policy).sequence
+
+    def spy(self: Any, params: Mapping[str, Tensor], inputs: Inputs) -> Any:
+        asked.append(inputs)
+        return sequence(self, params, inputs)
+
+    monkeypatch.setattr(type(sac.policy), "sequence", spy)
+    monkeypatch.setattr(sac.trials, "sample", lambda *args, **options: data)
+    sac._step(np.random.default_rng(0))
+    assert [len(inputs.observations) for inputs in asked] == [len(data.rewards) + 1]
+
+
 def test_the_gradient_of_dqn_does_not_reach_its_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     dqn, data = with_data(RecurrentDQN, lambda n: Arms(n, horizon=2))
     leaves = {n: p.clone().requires_grad_() for n, p in dqn.learned["critic"].params.items()}
@@ -242,6 +260,13 @@ def test_targets_follow_slowly_and_start_as_the_critics() -> None:
     for name, p in sac.target.items():
         expected = 0.75 * start[name] + 0.25 * sac.learned["critic"].params[name]
         torch.testing.assert_close(p, expected)
+
+
+@pytest.mark.parametrize("cls", [RecurrentSAC, RecurrentDQN])
+def test_the_setting_of_what_is_kept_has_its_name(cls: Any) -> None:
+    algorithm, _ = make(cls, Arms if cls is RecurrentDQN else Line, capacity=7)
+    (replay,) = algorithm.buffers.values()
+    assert getattr(algorithm.config, replay.setting) == replay.capacity == 7
 
 
 # --- what is shown, and who explores ------------------------------------------------------------

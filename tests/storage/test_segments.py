@@ -232,12 +232,22 @@ def test_a_full_disk_at_any_point(tmp_path: Path) -> None:
 def test_a_buffer_that_does_not_fit_is_refused_before_its_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vast = {"large": Replay({"x": (1000,)}, 100, 10**9)}
-    told = refused(lambda: check_room(vast, tmp_path))
-    assert "The replay buffers may take 400.0 TB of memory, where" in told
+    vast = {
+        "large": Replay({"x": (1000,)}, 100, 10**9, "replay_capacity"),
+        "small": Replay({"x": (1000,)}, 100, 10, "context_capacity"),
+    }
+    monkeypatch.setattr(segments, "_free_memory", lambda: 4 * 10**9 + 4 * 10**6)
+    assert refused(lambda: check_room(vast, tmp_path)) == (
+        "algorithm.replay_capacity is 1,000,000,000, with which the replay buffers may take 400.0 "
+        "TB of memory, where 4.0 GB are free: it must be at most 10,000 here."
+    )
+    fitting = vast | {"large": Replay({"x": (1000,)}, 100, 10_000, "replay_capacity")}
+    assert check_room(fitting, tmp_path)
     monkeypatch.setattr(segments, "_free_memory", lambda: 2 * 10**15)
     told = refused(lambda: check_room(vast, tmp_path))
     assert f"may take 400.0 TB on the disk of {tmp_path}" in told
+    own = {"own": Replay({"x": (1000,)}, 100, 10**9)}  # of a user's algorithm
+    assert refused(lambda: check_room(own, tmp_path)).startswith("The capacity of replay is 1,000")
     some = {"large": Replay({"x": (1000,)}, 1, 1000)}
     assert "up to 4.0 MB" in str(check_room(some, tmp_path))
     assert check_room({}, tmp_path) is None
