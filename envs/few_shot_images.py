@@ -16,7 +16,7 @@ from metarl.envs import checks
 from metarl.envs.importing import unknown
 from metarl.envs.labelled_images import LabelledImages, images_of_folder
 from metarl.envs.supervised import Examples, SupervisedTasks
-from metarl.envs.tasks import TaskDistribution, Tasks
+from metarl.envs.tasks import NUMBER, TaskDistribution, Tasks
 from metarl.errors import UserError
 
 NUM_VALIDATION, NUM_HELD_OUT = 200, 600
@@ -47,7 +47,7 @@ class ClassSubsets(TaskDistribution):
         self, ways: int, names: Sequence[str], splits: Mapping[str, Indices], turns: int = 1
     ) -> None:
         self.columns = tuple(f"class_{k}" for k in range(1, ways + 1))
-        self.units = ("",) * ways
+        self.units = (NUMBER,) * ways
         self.ways, self.splits, self.turns, self.num_classes = ways, splits, turns, len(names)
         of_class: dict[int, str] = {}
         for split, classes in splits.items():

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from metarl.envs import checks
 from metarl.envs.faults import BrokenContract
 from metarl.envs.importing import unknown
-from metarl.envs.tasks import NUM_VALIDATION, TaskDistribution, Tasks
+from metarl.envs.tasks import NUM_VALIDATION, NUMBER, TaskDistribution, Tasks
 from metarl.envs.vector import Floats
 
 BENCHMARKS = ("ML10", "ML25", "ML45")
@@ -76,7 +76,7 @@ class MetaWorldTasks(TaskDistribution):
     """
 
     columns = ("environment", "goal")
-    units = ("", "")
+    units = (NUMBER, NUMBER)
 
     def __init__(self, train: Sequence[str], test: Sequence[str]) -> None:
         self.names = tuple(dict.fromkeys([*train, *test]))

@@ -33,6 +33,10 @@ _SHIFT_HELD_OUT = (0x0A97D34E, 0x359C61F3)
 _SHIFT_OUT_OF_RANGE = (0x26E1B85D, 0x134F9A27)
 
 
+NUMBER = "number"
+"""The unit of an entry by which something is named, as one of a list: it measures nothing."""
+
+
 class TaskDistribution(ABC):
     """A distribution of tasks with its fixed evaluation sets.
 
@@ -43,7 +47,7 @@ class TaskDistribution(ABC):
     columns: tuple[str, ...]
     """Names of the task vector's d entries."""
     units: tuple[str, ...]
-    """Their units, "" where there is none."""
+    """Their units, "" where there is none, NUMBER where an entry names something."""
     finite: bool = False
     """True for a finite list of tasks: it is then evaluated on all its training tasks."""
 
@@ -51,6 +55,12 @@ class TaskDistribution(ABC):
     def dim(self) -> int:
         """Length d of the task vector."""
         return len(self.columns)
+
+    def in_words(self, task: ArrayLike, entry: str = "{name} {value:.3g} {unit}") -> str:
+        """A task [d] with the names and units of its entries."""
+        units = ("" if unit == NUMBER else unit for unit in self.units)
+        entries = zip(self.columns, np.asarray(task), units, strict=True)
+        return ", ".join(entry.format(name=n, value=v, unit=u).rstrip() for n, v, u in entries)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:

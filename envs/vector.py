@@ -145,10 +145,7 @@ class TaskVectorEnv(Knowledge, VectorEnv):
 
     def task_caption(self, task: Tasks) -> str:
         """The task [d] in the few words that fit into a picture."""
-        entries = zip(
-            self._task_distribution.columns, task, self._task_distribution.units, strict=True
-        )
-        return ", ".join(f"{name} {value:.3g} {unit}".rstrip() for name, value, unit in entries)
+        return self._task_distribution.in_words(task)
 
     # Episodes
 

@@ -286,3 +286,19 @@ def test_rl2s_rows_on_tabular_mdps_are_those_of_its_evaluation() -> None:
         assert f"| {label} | {cells} | {sum(means):.1f} |" in rows
     page = (ROOT / "docs/results/discrete.md").read_text(encoding="utf-8").replace("−", "-")
     assert psrl["difference"]["verdict"] in page
+
+
+# A sentence that says what was earned, or how far behind something was, by a number.
+EARNED = re.compile(
+    r"\b(earned|earns|stood|stands?|stays|fell|ended|behind|ahead|times as)\b[^.:]*?\d"
+    r"|\d( %| behind)"
+)
+
+
+def test_configs_quote_no_figure_that_nothing_here_holds() -> None:
+    """Comments name the result, or say it without the number."""
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        said = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+        for sentence in re.split(r"(?<=\.) |: ", said):
+            assert "results/" in sentence or not EARNED.search(sentence), f"{path}: {sentence}"

@@ -41,6 +41,13 @@ class ContextEnv(ForeignEnv):
         self.task_distribution = tasks
         name = type(env).__name__
         if not callable(features := getattr(env, "get_context_features", None)):
+            inner = env
+            while (inner := getattr(inner, "env", None)) is not None:
+                if hasattr(inner, "get_context_features"):
+                    raise BrokenContract(
+                        f"{name} is a wrapper around {type(inner).__name__}: give from_contexts "
+                        "CARL's environment bare, and put the wrapper around what it returns"
+                    )
             raise BrokenContract(f"{name} has no method get_context_features, as CARL's have")
         self._features: dict[str, Any] = features()
         for column in tasks.columns:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metarl.envs import checks
 from metarl.envs.adapters.foreign import ForeignEnv
 from metarl.envs.faults import BrokenContract
-from metarl.envs.tasks import NUM_VALIDATION, TaskDistribution, Tasks
+from metarl.envs.tasks import NUM_VALIDATION, NUMBER, TaskDistribution, Tasks
 
 
 def from_task_indices(
@@ -39,7 +39,7 @@ class IndexedTasks(TaskDistribution):
     """The indices of a list of tasks, see :func:`from_task_indices`."""
 
     columns = ("index",)
-    units = ("",)
+    units = (NUMBER,)
 
     def __init__(self, train: int, held_out: int) -> None:
         self._train = checks.integer("train", train, 10)

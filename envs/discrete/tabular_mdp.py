@@ -19,7 +19,7 @@ from metarl.envs.discrete.lanes import (
 )
 from metarl.envs.discrete.pictures import MDPDrawing
 from metarl.envs.discrete.psrl import PSRL, backward_induction
-from metarl.envs.tasks import TaskDistribution, Tasks
+from metarl.envs.tasks import NUMBER, TaskDistribution, Tasks
 from metarl.envs.vector import Bools, Floats, Lanes
 
 PRIOR_MEAN = 1.0
@@ -41,7 +41,7 @@ class MDPNumbers(TaskDistribution):
     """
 
     columns = ("mdp",)
-    units = ("",)
+    units = (NUMBER,)
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         return rng.integers(_RESERVED, _LARGEST, size=(n, 1)).astype(np.float64)

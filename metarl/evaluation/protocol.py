@@ -256,8 +256,7 @@ def _check_finite(
     if not broken.any():
         return
     m, b = np.argwhere(broken)[0]
-    names = zip(env.task_distribution.columns, tasks[m], env.task_distribution.units, strict=False)
-    task = ", ".join(f"{name} = {value:.6g} {unit}".rstrip() for name, value, unit in names)
+    task = env.task_distribution.in_words(tasks[m], "{name} = {value:.6g} {unit}")
     raise FloatingPointError(
         f"Task {m} ({task}), episode {b}, after {k} adaptation steps: the {what} at time step "
         f"{t} is {values[m, b]}; evaluation needs finite numbers, so the agent or the "

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 GOAL_COLUMNS = ("goal_x", "goal_y")
 
 
+def ends(axis: str, steps: int) -> dict[int, tuple[str, str]]:
+    """The first and the last of the measurements 0..K: their names and colours."""
+    named = {0: (step_name(axis, 0), BEFORE)}
+    return named | ({steps: (step_name(axis, steps), AFTER)} if steps else {})
+
+
 @png
 def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     """Mean return against adaptation steps with its interval, both modes and the references.
@@ -78,14 +84,13 @@ def plot_reward_within_episode(evaluation: Evaluation) -> Figure:
     assert evaluation.rewards is not None
     figure, ax = single_axes(6.0, 4.4)
     steps = np.arange(1, evaluation.rewards.shape[2] + 1)
-    last = evaluation.adaptation_steps
-    for k, color in ((0, BEFORE), (last, AFTER))[: last + 1]:
+    for k, (name, color) in ends(evaluation.adaptation_axis, evaluation.adaptation_steps).items():
         rewards = evaluation.rewards[k]  # [n, T]
         mean = rewards.mean(axis=0)
         if len(rewards) > 1:
             half = 1.96 * rewards.std(axis=0, ddof=1) / np.sqrt(len(rewards))
             ax.fill_between(steps, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
-        ax.plot(steps, mean, color=color, label=step_name(evaluation.adaptation_axis, k))
+        ax.plot(steps, mean, color=color, label=name)
     ax.set_xmargin(0.02)
     ax.set_xlabel("time step of the episode (finished episodes count 0)")
     ax.set_ylabel("mean reward" + " ± 1.96 SE over tasks" * (len(evaluation.tasks) > 1))
@@ -129,16 +134,29 @@ def plot_return_by_task(result: EvaluationResult, evaluation: Evaluation | None 
     """
     series = []
     by_seed = len(result.evaluation_seeds) > 1
-    for k, color, marker in ((0, BEFORE, "s"), (result.adaptation_steps, AFTER, "o")):
+    measured = ends(result.x, result.adaptation_steps).items()
+    for (k, (name, color)), marker in zip(measured, "so", strict=False):
         errors = None
         if evaluation is not None:
             drawn = evaluation.seed_returns if by_seed else evaluation.returns
             errors = _standard_errors(drawn[k])
-        name = step_name(result.x, k)
         series.append(Series(name, np.array(result.headline.returns[k]), errors, color, marker))
-    series = series[: result.adaptation_steps + 1]
     bars = f"± 1.96 SE over {'evaluation seeds' if by_seed else result.by.samples}"
     return by_task(result, series, bars, result.references)
+
+
+@png
+def plot_task_histogram(result: EvaluationResult) -> Figure:
+    """How many tasks were measured how well, before and after adaptation."""
+    figure, ax = single_axes(6.0, 4.2)
+    returns = result.headline.returns
+    bins = np.histogram_bin_edges(np.concatenate([returns[0], returns[-1]]), 20).tolist()
+    for k, (name, color) in ends(result.x, result.adaptation_steps).items():
+        ax.hist(returns[k], bins, color=color, alpha=0.6, label=name)
+    ax.set_xlabel(f"mean {result.by.noun} of a task")
+    ax.set_ylabel("tasks")
+    legend_above(figure)
+    return figure
 
 
 def _standard_errors(returns: np.ndarray) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from metarl.envs.tasks import NUMBER
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
@@ -90,6 +91,10 @@ def _pictures(
         plot = evaluation_plots.plot_return_by_task(result, evaluation)
         caption = f"{by.title} against the task{', before and after' * adapts}."
         yield Picture(f"{by.name}_by_task", caption, plot)
+    elif len(result.tasks) > 1:
+        plot = evaluation_plots.plot_task_histogram(result)
+        caption = f"{by.title} of each task{', before and after' * adapts}."
+        yield Picture("tasks", caption, plot)
     if evaluation.rewards is not None:
         plot = evaluation_plots.plot_reward_within_episode(evaluation)
         yield Picture("reward_within_episode", "Mean reward at each step of an episode.", plot)
@@ -113,20 +118,16 @@ def _few_shot_pictures(result: EvaluationResult, evaluation: Evaluation) -> Iter
         caption = "The first task: above each query image its predicted class and probability."
         yield Picture("predictions", caption, few_shot_plots.plot_predictions(evaluation))
     if result.calibration is not None:
-        ends = few_shot_plots.ends(result.x, result.adaptation_steps)
+        ends = evaluation_plots.ends(result.x, result.adaptation_steps)
         calibrations = {name: result.calibration[k] for k, (name, _) in ends.items()}
         plot = few_shot_plots.plot_reliability(calibrations)
         caption = f"Reliability{when}: on the diagonal predictions keep what they say."
         yield Picture("reliability", caption, plot)
-    if not shown_by_task(result):
-        plot = few_shot_plots.plot_task_histogram(result)
-        yield Picture("tasks", f"{result.by.title} of each task{when}.", plot)
 
 
 def shown_by_task(result: EvaluationResult) -> bool:
-    """Whether tasks are places in one or two dimensions; the indices of classes are none."""
-    classes = result.few_shot is not None and result.few_shot.ways > 1
-    return len(result.task_columns) <= 2 and not classes
+    """Whether tasks are places in one or two dimensions; what only names them is none."""
+    return len(result.task_columns) <= 2 and NUMBER not in result.task_units
 
 
 def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:

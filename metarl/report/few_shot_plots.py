@@ -1,4 +1,4 @@
-"""The plots of few-shot learning: fitted functions, predicted images, reliability, all tasks."""
+"""The plots of few-shot learning: fitted functions, predicted images, reliability."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metarl.report import figures
+from metarl.report.evaluation_plots import ends
 from metarl.report.figures import AFTER, BEFORE, BLACK, GREEN, GREY, SERIES, VERMILLION, png
-from metarl.report.words import step_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,15 +17,8 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.calibration import Calibration
     from metarl.evaluation.measurements import Evaluation
-    from metarl.evaluation.result import EvaluationResult
 
 MOST_WAYS, MOST_QUERIES = 10, 3
-
-
-def ends(axis: str, steps: int) -> dict[int, tuple[str, str]]:
-    """The first and the last of the measurements 0..K: their names and colours."""
-    named = {0: (step_name(axis, 0), BEFORE)}
-    return named | ({steps: (step_name(axis, steps), AFTER)} if steps else {})
 
 
 @png
@@ -114,19 +107,5 @@ def plot_reliability(calibrations: Mapping[str, Calibration]) -> Figure:
     ax.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
     ax.set_xlabel("confidence: probability of the predicted class")
     ax.set_ylabel("share of predictions that are right")
-    figures.legend_above(figure)
-    return figure
-
-
-@png
-def plot_task_histogram(result: EvaluationResult) -> Figure:
-    """How many tasks were measured how well, before and after adaptation."""
-    figure, ax = figures.single_axes(6.0, 4.2)
-    returns = result.headline.returns
-    bins = np.histogram_bin_edges(np.concatenate([returns[0], returns[-1]]), 20).tolist()
-    for k, (name, color) in ends(result.x, result.adaptation_steps).items():
-        ax.hist(returns[k], bins, color=color, alpha=0.6, label=name)
-    ax.set_xlabel(f"mean {result.by.noun} of a task")
-    ax.set_ylabel("tasks")
     figures.legend_above(figure)
     return figure

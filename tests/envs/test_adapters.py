@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.wrappers import TimeLimit
 
 import metarl
 from metarl.envs import FiniteTasks, UniformInterval, make
@@ -167,6 +168,12 @@ def test_a_context_is_applied_at_the_next_reset_and_stays_unseen() -> None:
     assert isinstance(theirs.applied[-1]["n"], int)
     with pytest.raises(BrokenContract, match="Unknown context feature 'len': CarlPoint has l, n"):
         from_contexts(CarlPoint, UniformInterval(0.0, 1.0, column="len"), horizon=5)
+    with pytest.raises(
+        BrokenContract, match="TimeLimit is a wrapper around CarlPoint: give from_c"
+    ):
+        from_contexts(lambda: TimeLimit(TimeLimit(CarlPoint(), 4), 3), whole, horizon=5)
+    with pytest.raises(BrokenContract, match="ListedPoint has no method get_context_features, as"):
+        from_contexts(ListedPoint, whole, horizon=5)
 
 
 def test_carls_own_pendulum() -> None:

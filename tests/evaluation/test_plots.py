@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metarl.envs.adapters.indexed_tasks import IndexedTasks
+from metarl.envs.discrete.tabular_mdp import TabularMDP
+from metarl.envs.tasks import TaskDistribution, UniformInterval
 from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.task_sets import spread_tasks
 from metarl.report import comparison_plots, evaluation_plots, training_plots
+from metarl.report.evaluation_report import _pictures
 from metarl.report.figures import AFTER, BEFORE
 from metarl.report.words import step_name
 from metarl.storage.json_lines import read_json_lines
@@ -119,6 +123,26 @@ def test_return_by_task_in_three_dimensions_is_refused(capsys: pytest.CaptureFix
     )
     assert not evaluation_plots.plot_return_by_task(navigation_result(evaluation))
     assert "tasks of 3 dimensions" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        (TabularMDP(1).task_distribution, "mdp 103"),
+        (IndexedTasks(100, 50), "index 103"),
+        (UniformInterval(0.0, 200.0, "speed", "m/s"), "speed 103 m/s"),
+    ],
+)
+def test_what_only_numbers_its_tasks_is_no_axis(distribution: TaskDistribution, said: str) -> None:
+    """A histogram shows them; and nobody reads the unit."""
+    columns, units = tuple(distribution.columns), tuple(distribution.units)
+    evaluation = replace(velocities(), task_columns=columns, task_units=units)
+    drawn = _pictures(navigation_result(evaluation), evaluation, {})
+    names = {picture.name for picture in drawn}
+    shown = "return_by_task" if units == ("m/s",) else "tasks"
+    assert names & {"return_by_task", "tasks"} == {shown}
+    assert distribution.in_words([103.0]) == said
 
 
 def test_reward_within_episode() -> None:
