@@ -86,8 +86,7 @@ class Trial(Trajectory):
 
     Attributes:
         episode_start: The step is the first of an episode, bool ``[M, L, S]``.
-        values: The actor's estimate of what is still to come, float32 ``[M, L, S]``; None where
-            it has no critic.
+        values: The critic's, of what is still to come, float32 ``[M, L, S]``; None without one.
         observed: The moments of the valid steps' observations as the environment gave them, a
             :class:`metarl.maths.running_moments.RunningMoments`; None where the actor's are not
             normalised.
@@ -190,6 +189,10 @@ class Actor(Protocol):
 
 class EpisodeSource(Protocol):
     """Where training data come from, see :class:`metarl.experience.rollout.RolloutWorker`."""
+
+    @property
+    def horizon(self) -> int:
+        """T, steps of an episode at most."""
 
     def sample_tasks(self, n: int, key: Key) -> np.ndarray:
         """n training tasks ``[n, d]``."""

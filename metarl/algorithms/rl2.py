@@ -25,6 +25,7 @@ from torch import Tensor
 from metarl.agents.memory_agent import MemoryActor, MemoryAgent
 from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs.spaces import is_image
+from metarl.experience.advantages import absorbing_advantages
 from metarl.experience.inputs import shown_in, time_first
 from metarl.experience.metrics import by_episode
 from metarl.experience.scale import first_look, warn_of_scale
@@ -52,6 +53,7 @@ class RL2Batch:
         metrics: Mean return of the trial's first, second, … episode, and the share of clipped
             actions.
         env_steps: Valid steps.
+        horizon: Steps of an episode at most.
         moments: By which the trial's inputs were normalised; None where they are not.
     """
 
@@ -60,6 +62,7 @@ class RL2Batch:
     trial: Trial
     metrics: dict[str, float]
     env_steps: int
+    horizon: int
     moments: RunningMoments | None = None
 
 
@@ -129,7 +132,8 @@ class RL2:
         metrics = by_episode(trial)
         if (clipped := trial.clipped_share()) is not None:
             metrics["actions/clipped"] = clipped
-        return RL2Batch(key, tasks, trial, metrics, env_steps + trial.env_steps, moments)
+        env_steps += trial.env_steps
+        return RL2Batch(key, tasks, trial, metrics, env_steps, source.horizon, moments)
 
     def update(self, batch: RL2Batch) -> dict[str, float]:
         """PPO on the trials; the statistics of the inputs move on only after it.
@@ -144,7 +148,7 @@ class RL2:
         if config.normalize_rewards:
             returns = discounted_sum(trial.rewards, config.discount)[trial.valid]
             self.return_moments = self.return_moments.merge(returns.unsqueeze(-1))
-        data = self._credit(trial)
+        data = self._credit(trial, batch.horizon)
         evaluate = self._evaluation(trial, batch.moments)
         lr = self._lr(batch.key.iteration)
         left = _left(batch.key.iteration, config.entropy_decay_iterations)
@@ -213,16 +217,18 @@ class RL2:
 
         return evaluate
 
-    def _credit(self, trial: Trial) -> PPOData:
+    def _credit(self, trial: Trial, horizon: int) -> PPOData:
         """Advantages and returns of whole trials: credit crosses the ends of their episodes."""
         config = self.config
         assert trial.values is not None
         rewards = trial.rewards
         if config.normalize_rewards:
             rewards = rewards / float(self.return_moments.std)
-        advantages = generalized_advantages(
-            rewards, trial.values, trial.valid, config.discount, config.gae_lambda
-        )
+        factors = config.discount, config.gae_lambda
+        if config.absorb_early_ends:
+            advantages = absorbing_advantages(trial, rewards, *factors, horizon)
+        else:
+            advantages = generalized_advantages(rewards, trial.values, trial.valid, *factors)
         returns = torch.where(trial.valid, advantages + trial.values, 0.0)
         if config.normalize_advantages:
             every = (0, 1, 2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.maths.baseline import linear_baseline
 from metarl.maths.returns import discounted_sum, generalized_advantages, normalize, rounding
 from metarl.maths.samples import Samples, flat_samples
-from metarl.types import Trajectory
+from metarl.types import Trajectory, Trial
 
 _LANES_AND_TIME = (1, 2)  # not tasks
 
@@ -48,6 +49,49 @@ class AdvantageEstimator:
         return flat_samples(
             trajectory.observations, trajectory.actions, advantages, valid, trajectory.log_probs
         )
+
+
+def absorbing_advantages(
+    trial: Trial, rewards: Tensor, discount: float, gae_lambda: float, horizon: int
+) -> Tensor:
+    """Generalised advantages of trials in which an early end is an absorbing state.
+
+    Credit crosses the ends of a trial's episodes, so that one that ends early would bring the next
+    one nearer by all the steps that it lacks: at γ < 1 a fall is paid for. Here it goes on to its
+    horizon without reward, and step t of the e-th episode is discounted as step e·T + t.
+
+    Args:
+        trial: ``[M, L, S]``, with its values.
+        rewards: ``[M, L, S]``, 0 where not valid.
+        discount: γ.
+        gae_lambda: λ.
+        horizon: T.
+
+    Returns:
+        Advantages ``[M, L, S]``, zero where not valid.
+    """
+    assert trial.values is not None
+    step = torch.arange(rewards.shape[-1], device=rewards.device).expand_as(rewards)
+    episode = trial.episode_index()
+    first = torch.where(trial.episode_start, step, 0).cummax(-1).values
+    clock = episode * horizon + step - first
+    end = (int(episode.max()) + 1) * horizon
+    clock = torch.where(trial.valid, clock, end)  # padding lies in a step of its own
+
+    def on_clock(x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:-1], end + 1).scatter(-1, clock, x)[..., :end]
+
+    # In an absorbing state nothing is to be estimated: it is worth the next episode's start, which
+    # lies ``wait`` steps ahead; after the last episode nothing.
+    played = on_clock(trial.valid)
+    time = torch.arange(end, device=rewards.device)
+    following = torch.where(played, time, end).flip(-1).cummin(-1).values.flip(-1)  # played step
+    values = F.pad(on_clock(trial.values), (0, 1)).gather(-1, following)
+    values = values * torch.pow(discount, (following - time).to(values.dtype))
+    found = generalized_advantages(
+        on_clock(rewards), values, torch.ones_like(played), discount, gae_lambda
+    )
+    return torch.where(trial.valid, F.pad(found, (0, 1)).gather(-1, clock), 0.0)
 
 
 def _noise(returns: Tensor, valid: Tensor) -> Tensor:

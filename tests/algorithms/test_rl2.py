@@ -15,6 +15,7 @@ from metarl.algorithms.settings.rl2 import RL2Settings
 from metarl.envs import TaskVectorEnv
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.advantages import absorbing_advantages
 from metarl.experience.inputs import shown_in
 from metarl.experience.rollout import RolloutWorker
 from metarl.maths.params import flatten
@@ -23,7 +24,7 @@ from metarl.networks.memory_cores import LSTM, MemoryCore
 from metarl.networks.recurrent import RecurrentActor
 from metarl.random import Key
 from metarl.types import Decision, Inputs, Trial
-from tests.experience.test_rollout import Stairs
+from tests.experience.test_rollout import HORIZON, Stairs
 from tests.toy_envs import Arms, Recall
 
 SMALL: dict[str, Any] = {"tasks": 3, "lanes": 2, "episodes": 3, "width": 8, "minibatches": 2}
@@ -49,7 +50,7 @@ def train(
 
 
 def advantages(rl2: RL2, trial: Trial) -> torch.Tensor:
-    return rl2._credit(trial).advantages.T.reshape(trial.valid.shape)
+    return rl2._credit(trial, HORIZON).advantages.T.reshape(trial.valid.shape)
 
 
 # --- credit -----------------------------------------------------------------------------------
@@ -87,6 +88,20 @@ def test_the_end_of_the_trial_is_the_end_of_credit() -> None:
     expected = (trial.rewards - trial.values).gather(-1, last)
     torch.testing.assert_close(found.gather(-1, last), expected)
     assert not found[~trial.valid].any()
+
+
+def test_an_early_end_may_be_absorbing() -> None:
+    """Then the pay of a later episode is as far away for who ended early as for who did not."""
+    changes = {"normalize_rewards": False, "normalize_advantages": False}
+    rl2, worker = make_rl2(**changes, absorb_early_ends=True)
+    batch = rl2.collect(worker, Key(1, 1))
+    trial = batch.trial
+    assert batch.horizon == HORIZON
+    assert trial.valid.sum(-1).min() < 3 * HORIZON  # some end early
+    found = advantages(rl2, trial)
+    expected = absorbing_advantages(trial, trial.rewards, 0.99, 0.95, HORIZON)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, advantages(make_rl2(**changes)[0], trial))
 
 
 def test_advantages_are_normalised_over_all_tasks_together() -> None:

@@ -30,6 +30,11 @@ class TrialSettings(Settings):
     min_std: float = Field(1e-6, gt=0, description="floor under the action noise")
     discount: float = Field(0.99, ge=0, le=1, description="discount γ, across the trial")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of the advantage estimator")
+    absorb_early_ends: bool = Field(
+        False,
+        description="discount an episode that ends early to its horizon, as in an absorbing state: "
+        "else a fall brings the next episode nearer",
+    )
     normalize_advantages: bool = Field(True, description="over all steps of the meta-batch")
     normalize_inputs: bool = Field(
         True, description="observations and previous rewards by their running mean and deviation"
