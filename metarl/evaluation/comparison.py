@@ -6,6 +6,7 @@ algorithm a group is of; a group is asked what its adaptation steps are.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,10 @@ from metarl.evaluation import seed_statistics as statistics
 from metarl.evaluation.calibration import Calibration, pooled
 from metarl.evaluation.measures import Measure
 from metarl.evaluation.reference_kinds import PER_TASK
-from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.result import AdaptiveReference, EvaluationResult, ModeResult, Reference
 from metarl.evaluation.seed_statistics import Improvement
 from metarl.evaluation.statistics import Interval, Verdict
-from metarl.evaluation.summary import judged, judged_success, spread
+from metarl.evaluation.summary import beside, judged, judged_success, spread
 
 FORMAT = 1
 
@@ -124,6 +125,12 @@ class Group:
     def few_seeds(self) -> bool:
         return len(self.runs) < statistics.FEW_SEEDS
 
+    @functools.cached_property
+    def adaptive_references(self) -> dict[str, AdaptiveReference]:
+        """Agents that the environment names, and by how much the group is ahead of each."""
+        known, returns = self.first.adaptive_references or {}, np.array(self.headline.returns)
+        return {name: beside(returns, agent.episodes) for name, agent in known.items()}
+
     @property
     def _few_shot(self) -> dict[str, Any]:
         few_shot = self.first.few_shot
@@ -137,6 +144,7 @@ class Group:
 
     def to_dict(self) -> dict[str, Any]:
         result = self.first
+        adaptive = {name: asdict(agent) for name, agent in self.adaptive_references.items()}
         return {
             "label": self.label,
             "algorithm": result.algorithm,
@@ -157,6 +165,7 @@ class Group:
             "intervals_over": None if len(result.tasks) == 1 else self._intervals_over,
             "few_seeds": self.few_seeds,
             **asdict(self.headline),
+            **({"adaptive_references": adaptive} if adaptive else {}),
             "other_mode": None if self.other is None else asdict(self.other),
         }
 

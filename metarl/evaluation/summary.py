@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,11 +120,15 @@ def adaptive_reference(evaluation: Evaluation, of: Evaluation) -> AdaptiveRefere
         evaluation: Of the agent that is judged.
         of: Of the other one, by the same plan.
     """
-    trials, others = (each.task_returns.sum(axis=0)[None] for each in (evaluation, of))
-    return AdaptiveReference(
-        [_reference("adaptive", row, len(row)) for row in of.task_returns],
-        paired_verdict(trials, others, ("better", "worse", "no clear difference")),
-    )
+    episodes = [_reference("adaptive", row, len(row)) for row in of.task_returns]
+    return beside(evaluation.task_returns[:, None], episodes)
+
+
+def beside(returns: np.ndarray, episodes: Sequence[Reference]) -> AdaptiveReference:
+    """Who is ahead over the whole trial: returns [K+1, S, n], or what another agent earned."""
+    others = np.sum([each.returns for each in episodes], axis=0)[None]
+    words = ("better", "worse", "no clear difference")
+    return AdaptiveReference([*episodes], paired_verdict(returns.sum(axis=0), others, words))
 
 
 def bayes_adaptive(evaluation: Evaluation, env: TaskVectorEnv) -> list[Reference] | None:

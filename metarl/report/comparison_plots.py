@@ -10,6 +10,7 @@ import numpy as np
 
 from metarl.report import figures
 from metarl.report.evaluation_plots import Series, by_task
+from metarl.report.evaluation_report import longest_trials
 from metarl.report.figures import SERIES, in_legend, legend_above, png
 from metarl.report.words import mode_words, step_name
 
@@ -49,6 +50,7 @@ def plot_adaptation_curves(comparison: Comparison) -> Figure:
         ax.set_xlabel("adaptation steps on the support set")
     ax.set_ylabel(figures.mean_label(by, groups[0].headline.ci95))
     figures.bayes_adaptive_line(ax, comparison.bayes_optimal)
+    figures.adaptive_references(ax, longest_trials([g.adaptive_references for g in groups]))
     figures.label_lines(ax, {name: ref.mean for name, ref in comparison.references.items()})
     legend_above(figure)
     return figure

@@ -12,7 +12,7 @@ from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
 from metarl.evaluation.seed_statistics import FEW_SEEDS, IQM_RESAMPLES
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import comparison_plots, few_shot_plots, training_plots
-from metarl.report.evaluation_report import reference_table, shown_by_task
+from metarl.report.evaluation_report import adaptive_table, reference_table, shown_by_task
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
 from metarl.report.training_plots import Lines
 from metarl.report.words import estimate, mode_words, step_name, success_words
@@ -53,6 +53,8 @@ def write_comparison(
         pairs_table=_pairs_table,
         runs_table=_runs_table,
         reference_table=reference_table,
+        adaptive_table=adaptive_table,
+        beside={group.label: group.adaptive_references for group in groups},
         expected=EXPECTED,
         per_task=PER_TASK,
         several=_several_seeds(comparison),

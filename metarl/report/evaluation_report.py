@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from metarl.envs.tasks import NUMBER
 from metarl.evaluation.reference_kinds import EXPECTED, PER_TASK
-from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+from metarl.evaluation.result import AdaptiveReference, EvaluationResult, ModeResult, Reference
 from metarl.evaluation.statistics import RESAMPLES
 from metarl.report import belief_plots, evaluation_plots, few_shot_plots, training_plots, words
 from metarl.report.page import Picture, ReportFiles, drawn, filled, table, write_report_files
@@ -162,15 +162,28 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     return table(header, rows)
 
 
-def adaptive_table(result: EvaluationResult) -> Markup:
-    """A row an agent that the environment names: what it earned in the trial, and who is ahead."""
-    known, rows = result.adaptive_references or {}, []
-    for name, reference in known.items():
-        earned = ", ".join(words.estimate(each.mean, each.ci95) for each in reference.episodes)
+def adaptive_table(known: Mapping[str, Mapping[str, AdaptiveReference] | None]) -> Markup:
+    """A row an agent that the environment names: what it earned in the trial, and who is ahead.
+
+    Args:
+        known: Of each of those that are judged, by their names.
+    """
+    beside = {label: agents for label, agents in known.items() if agents}
+    rows = []
+    for name, agent in longest_trials(beside.values()).items():
+        earned = ", ".join(words.estimate(each.mean, each.ci95) for each in agent.episodes)
         meaning = words.ADAPTIVE_REFERENCES.get(name, "an agent of the user's environment")
-        rows.append([name, meaning, earned, reference.difference.verdict])
-    header = ["agent", "what it is", "return in each episode [95 %]", f"{result.algorithm} is"]
-    return table(header, rows, left=2)
+        rows.append([name, meaning, earned])
+        rows[-1] += [a[name].difference.verdict if name in a else "–" for a in beside.values()]
+    header = ["agent", "what it is", "return in each episode [95 %]"]
+    return table(header + [f"{label} is" for label in beside], rows, left=2)
+
+
+def longest_trials(
+    known: Iterable[Mapping[str, AdaptiveReference]],
+) -> Mapping[str, AdaptiveReference]:
+    """Of agents by name those whose trials have the most episodes."""
+    return max(known, key=lambda a: max((len(x.episodes) for x in a.values()), default=0))
 
 
 def reference_table(references: Mapping[str, Reference], by: Measure) -> Markup:

@@ -45,7 +45,7 @@ def print_table(result: EvaluationResult, console: Console | None = None) -> Non
     if result.few_shot is not None:
         page.print(transductive_words(result.few_shot))
     page.print_references(result.references, result.by)
-    for sentence in adaptive_sentences(result):
+    for sentence in adaptive_sentences(result.algorithm, result.adaptive_references):
         page.print(sentence)
     page.print(verdict_words(result), style="bold")
     page.print(verdict_meaning(result))
@@ -62,6 +62,9 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         page.print_returns(group.first, group.headline, group.calibration_error)
     page.print_notes(comparison.first, comparison.bayes_optimal)
     page.print_references(comparison.references, comparison.first.by)
+    for group in comparison.groups:
+        for sentence in adaptive_sentences(group.label, group.adaptive_references):
+            page.print(sentence)
     for sentence in [*adaptation_sentences(comparison), *pair_sentences(comparison)]:
         page.print(sentence, style="bold")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from metarl.evaluation.measures import RETURN, Measure
@@ -11,7 +11,12 @@ from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, O
 if TYPE_CHECKING:
     from metarl.evaluation.comparison import Comparison, GroupMode
     from metarl.evaluation.measurements import FewShot
-    from metarl.evaluation.result import EvaluationResult, ModeResult, Reference
+    from metarl.evaluation.result import (
+        AdaptiveReference,
+        EvaluationResult,
+        ModeResult,
+        Reference,
+    )
 
 REFERENCES = {
     ORACLE: "a policy trained with the task in its observation",
@@ -90,16 +95,15 @@ def calibration_errors(result: EvaluationResult) -> list[float] | None:
     return None if result.calibration is None else [each.error for each in result.calibration]
 
 
-def adaptive_sentences(result: EvaluationResult) -> list[str]:
-    """What agents earn that the environment names, a sentence each."""
+def adaptive_sentences(label: str, known: Mapping[str, AdaptiveReference] | None) -> list[str]:
+    """What agents earn that the environment names, and who is ahead, a sentence each."""
     said = []
-    for name, reference in (result.adaptive_references or {}).items():
+    for name, reference in (known or {}).items():
         earned = ", ".join(estimate(each.mean, each.ci95) for each in reference.episodes)
         episodes = len(reference.episodes)
         trial = f"over the {episodes} episodes" if episodes > 1 else "here"
         said.append(
-            f"{name}: {earned}; {result.algorithm} {trial}, paired by task, is "
-            f"{reference.difference.verdict}."
+            f"{name}: {earned}; {label} {trial}, paired by task, is {reference.difference.verdict}."
         )
     return said
 

@@ -189,6 +189,7 @@ def test_strange_tasks_and_names_do_not_break_it(tmp_path: Path) -> None:
     assert {path.name for path in files.plots} == {
         "adaptation_curve.png",
         "reward_within_episode.png",
+        "tasks.png",
         "training_curve.png",
     }
 

@@ -15,15 +15,18 @@ from rich.console import Console
 from metarl.envs.discrete.bandit import Bandit
 from metarl.envs.discrete.bandit_agents import Thompson
 from metarl.envs.faults import SimulationFailure
+from metarl.evaluation.comparison import MeasuredRun, compare
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.result import EvaluationResult, Provenance
 from metarl.evaluation.summary import summarize
 from metarl.references.measurement import measure_adaptive_references
+from metarl.report.comparison_plots import plot_adaptation_curves
+from metarl.report.comparison_report import write_comparison
 from metarl.report.evaluation_plots import plot_adaptation_curve
 from metarl.report.evaluation_report import write_report
-from metarl.report.terminal import print_table
+from metarl.report.terminal import print_comparison, print_table
 
 TASKS = 30
 PLAN = EvaluationPlan("held_out", 4, 1, seed=3, num_seeds=2)
@@ -122,6 +125,34 @@ def test_the_file_keeps_and_checks_them(result: EvaluationResult) -> None:
     before = EvaluationResult.from_json(json.dumps(data))
     assert before == replace(result, adaptive_references=None)
     assert "adaptive_references" not in before.to_dict()
+
+
+def test_a_comparison_shows_them_too(result: EvaluationResult, tmp_path: Path) -> None:
+    """Of the longest trial, and each group beside those that played its own."""
+    runs = [MeasuredRun(f"seed_{s}", None, replace(result, seeds=[s])) for s in (1, 2)]
+    other = replace(result, algorithm="other", adaptive_references=None)
+    found = compare({"mine": runs, "other": [MeasuredRun("c", None, other)]})
+    mine, none = found.groups
+    known = result.adaptive_references or {}
+    for name, agent in mine.adaptive_references.items():
+        assert agent.episodes == known[name].episodes
+        assert agent.difference.delta == pytest.approx(known[name].difference.delta)
+    assert none.adaptive_references == {}
+    ours, others = json.loads(found.to_json())["groups"]
+    assert list(ours["adaptive_references"]) == list(known)
+    assert "adaptive_references" not in others
+    options: Any = {"command": "c", "training_commands": [], "versions": {}, "training": {}}
+    page = " ".join(write_comparison(tmp_path, found, **options).markdown.read_text().split())
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_comparison(found, console)
+    printed = " ".join(console.export_text().split())
+    draw: Any = plot_adaptation_curves
+    lines = {str(line.get_label()): line for line in draw.__wrapped__(found).axes[0].lines}
+    for name, agent in known.items():
+        assert f"{mine.adaptive_references[name].difference.verdict} |" in page
+        assert f"{name}: {agent.episodes[0].mean:.2f} [" in printed
+        means = [each.mean for each in agent.episodes]
+        assert lines[name.replace("_", " ")].get_ydata().tolist() == means
 
 
 def test_report_terminal_and_curve_show_them(
