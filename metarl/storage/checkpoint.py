@@ -26,28 +26,15 @@ from metarl.errors import EnvironmentFailure, UserError, warn
 from metarl.storage.files import (
     delete_folder,
     delete_leftovers,
-    is_as_told,
     read_regular,
     replace_file,
     replace_folder,
 )
-from metarl.storage.json_lines import read_json
-from metarl.storage.segments import Buffer, Segments, delete_unused, fault_of, write_segments
+from metarl.storage.manifest import FORMAT, Damaged, digest, is_whole, read_whole, segments_of
+from metarl.storage.segments import Buffer, delete_unused, write_segments
 from metarl.storage.tensors import read_plain, write_plain
 
-FORMAT = 1
 Changes = Callable[[Mapping[str, Any]], Sequence[str]]
-_MANIFEST_TYPES = {
-    "format": int,
-    "metarl_version": str,
-    "iteration": int,
-    "env_steps": int,
-    "config_fingerprint": dict,
-    "sha256": str,
-    "files": dict,
-    "buffers": dict,
-}
-_OPTIONAL = ("files", "buffers")
 
 
 @dataclass(frozen=True)
@@ -63,10 +50,6 @@ class Checkpoint:
     iteration: int
     state: dict[str, Any]
     manifest: dict[str, Any]
-
-
-class _Damaged(UserError):
-    """This checkpoint is not whole; another one may be."""
 
 
 def save_checkpoint(
@@ -110,10 +93,10 @@ def save_checkpoint(
     try:
         if buffers:
             manifest["buffers"] = write_segments(run_dir, iteration, buffers)
-        manifest["manifest_sha256"] = _digest(manifest)
+        manifest["manifest_sha256"] = digest(manifest)
         described = json.dumps(manifest, indent=1).encode()
         delete_leftovers(folder)
-        if not _is_whole(target, with_buffers=True):
+        if not is_whole(target, with_buffers=True):
             replace_folder(target, {"state.pt": data, "manifest.json": described})
         replace_file(folder / "latest", f"{iteration}\n".encode())
     except OSError as error:
@@ -123,7 +106,7 @@ def save_checkpoint(
         ) from error
     _prune(folder, iteration, keep)
     if buffers:  # one that was left as it was may name others than those in use
-        delete_unused(run_dir, [manifest["buffers"], *map(_segments, folder.glob("[0-9]*"))])
+        delete_unused(run_dir, [manifest["buffers"], *map(segments_of, folder.glob("[0-9]*"))])
     return target
 
 
@@ -161,7 +144,7 @@ def newest_checkpoint(run_dir: Path, *, with_buffers: bool = False) -> int | Non
     """
     folder = run_dir / "checkpoints"
     there = reversed(_iterations(folder))
-    return next((i for i in there if _is_whole(folder / str(i), with_buffers)), None)
+    return next((i for i in there if is_whole(folder / str(i), with_buffers)), None)
 
 
 def load_checkpoint(
@@ -198,7 +181,7 @@ def verify_checkpoint(
         UserError: As :func:`load_checkpoint`, which takes the same arguments.
     """
     if not fall_back or newest_checkpoint(run_dir) is None:
-        _chosen(run_dir, which, _read_whole, fall_back)
+        _chosen(run_dir, which, read_whole, fall_back)
 
 
 _Read = TypeVar("_Read")
@@ -221,7 +204,7 @@ def _chosen(
     try:
         wanted = _latest(folder) if which == "latest" else which
         return read(folder / str(wanted))
-    except _Damaged as error:
+    except Damaged as error:
         good = newest_checkpoint(run_dir, with_buffers=fall_back)
         if good is None:
             raise UserError(f"{error} There is no other good checkpoint in {folder}.") from None
@@ -252,93 +235,23 @@ def _latest(folder: Path) -> int:
     try:
         text = read_regular(folder / "latest").decode().strip()
     except FileNotFoundError:
-        raise _Damaged(f"{folder / 'latest'} is missing.") from None
+        raise Damaged(f"{folder / 'latest'} is missing.") from None
     except (OSError, ValueError):
         text = ""
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise _Damaged(f"{folder / 'latest'} names no iteration.")
+        raise Damaged(f"{folder / 'latest'} names no iteration.")
     iteration = int(text)
     if not (folder / str(iteration)).is_dir():
-        raise _Damaged(f"{folder / 'latest'} names iteration {iteration}, which is not there.")
+        raise Damaged(f"{folder / 'latest'} names iteration {iteration}, which is not there.")
     return iteration
 
 
-def _read_whole(path: Path, with_buffers: bool = False) -> tuple[dict[str, Any], bytes]:
-    """Manifest and the bytes of the state, checked against each other; nothing is unpickled."""
-
-    def damaged(how: str) -> _Damaged:
-        return _Damaged(f"The checkpoint {path} {how}.")
-
-    try:
-        manifest = read_json(path / "manifest.json")
-        data = read_regular(path / "state.pt")
-    except FileNotFoundError as error:
-        raise damaged(f"is incomplete: no {Path(error.filename).name}") from None
-    except (OSError, ValueError) as error:
-        reason = (
-            error.strerror or error if isinstance(error, OSError) else "its manifest is not JSON"
-        )
-        raise damaged(f"cannot be read: {reason}") from None
-    if not isinstance(manifest, dict):
-        raise damaged("has a manifest that is no JSON object")
-    if manifest.get("format", FORMAT) != FORMAT:
-        raise UserError(
-            f"The checkpoint {path} has format {str(manifest['format'])[:40]}; this metarl "
-            f"{__version__} reads format {FORMAT}."
-        )
-    for key, kind in _MANIFEST_TYPES.items():
-        if type(manifest.get(key, {} if key in _OPTIONAL else None)) is not kind:
-            raise damaged(f"has a manifest without a valid {key!r}")
-    if str(manifest["iteration"]) != path.name:
-        raise damaged(f"says it is of iteration {manifest['iteration']}")
-    if not 0 <= manifest["env_steps"] < 2**63:
-        raise damaged("has a manifest without a valid 'env_steps'")
-    # The first checkpoints had no such hash.
-    if manifest.pop("manifest_sha256", None) not in (None, _digest(manifest)):
-        wrong = "manifest.json does not match its own SHA-256"
-        raise damaged(f"is damaged or tampered with: {wrong}")
-    for key in _OPTIONAL:
-        manifest.setdefault(key, {})
-    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-        wrong = "state.pt does not match the SHA-256 in its manifest"
-        raise damaged(f"is damaged or tampered with: {wrong}")
-    for name, told in manifest["files"].items():
-        if Path(name).name != name or not is_as_told(path / name, told):
-            wrong = f"{name} does not match the length and SHA-256 in its manifest"
-            raise damaged(f"is damaged or tampered with: {wrong}")
-    fault = fault_of(path.parents[1], manifest["buffers"]) if with_buffers else None
-    if fault is not None:
-        raise damaged(f"can be evaluated and not resumed: {fault}")
-    return manifest, data
-
-
-def _segments(path: Path) -> Segments:
-    """What the manifest of a checkpoint names of the buffers."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        segments: Segments = read_json(path / "manifest.json").get("buffers", {})
-        return segments
-    return {}
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """The SHA-256 of a manifest's entries, however they are laid out in its file."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _is_whole(path: Path, with_buffers: bool = False) -> bool:
-    try:
-        _read_whole(path, with_buffers)
-    except UserError:
-        return False
-    return True
-
-
 def _read(path: Path, changes: Changes | None, with_buffers: bool) -> Checkpoint:
-    manifest, data = _read_whole(path, with_buffers)
+    manifest, data = read_whole(path, with_buffers)
     try:
         clauses = changes(manifest["config_fingerprint"]) if changes else []
     except RecursionError:
-        raise _Damaged(f"The checkpoint {path} has an endless config in its manifest.") from None
+        raise Damaged(f"The checkpoint {path} has an endless config in its manifest.") from None
     except UserError as error:
         wrong = f"The checkpoint {path} has a wrong config in its manifest"
         raise UserError(f"{wrong}: {error}") from None

@@ -23,13 +23,8 @@ import pytest
 import torch
 
 from metarl.errors import EnvironmentFailure
-from metarl.storage.checkpoint import (
-    FORMAT,
-    _digest,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from metarl.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from metarl.storage.manifest import FORMAT, digest
 from metarl.storage.tensors import plain_state
 from tests.storage.sentences import refused
 
@@ -179,7 +174,7 @@ def _edit(path: Path, **changes: Any) -> None:
     manifest = json.loads((path / "manifest.json").read_text()) | changes
     kept = {key: value for key, value in manifest.items() if value is not None}
     if kept.pop("manifest_sha256", None):  # as one would who is up to no good
-        kept["manifest_sha256"] = _digest(kept)
+        kept["manifest_sha256"] = digest(kept)
     (path / "manifest.json").write_text(json.dumps(kept))
 
 
