@@ -39,6 +39,7 @@ ENVIRONMENTS: dict[str, str] = {
     "bandit": "metarl.envs.discrete.bandit:Bandit",
     "tabular_mdp": "metarl.envs.discrete.tabular_mdp:TabularMDP",
     "grid_world": "metarl.envs.discrete.grid_world:GridWorld",
+    "single_task": "metarl.envs.adapters.single_task:SingleTask",
 }
 FEW_SHOT: dict[str, str] = {
     "few_shot_images": "metarl.envs.few_shot_images:FewShotImages",

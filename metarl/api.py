@@ -269,9 +269,11 @@ def _config(
         own = _merged(own, {last: value})
         data = _merged(data, {last: value})
     for given in (own, data):
-        for section in ("env", "algorithm"):
-            if isinstance(given.get(section), dict) and "name" in given[section]:
-                given[section] = given[section] | {"name": _name(given[section]["name"])}
+        further = given.get("further_envs")
+        for holder in (given, further if isinstance(further, dict) else {}):
+            for section in holder:
+                if isinstance(holder[section], dict) and "name" in holder[section]:
+                    holder[section] = holder[section] | {"name": _name(holder[section]["name"])}
     trust = Trust(trust_code, frozenset(named_code(own).values()))
     given = _keyword_origins(fields)
     kept = {

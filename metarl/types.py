@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # settings are made of these words, and load no torch
     from torch import Tensor
 
 ActionMode = Literal["stochastic", "deterministic"]
-AdaptationAxis = Literal["gradient_step", "episode", "support_set"]
+AdaptationAxis = Literal["gradient_step", "episode", "support_set", "env_steps"]
 Estimator = Literal["log_prob", "lvc", "dice"]  # of the inner loss of an adaptation by gradient
 DataKind = Literal["episodes", "examples"]  # what an algorithm learns from, and a source gives
 Activation = Literal["tanh", "relu"]
@@ -329,9 +329,9 @@ class FewShotAgent(Protocol):
 class Algorithm(Protocol):
     """An algorithm in training. Its state is tensors and builtins, so that it can be saved.
 
-    One that learns from replay names its buffers in an attribute ``buffers``, a dict of
-    :class:`metarl.experience.replay.Replay`: checkpoints save them beside the state. One whose
-    class says ``takes_horizon = True`` is built with ``horizon=``, the steps of an episode at most.
+    Checkpoints save beside it what an attribute ``buffers`` names, a dict of
+    :class:`metarl.experience.replay.Replay`. A class that says ``takes_horizon = True`` is built
+    with ``horizon=``, the most steps of an episode; ``takes_further_envs``: ``further=``, spaces.
     """
 
     def collect(self, source: Any, key: Key) -> Any:

@@ -44,7 +44,7 @@ def tiny(**changes: Nested | Any) -> Nested:
     }
     for name, value in changes.items():
         if isinstance(value, dict):
-            value = dict(value) if isinstance(value, Whole) else config[name] | value
+            value = dict(value) if isinstance(value, Whole) else config.get(name, {}) | value
         config[name] = value
     return config
 

@@ -31,6 +31,7 @@ ALGORITHMS: dict[str, tuple[str, str]] = {
     "maesn": ("maesn:MAESN", "settings.gradient:MAESNSettings"),
     "maml": ("maml:MAML", "settings.gradient:MAMLSettings"),
     "meta_sgd": ("meta_sgd:MetaSGD", "settings.gradient:MetaSGDSettings"),
+    "metagenrl": ("metagenrl:MetaGenRL", "settings.metagenrl:MetaGenRLSettings"),
     "pearl": ("pearl:PEARL", "settings.pearl:PEARLSettings"),
     "promp": ("promp:ProMP", "settings.gradient:ProMPSettings"),
     "prototypical_networks": (

@@ -83,17 +83,18 @@ def env_model(maker: Callable[..., Any]) -> type[EnvConfig]:
     return _model(f"{maker.__name__}Config", base, fields)
 
 
-def env_parameters(config: Config) -> dict[str, Any]:
-    """The keywords that make a config's environment, presets already filled in."""
-    apart = dict(getattr(config.env, "params", ()))
-    own = {name: value for name, value in config.env if name not in EnvConfig.model_fields}
+def env_parameters(config: Config, which: str = "env") -> dict[str, Any]:
+    """The keywords that make a config's environment of that name, presets already filled in."""
+    section = config.envs[which]
+    apart = dict(getattr(section, "params", ()))
+    own = {name: value for name, value in section if name not in EnvConfig.model_fields}
     return {name: value for name, value in own.items() if name != "params"} | apart
 
 
 def fill_preset(
-    model: type[EnvConfig], preset: Mapping[str, Any], data: dict[str, Any]
+    model: type[EnvConfig], preset: Mapping[str, Any], data: dict[str, Any], path: Path
 ) -> list[Path]:
-    """Adds a preset's parameters to the section ``env``, where they are not given; names these."""
+    """Adds a preset's parameters to a section, where they are not given; names these."""
     filled: list[Path] = []
     apart: Any = model.model_fields.get("params")
     for name, value in preset.items():
@@ -101,7 +102,7 @@ def fill_preset(
         place = data if own else data.setdefault("params", {})
         if name not in place:
             place[name] = _written(value)
-            filled.append(("env", name) if own else ("env", "params", name))
+            filled.append((*path, name) if own else (*path, "params", name))
     return filled
 
 

@@ -171,7 +171,11 @@ class EnvConfig(Section):
 
 
 class Config(Section):
-    """The whole resolved config of a run; ``env`` and ``algorithm`` have their concrete fields."""
+    """The whole resolved config of a run; ``env`` and ``algorithm`` have their concrete fields.
+
+    ``further_envs`` has sections like ``env`` under names of the user's, for an algorithm that is
+    trained in several environments; it is validated and evaluated in ``env``.
+    """
 
     name: str = Field(
         "run",
@@ -190,6 +194,7 @@ class Config(Section):
         description="env steps: training ends before the iteration that begins past them",
     )
     env: EnvConfig = EnvConfig.model_validate({})
+    further_envs: Any = Section()
     algorithm: Any
     rollout: RolloutConfig = RolloutConfig.model_validate({})
     checkpoint: CheckpointConfig = CheckpointConfig.model_validate({})
@@ -226,6 +231,16 @@ class Config(Section):
         if run_dir is not None and not run_dir.isprintable():
             raise ValueError("a path has no control characters")
         return run_dir
+
+    @property
+    def envs(self) -> dict[str, EnvConfig]:
+        """The sections of all environments: ``env``, and then the further ones by their names."""
+        return {"env": self.env, **dict(self.further_envs)}
+
+    @property
+    def env_names(self) -> str:
+        """In words the environments that it is trained in."""
+        return ", ".join(section.name for section in self.envs.values())
 
     @property
     def run_folder(self) -> Path:

@@ -36,7 +36,8 @@ def config_lines(path: Path | None, options: Sequence[Option], trust: Trust = NO
             code that nobody trusts.
     """
     data, origins = read_yaml(path) if path else ({}, {})
-    model, env = concrete_model(*merged(data, options, origins), trust.in_file(path))
+    model, makers = concrete_model(*merged(data, options, origins), trust.in_file(path))
+    env = makers["env",]
     notes = {
         "env": f" ({', '.join(known_names('env'))}, or package.module:Class; "
         f"presets of {env.__name__}: {', '.join(getattr(env, 'presets', {})) or 'none'})",

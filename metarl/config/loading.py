@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any, Literal
 
 from metarl.config.env_fields import env_parameters, fill_preset
 from metarl.config.fields import Config, DeviceName, EnvConfig, RolloutConfig
-from metarl.config.messages import Origins, at, dotted, named_origins, names_there_are, shown
+from metarl.config.messages import Origins, Path, at, dotted, named_origins, names_there_are, shown
 from metarl.config.migration import as_recorded, migrate
-from metarl.config.model import chosen_class, config_model, resolve_variants
+from metarl.config.model import (
+    FURTHER,
+    chosen_class,
+    config_model,
+    further_classes,
+    resolve_variants,
+)
 from metarl.config.trust import EVERYTHING, NOTHING, Trust, named_code
 from metarl.config.validation import Option, merged, put, read_fields, split_options, validated
 from metarl.config.yaml_text import dump_yaml, read_yaml
@@ -47,24 +53,28 @@ _WHY = {
 
 
 def _fill_preset(
-    env: Callable[..., Any], model: type[EnvConfig], data: dict[str, Any], origins: Origins
+    env: Callable[..., Any],
+    model: type[EnvConfig],
+    data: dict[str, Any],
+    path: Path,
+    origins: Origins,
 ) -> None:
-    """Adds a preset's parameters where they are not given."""
-    preset = data["env"].get("preset")
+    """Adds a preset's parameters to an environment's section, where they are not given."""
+    preset = data.get("preset")
     if preset is None:
         return
     presets: Mapping[str, Mapping[str, Any]] = getattr(env, "presets", {})
     if not isinstance(preset, str) or preset not in presets:
         raise UserError(
-            f"{at(('env', 'preset'), origins)}env.preset is {shown(preset)}, but {env.__name__} "
-            f"has no such preset: {names_there_are(str(preset), presets)}."
+            f"{at((*path, 'preset'), origins)}{dotted(path)}.preset is {shown(preset)}, but "
+            f"{env.__name__} has no such preset: {names_there_are(str(preset), presets)}."
         )
-    as_recorded(env, presets[preset], data["env"])
-    for path in fill_preset(model, presets[preset], data["env"]):
-        origins[path] = f"preset {preset}"
+    as_recorded(env, presets[preset], data)
+    for filled in fill_preset(model, presets[preset], data, path):
+        origins[filled] = f"preset {preset}"
 
 
-def default_name(path: Path | None) -> str:
+def default_name(path: FilePath | None) -> str:
     """The config file's stem, made fit to be the name of a folder."""
     stem = re.sub(r"[^\w.-]", "_", path.stem).lstrip(".-")[:100] if path else ""
     return stem or "run"
@@ -72,8 +82,8 @@ def default_name(path: Path | None) -> str:
 
 def concrete_model(
     data: dict[str, Any], origins: Origins, trust: Trust
-) -> tuple[type[Config], Callable[..., Any]]:
-    """The config's model for the names in ``data``, and the class of the environment.
+) -> tuple[type[Config], dict[Path, Callable[..., Any]]]:
+    """The config's model for the names in ``data``, and the environments' classes by section.
 
     ``data`` and ``origins`` are brought up to date, see :mod:`metarl.config.migration` and
     :mod:`metarl.config.model`.
@@ -82,17 +92,20 @@ def concrete_model(
         UserError: Either cannot be found, or is code that nobody trusts.
     """
     trust.check(data, origins)
-    env = chosen_class("env", "point_navigation", data, origins)
-    settings: Any = chosen_class("algorithm", "maml", data, origins)
+    env = chosen_class(("env",), "point_navigation", data, origins)
+    further = further_classes(data, origins)
+    settings: Any = chosen_class(("algorithm",), "maml", data, origins)
     migrate(settings, data["algorithm"], origins)
     settings = resolve_variants(settings, data["algorithm"], origins, ("algorithm",))
     rollout: type[RolloutConfig] = RolloutConfig
     if isinstance(data.setdefault("rollout", {}), dict):
         rollout = resolve_variants(rollout, data["rollout"], origins, ("rollout",))
-    return config_model(env, settings, data["algorithm"]["name"], rollout), env
+    name, several = data["algorithm"]["name"], tuple(further.items())
+    model = config_model(env, several, settings, name, rollout)
+    return model, {("env",): env} | {(FURTHER, n): maker for n, maker in several}
 
 
-def load_config(path: Path | None, overrides: Sequence[str], trust: Trust = NOTHING) -> Config:
+def load_config(path: FilePath | None, overrides: Sequence[str], trust: Trust = NOTHING) -> Config:
     """Reads, merges and validates a config.
 
     Args:
@@ -106,7 +119,9 @@ def load_config(path: Path | None, overrides: Sequence[str], trust: Trust = NOTH
     return load_options(path, split_options(overrides), trust)
 
 
-def load_options(path: Path | None, options: Sequence[Option], trust: Trust = NOTHING) -> Config:
+def load_options(
+    path: FilePath | None, options: Sequence[Option], trust: Trust = NOTHING
+) -> Config:
     """:func:`load_config` with the overrides already split."""
     data, origins = read_yaml(path) if path else ({}, {})
     data.setdefault("name", default_name(path))
@@ -131,10 +146,14 @@ def config_from(
         UserError: Anything wrong with either, in one sentence.
     """
     plain, origins = merged(data, options, origins)
-    model, env = concrete_model(plain, origins, trust)
+    model, makers = concrete_model(plain, origins, trust)
     read_fields(model, plain, origins)
-    env_section: Any = model.model_fields["env"].annotation
-    _fill_preset(env, env_section, plain, origins)
+    for path, maker in makers.items():
+        section, data_of_it = model, plain
+        for part in path:
+            kind: Any = section.model_fields[str(part)].annotation
+            section, data_of_it = kind, data_of_it[str(part)]
+        _fill_preset(maker, kind, data_of_it, path, origins)
     config = validated(model, plain, origins=origins)
     # Twice: defaults pass through JSON too (a tuple where the type allows a list), so that the
     # config equals itself written and read again.
@@ -157,7 +176,7 @@ def resolve(config: Config) -> Config:
     """
     from metarl.envs.cores import num_cores  # late: it loads Gymnasium
 
-    _check_environment(config)
+    _check_environments(config)
     threads = config.rollout.torch_threads or num_cores()
     settled = _on_machine(config, resolve_device(config.device, config.origins), threads)
     return settled.model_copy(update={"run_dir": str(config.run_folder)})
@@ -168,20 +187,27 @@ def _on_machine(config: Config, device: DeviceName, torch_threads: int) -> Confi
     return config.model_copy(update={"device": device, "rollout": rollout})
 
 
-def _check_environment(config: Config) -> None:
+def _check_environments(config: Config) -> None:
     """Builds few-shot tasks, or one lane if it is natively batched: their constructors know."""
     from metarl import envs
 
-    maker = envs.env_maker(config.env.name)
-    tasks, params = config.env.tasks, env_parameters(config)
-    try:
-        if envs.is_few_shot(maker):
-            envs.make_tasks(config.env.name, tasks=tasks, params=params)
-        elif envs.is_batched(maker):  # of others worker processes report it when they start
-            envs.make(config.env.name, 1, num_threads=1, tasks=tasks, params=params).close()
-    except (ValueError, TypeError) as error:
-        said = f"env: {message_of(error)}"
-        raise UserError(named_origins(said, ("env",), config.origins) + said) from error
+    for which, section in config.envs.items():
+        maker = envs.env_maker(section.name)
+        tasks, params = section.tasks, env_parameters(config, which)
+        try:
+            if envs.is_few_shot(maker):
+                envs.make_tasks(section.name, tasks=tasks, params=params)
+            elif envs.is_batched(maker):  # of others worker processes report it when they start
+                envs.make(section.name, 1, num_threads=1, tasks=tasks, params=params).close()
+        except (ValueError, TypeError) as error:
+            raise refused_environment(which, error, config.origins) from error
+
+
+def refused_environment(which: str, error: Exception, origins: Origins) -> UserError:
+    """What an environment's constructor refuses, as a sentence about its section."""
+    path = (which,) if which == "env" else (FURTHER, which)
+    said = f"{dotted(path)}: {message_of(error)}"
+    return UserError(named_origins(said, path, origins) + said)
 
 
 def resolve_device(device: DeviceName, origins: Origins | None = None) -> Literal["cpu", "cuda"]:
@@ -208,6 +234,8 @@ def resolve_device(device: DeviceName, origins: Origins | None = None) -> Litera
 def config_to_dict(config: Config) -> dict[str, Any]:
     """The whole config as plain values, names first."""
     data = config.model_dump(mode="json")
+    if not data[FURTHER]:
+        del data[FURTHER]
     algorithm = data["algorithm"]
     data["algorithm"] = {"name": algorithm.pop("name"), **algorithm}
     return data

@@ -11,6 +11,7 @@ and the types of options see one plain model, and no message speaks of a variant
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -26,6 +27,8 @@ from metarl.config.validation import Model, Word, named, whole_section
 from metarl.config.yaml_text import parse_scalar
 from metarl.errors import UserError, message_of
 
+FURTHER = "further_envs"
+
 
 def known_names(section: str) -> list[str]:
     """The environments (of the section ``env``) or the algorithms known by a short name."""
@@ -36,28 +39,35 @@ def known_names(section: str) -> list[str]:
     return sorted(algorithms.ALGORITHMS)
 
 
-def chosen_class(section: str, default: str, data: dict[str, Any], origins: Origins) -> Any:
+def chosen_class(path: Path, default: str, data: dict[str, Any], origins: Origins) -> Any:
     """The class of the environment that ``data`` name, or the algorithm's settings; sets its name.
+
+    Args:
+        path: Of the section.
+        default: The name where none is given.
+        data: Hold the section under the path's last part.
+        origins: Where values were given.
 
     Raises:
         UserError: Anything wrong with the name, or the module where it leads.
     """
-    where = at((section, "name"), origins)
-    given = data.setdefault(section, {})
+    section, where = str(path[0]), at((*path, "name"), origins)
+    given = data.setdefault(str(path[-1]), {})
     if isinstance(given, Word):
-        raise whole_section((section,), "name", where)
+        raise whole_section(path, "name", where)
     if not isinstance(given, dict):
         must = f"must be a mapping of fields, such as {{name: {default}}}"
-        raise UserError(f"{where}{section} is {shown(given)}, but {must}.")
+        raise UserError(f"{where}{dotted(path)} is {shown(given)}, but {must}.")
     name: Any = given.get("name", default)
     name = given["name"] = parse_scalar(name) if isinstance(name, Word) else name
-    wrong = f"{where}{section}.name is {shown(name)}"
+    wrong = f"{where}{dotted(path)}.name is {shown(name)}"
     if not isinstance(name, str):
         raise UserError(f"{wrong}, but must be a name, such as {default}.")
     try:
         from metarl import envs
 
-        cls = envs.env_maker(name) if section == "env" else algorithms.settings_class(name)
+        find = algorithms.settings_class if section == "algorithm" else envs.env_maker
+        cls = find(name)
         if section == "algorithm" and not (isinstance(cls, type) and issubclass(cls, BaseModel)):
             raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except ValueError as error:
@@ -66,9 +76,35 @@ def chosen_class(section: str, default: str, data: dict[str, Any], origins: Orig
     return cls
 
 
+def further_classes(data: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """The classes of the further environments that ``data`` name, by their names there.
+
+    Raises:
+        UserError: One of the names is none that a field can have, or as :func:`chosen_class`.
+    """
+    given = data.get(FURTHER)
+    if not given:  # an empty section, or none
+        data.pop(FURTHER, None)
+        return {}
+    where = at((FURTHER,), origins)
+    if not isinstance(given, dict):
+        must = "must be a mapping of names of yours to sections like env"
+        raise UserError(f"{where}{FURTHER} is {shown(given)}, but {must}.")
+    for name in given:
+        if not re.fullmatch(r"[a-zA-Z]\w*", str(name)) or hasattr(Config, str(name)):
+            raise UserError(
+                f"{where}{FURTHER} has an environment called {shown(name)}, but must call it by "
+                "letters, digits and '_', and by no name that a config has itself."
+            )
+    return {
+        name: chosen_class((FURTHER, name), "point_navigation", given, origins) for name in given
+    }
+
+
 @functools.cache
 def config_model(
     env: Callable[..., Any],
+    further: tuple[tuple[str, Callable[..., Any]], ...],
     settings: type[BaseModel],
     algorithm_name: str,
     rollout: type[RolloutConfig],
@@ -77,6 +113,7 @@ def config_model(
 
     Args:
         env: The environment's class.
+        further: Names and classes of the further environments.
         settings: Of the algorithm.
         algorithm_name: Its name in the config.
         rollout: The section, with the backend chosen.
@@ -87,10 +124,13 @@ def config_model(
         __base__=(settings, Section),
         name=(str, Field(algorithm_name, description="algorithm, or package.module:Class")),
     )
+    sections: dict[str, Any] = {name: (env_model(maker), ...) for name, maker in further}
+    several = create_model("FurtherEnvs", __base__=Section, **sections)
     return create_model(
         "Config",
         __base__=Config,
         env=(env_model(env), ...),
+        further_envs=(several, ... if further else several()),
         algorithm=(algorithm, ...),
         rollout=(rollout, ...),
     )

@@ -63,22 +63,23 @@ EVERYTHING, NOTHING = Trust(everything=True), Trust()
 def named_code(data: Mapping[str, Any]) -> dict[Path, str]:
     """What a config's data name that is imported from elsewhere than metarl: field ↦ name.
 
-    The names of the environment and the algorithm and the tasks' distribution, if they are no
-    parts of metarl, and every other text of these two sections that could be an import path. The
-    words of a command line are the user's own.
+    The names of the environments, the algorithm and the tasks' distributions, if they are no parts
+    of metarl, and every other text of these sections that could be an import path. The words of a
+    command line are the user's own.
     """
-    of_metarl = {
-        "env": {*NAMES, *NAMES.values()},
-        "algorithm": {
-            *algorithms.ALGORITHMS,
-            *(f"{algorithms.__name__}.{path}" for path, _ in algorithms.ALGORITHMS.values()),
-        },
+    environments = {*NAMES, *NAMES.values()}
+    known_algorithms = {
+        *algorithms.ALGORITHMS,
+        *(f"{algorithms.__name__}.{path}" for path, _ in algorithms.ALGORITHMS.values()),
     }
+    sections: list[tuple[Path, Any, set[str]]] = [(("env",), data.get("env"), environments)]
+    sections.append((("algorithm",), data.get("algorithm"), known_algorithms))
+    if isinstance(further := data.get("further_envs"), Mapping):
+        sections += [(("further_envs", name), one, environments) for name, one in further.items()]
     found: dict[Path, str] = {}
-    for section, known in of_metarl.items():
-        value = data.get(section)
-        for path, text in _texts({"name": value} if isinstance(value, str) else value, (section,)):
-            is_name = path[1:] in (("name",), ("tasks",))
+    for section, value, known in sections:
+        for path, text in _texts({"name": value} if isinstance(value, str) else value, section):
+            is_name = path[len(section) :] in (("name",), ("tasks",))
             if not isinstance(text, Word) and text not in known and (is_name or ":" in text):
                 found[path] = text
     return found

@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # metarl.types imports torch, which measuring does not need
     from metarl.types import ActionMode, AdaptationAxis
 
 
+POOLED = ("gradient_step", "env_steps")
+"""Axes of agents that learn from all lanes of a task together, and need noise to learn from."""
+
+
 @dataclass(frozen=True)
 class FewShot:
     """What the tasks of a supervised evaluation are.
@@ -81,13 +85,14 @@ class Evaluation:
         task_units: Their units.
         split: Which set the tasks are, e.g. "held_out"; "training tasks" for a finite distribution.
         action_mode: "stochastic" or "deterministic".
-        adaptation_axis: What one adaptation step is, "gradient_step", "episode" or "support_set".
+        adaptation_axis: What one adaptation step is, "gradient_step", "episode" or "support_set";
+            "env_steps": a round of a training from scratch, drawn against env steps.
         step_sizes: Sizes of the K adaptation steps; empty where they have none.
         seeds: The N evaluation seeds.
         returns: Undiscounted return of every episode, float64 [K+1, n, N·B], seed after seed.
         env_steps_used: Env steps that one adapting agent had used before each measurement, mean
             over agents and seeds, float64 [K+1]. Agents are tasks where the lanes of a task are
-            pooled ("gradient_step"), and lanes where each keeps its own memory ("episode").
+            pooled ("gradient_step", "env_steps"), and lanes where each keeps its own memory.
         rewards: Mean reward over the lanes of a task and the seeds at each time step, float64
             [K+1, n, T]; an episode that is over counts 0, so the sum over T is the task's mean
             return. None of few-shot learning.
@@ -162,7 +167,7 @@ class Evaluation:
         """
         if self.few_shot is not None:
             return [0] + [self.few_shot.support] * self.adaptation_steps
-        step = self.episodes if self.adaptation_axis == "gradient_step" else 1
+        step = self.episodes if self.adaptation_axis in POOLED else 1
         step = 0 if self.forgets else step
         return [k * step for k in range(self.adaptation_steps + 1)]
 

@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from metarl.envs.knowledge import measured
 from metarl.evaluation.beliefs import BeliefRecord, Beliefs
-from metarl.evaluation.measurements import Evaluation
+from metarl.evaluation.measurements import POOLED, Evaluation
 from metarl.evaluation.recording import Recording
 from metarl.experience.threads import one_torch_thread
 from metarl.random import Key
@@ -70,7 +70,7 @@ def evaluate(
         steps += [] if learned_from is None else [0.0 if forget else learned_from.env_steps]
         if progress is not None:
             progress(len(recorded), adaptation_steps + 1)
-    pooled, distribution = agent.adaptation_axis == "gradient_step", env.task_distribution
+    pooled, distribution = agent.adaptation_axis in POOLED, env.task_distribution
     return Evaluation(
         tasks=tasks,
         task_columns=tuple(distribution.columns),
@@ -106,7 +106,7 @@ def _rounds(
             learned_from = None
         elif forget:
             begin()
-        elif agent.adaptation_axis == "gradient_step" and mode == "deterministic":
+        elif agent.adaptation_axis in POOLED and mode == "deterministic":
             agent.mode = "stochastic"
             learned_from = play(k)
             agent.adapt()

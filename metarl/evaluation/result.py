@@ -113,7 +113,8 @@ class EvaluationResult:
         seeds: Training seeds of the runs.
         evaluation_seed: Seed of the evaluation's resets; of several, the first.
         checkpoint: Meta-iteration of the checkpoint; None for an agent without one.
-        x: What an adaptation step is, "gradient_step", "episode" or "support_set".
+        x: What an adaptation step is, "gradient_step", "episode", "support_set" or
+            "env_steps".
         episodes_per_step: B, episodes of each task a measurement.
         step_sizes: Of the K adaptation steps; empty where they have none.
         episodes_used: Episodes of experience before each measurement.
@@ -149,7 +150,7 @@ class EvaluationResult:
     seeds: list[int]
     evaluation_seed: int
     checkpoint: int | None
-    x: Literal["gradient_step", "episode", "support_set"]
+    x: Literal["gradient_step", "episode", "support_set", "env_steps"]
     episodes_per_step: int
     step_sizes: list[float]
     episodes_used: list[int]

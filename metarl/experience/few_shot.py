@@ -58,6 +58,7 @@ class FewShotSource:
         self._seconds = 0.0
         self._of_ways: dict[int, FewShotSource] = {}
         self.say: Callable[[str], None] = lambda line: None
+        self.others: dict[str, Any] = {}
 
     @property
     def seconds(self) -> float:

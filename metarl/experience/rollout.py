@@ -40,6 +40,7 @@ class RolloutWorker:
         gives: What there is to learn from.
         seconds: Spent in :meth:`collect` so far.
         say: Takes the line about the instances that will be built, before they are.
+        others: The workers of the run's further environments, by their names.
     """
 
     gives: ClassVar[DataKind] = "episodes"
@@ -55,6 +56,7 @@ class RolloutWorker:
         self._said_lanes = 1
         self._make_env = make_env
         self._envs: dict[int, TaskVectorEnv] = {}
+        self.others: dict[str, Any] = {}
 
     @property
     def task_distribution(self) -> TaskDistribution:
@@ -103,8 +105,8 @@ class RolloutWorker:
 
     def close(self) -> None:
         """End every environment, and the threads or processes behind it."""
-        for env in self._envs.values():
-            env.close()
+        for open_too in (*self._envs.values(), *self.others.values()):
+            open_too.close()
         self._envs.clear()
 
     def collect(

@@ -22,7 +22,7 @@ from metarl.errors import EnvironmentFailure, UserError
 from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, place
 from metarl.evaluation.few_shot import fitted
 from metarl.evaluation.measurements import Evaluation
-from metarl.evaluation.plan import EvaluationPlan
+from metarl.evaluation.plan import BOTH_MODES, EvaluationPlan
 from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.result import EvaluationResult
 from metarl.evaluation.summary import bayes_adaptive, summarize
@@ -48,8 +48,10 @@ HEADLINE_MODE: dict[AdaptationAxis, ActionMode] = {
     "gradient_step": "stochastic",
     "episode": "deterministic",
     "support_set": "deterministic",
+    "env_steps": "deterministic",
 }
-"""The mode that is quoted, as in the papers: gradients need the noise, memories do not."""
+"""The mode that is quoted, as in the papers: gradients need the noise, memories and
+what is trained off-policy do not."""
 
 
 @enough_memory("The evaluation", "take fewer episodes or tasks")
@@ -140,10 +142,15 @@ def _summarized(
 def fitted_plan(subject: Subject, plan: EvaluationPlan) -> EvaluationPlan:
     """The plan as the subject can be measured by it, see :func:`metarl.evaluation.few_shot.fitted`.
 
+    What is trained anew in an evaluation is trained once: not for each mode, where both are asked.
+
     Raises:
         UserError: it asks for what few-shot learning does not have.
     """
     if not isinstance(subject.worker, FewShotSource):
+        if plan.modes == BOTH_MODES and isinstance(subject, TrainedRun):
+            axis = subject.agent().adaptation_axis
+            return replace(plan, modes=(HEADLINE_MODE[axis],)) if axis == "env_steps" else plan
         return plan
     agent: Any = subject.agent("deterministic")
     return fitted(plan, agent, subject.provenance.algorithm)

@@ -52,10 +52,13 @@ class Critics:
     def __call__(self, params: Mapping[str, Tensor], *parts: Tensor) -> Tensor:
         """Q ``[count, ...]``, or ``[count, ..., outputs]`` of several, for parts ``[..., ·]``."""
         x = torch.cat(parts, dim=-1)
-        rows = x.flatten(0, -2).expand(self.count, -1, -1)
-        q = run_layers(params, self.name, len(self.hidden_sizes), rows)
+        q = self.rows(params, x.flatten(0, -2).expand(self.count, -1, -1))
         q = q.view(self.count, *x.shape[:-1], self.outputs)
         return q.squeeze(-1) if self.outputs == 1 else q
+
+    def rows(self, params: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """Q of as many critics as parameters are stacked, each of its own rows ``[·, N, in]``."""
+        return run_layers(params, self.name, len(self.hidden_sizes), rows)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,33 @@ class SquashedActor:
         y = run_layers(params, self.name, len(self.hidden_sizes), x.flatten(0, -2))
         mean, log_std = y.view(*x.shape[:-1], -1).chunk(2, dim=-1)
         return SquashedGaussian(mean, log_std.clamp(*_LOG_STD))
+
+
+@dataclass(frozen=True)
+class DeterministicActor:
+    """M policies π_m(s) = tanh(f_m(s)) without noise of their own (Lillicrap et al. 2016).
+
+    Attributes:
+        input_size: Width of an observation.
+        action_dim: a.
+        hidden_sizes: Widths of the hidden layers.
+        name: Its parameters' names begin with it.
+    """
+
+    input_size: int
+    action_dim: int
+    hidden_sizes: tuple[int, ...]
+    name: str = "actor"
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Fresh parameters of one: weights ``[in, out]``, biases ``[1, out]``."""
+        return init_layers(rng, self.name, self.input_size, self.hidden_sizes, self.action_dim)
+
+    def __call__(self, params: Mapping[str, Tensor], observations: Tensor) -> Tensor:
+        """Actions ``[M, ..., a]`` of parameters ``[M, ...]`` for observations ``[M, ..., o]``."""
+        rows = observations.flatten(1, -2)
+        actions = run_layers(params, self.name, len(self.hidden_sizes), rows).tanh()
+        return actions.view(*observations.shape[:-1], self.action_dim)
 
 
 def init_layers(

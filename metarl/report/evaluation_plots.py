@@ -52,7 +52,8 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     Of several evaluation seeds each one's mean is a small open point.
     """
     figure, ax = single_axes(6.0, 4.8)
-    head, steps = result.headline, np.arange(result.adaptation_steps + 1)
+    head, trained = result.headline, result.x == "env_steps"
+    steps = np.array(head.env_steps_used) if trained else np.arange(result.adaptation_steps + 1)
     figures.interval_band(ax, steps, head.ci95, AFTER)
     label = in_legend(f"{result.algorithm}{mode_words(result)}")
     ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
@@ -62,7 +63,9 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     if result.other is not None:
         label = in_legend(f"{result.algorithm}, {result.other.action_mode}")
         ax.plot(steps, result.other.mean, "s--", color=figures.SKY, label=label, markersize=5)
-    if result.x == "episode":
+    if trained:
+        ax.set_xlabel("env steps of training, of each task")
+    elif result.x == "episode":
         ax.set_xticks(steps, [f"{k + 1}" for k in steps])
         ax.set_xlabel("episode of the trial")
     else:
@@ -72,7 +75,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     ax.set_xmargin(0.04)
     ax.set_ylabel(figures.mean_label(result.by, head.ci95))
     figures.bayes_adaptive_line(ax, result.bayes_optimal)
-    figures.adaptive_references(ax, result.adaptive_references)
+    figures.adaptive_references(ax, result.adaptive_references, steps)
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})
     legend_above(figure)
     return figure

@@ -136,12 +136,15 @@ def bayes_adaptive_line(ax: Axes, bayes_optimal: Sequence[Reference] | None) -> 
         ax.plot(range(len(means)), means, "d:", color=GREY, linewidth=1.4, label=BAYES_ADAPTIVE)
 
 
-def adaptive_references(ax: Axes, known: Mapping[str, AdaptiveReference] | None) -> None:
-    """What other agents earn that adapt within the trial, episode by episode."""
+def adaptive_references(
+    ax: Axes, known: Mapping[str, AdaptiveReference] | None, x: np.ndarray | None = None
+) -> None:
+    """What other agents earn that adapt as well, episode by episode or at these places."""
     markers = itertools.cycle("^vPX*")
     for (name, reference), marker in zip((known or {}).items(), markers, strict=False):
         means, label = [each.mean for each in reference.episodes], name.replace("_", " ")
-        ax.plot(range(len(means)), means, f"{marker}-.", color=GREY, linewidth=1.0, label=label)
+        places = range(len(means)) if x is None else x
+        ax.plot(places, means, f"{marker}-.", color=GREY, linewidth=1.0, label=label)
 
 
 def in_legend(name: str) -> str:

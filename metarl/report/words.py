@@ -58,6 +58,8 @@ def step_name(adaptation_axis: str, k: int) -> str:
     """What a reader calls measurement k."""
     if adaptation_axis == "episode":
         return f"episode {k + 1}"
+    if adaptation_axis == "env_steps":
+        return f"after {k} round{'s' * (k > 1)} of training" if k else "before training"
     if k == 0:
         return "before adaptation"
     if adaptation_axis == "support_set":

@@ -12,8 +12,9 @@ from metarl import envs
 from metarl.algorithms import ALGORITHMS, algorithm_class
 from metarl.config.env_fields import env_parameters
 from metarl.config.fields import RayBackend
-from metarl.config.loading import resolve_device
+from metarl.config.loading import refused_environment, resolve_device
 from metarl.config.messages import at, named_origins
+from metarl.config.model import FURTHER
 from metarl.envs.contract import Success
 from metarl.envs.source import source_hash
 from metarl.errors import UserError, message_of, warn
@@ -33,12 +34,31 @@ Source = RolloutWorker | FewShotSource
 
 
 def make_worker(config: Config) -> Source:
-    """The rollout worker of a config's environment, or the source of its few-shot tasks.
+    """The rollout worker of a config's environments, or the source of its few-shot tasks.
 
     Raises:
-        UserError: the environment refuses its parameters.
+        UserError: an environment refuses its parameters, or they do not go together.
     """
-    name, tasks, params = config.env.name, config.env.tasks, env_parameters(config)
+    worker = _worker(config, "env")
+    for which, section in dict(config.further_envs).items():
+        if envs.is_few_shot(envs.env_maker(section.name)) or isinstance(worker, FewShotSource):
+            raise UserError(
+                f"{at((FURTHER, which), config.origins)}{FURTHER}.{which} is {section.name} beside "
+                f"{config.env.name}, but few-shot tasks stand alone."
+            )
+        if isinstance(config.rollout.backend, RayBackend):
+            raise UserError(
+                f"{at(('rollout', 'backend'), config.origins)}rollout.backend is ray, but a run in "
+                "several environments plays on this machine: local."
+            )
+        worker.others[which] = _worker(config, which)
+    return worker
+
+
+def _worker(config: Config, which: str) -> Source:
+    """The worker of the environment whose section has this name."""
+    section, params = config.envs[which], env_parameters(config, which)
+    name, tasks = section.name, section.tasks
     rollout, backend = config.rollout, config.rollout.backend
 
     def made_on(cores: tuple[int, int]) -> partial[envs.TaskVectorEnv]:
@@ -55,11 +75,11 @@ def make_worker(config: Config) -> Source:
         )
 
     def make_env(num_lanes: int) -> envs.TaskVectorEnv:
-        with _refusals(config):
+        with _refusals(config, which):
             return made_on((rollout.physics_threads, rollout.workers))(num_lanes)
 
     if envs.is_few_shot(envs.env_maker(name)):
-        with _refusals(config):
+        with _refusals(config, which):
             return FewShotSource(envs.make_tasks(name, tasks=tasks, params=params))
     if isinstance(backend, RayBackend):
         from metarl.experience.ray_rollout import RayRolloutWorker, RaySettings
@@ -80,13 +100,12 @@ def make_worker(config: Config) -> Source:
 
 
 @contextlib.contextmanager
-def _refusals(config: Config) -> Iterator[None]:
-    """Within, what an environment's constructor refuses is a sentence about the section env."""
+def _refusals(config: Config, which: str) -> Iterator[None]:
+    """Within, what an environment's constructor refuses is a sentence about its section."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        said = f"env: {message_of(error)}"
-        raise UserError(named_origins(said, ("env",), config.origins) + said) from error
+        raise refused_environment(which, error, config.origins) from error
 
 
 @enough_memory("The algorithm", "take smaller networks")
@@ -105,20 +124,24 @@ def make_algorithm(config: Config, worker: Source) -> Algorithm:
             f"{worker.gives}, from which there learn {', '.join(fitting) or 'none'}."
         )
         raise UserError(at(("algorithm", "name"), config.origins) + said)
-    spaces = worker.spaces
-    told = {}
+    told: dict[str, Any] = {}
+    if getattr(cls, "takes_further_envs", False):
+        told["further"] = [other.spaces for other in worker.others.values()]
+    elif worker.others:
+        said = f"{config.algorithm.name} is trained in one environment: leave {FURTHER} out."
+        raise UserError(at((FURTHER,), config.origins) + said)
     if getattr(cls, "takes_horizon", False) and isinstance(worker, RolloutWorker):
         told["horizon"] = worker.env(1).horizon
     try:
         return cls(
             config.algorithm,
-            *spaces,
+            *worker.spaces,
             config.seed,
             resolve_device(config.device),
             **told,
         )
     except ValueError as error:
-        said = f"{config.algorithm.name} on {config.env.name}: {message_of(error)}."
+        said = f"{config.algorithm.name} on {config.env_names}: {message_of(error)}."
         raise UserError(named_origins(said, ("algorithm",), config.origins) + said) from error
 
 
@@ -129,11 +152,12 @@ def _learns_from(algorithm: Any) -> DataKind:
 
 
 def environment_source(config: Config, worker: Source) -> str | None:
-    """The hash of the environment's source, and of the data that few-shot tasks are made of.
+    """The hash of the environments' sources, and of the data that few-shot tasks are made of.
 
     See :func:`metarl.envs.source.source_hash`.
     """
-    hashes = (source_hash(config.env.name, config.env.tasks), worker.data_hash)
+    sources = [source_hash(section.name, section.tasks) for section in config.envs.values()]
+    hashes = (*sources, worker.data_hash)
     return "-".join(part for part in hashes if part) or None
 
 
@@ -157,6 +181,6 @@ def restore(algorithm: Algorithm, state: Mapping[str, Any], config: Config, work
     saved, now = state.get(SOURCE), environment_source(config, worker)
     if isinstance(saved, str) and now is not None and saved != now:
         warn(
-            f"{config.env.name} has changed since the checkpoint in {config.run_folder} "
+            f"{config.env_names} has changed since the checkpoint in {config.run_folder} "
             "was written: its numbers are of another environment than those from here on."
         )

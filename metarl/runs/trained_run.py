@@ -76,7 +76,7 @@ class TrainedRun:
         config = self.config
         facts: dict[str, object] = {
             "algorithm": config.algorithm.name,
-            "environment": config.env.name,
+            "environment": config.env_names,
         }
         facts |= {"iterations": self.iteration, "trained on": self.experience, "in": self.folder}
         return training_html(config.name, facts, training_lines(self.folder))

@@ -105,7 +105,7 @@ def _trained(trainer: Trainer, resume: bool, lock: RunLock) -> TrainedRun:
         write_atomically(run_dir / "meta.json", json.dumps(made_with, indent=1) + "\n")
         # Second: the two together tell a start from a config.yaml that is the user's own.
         write_atomically(run_dir / "config.yaml", config_to_yaml(config))
-        tracker.print(f"Training {config.algorithm.name} on {config.env.name} in {run_dir}")
+        tracker.print(f"Training {config.algorithm.name} on {config.env_names} in {run_dir}")
         if start is not None and trainer.iteration == 0:
             tracker.print(
                 f"Begins with {', '.join(start['taken'])} of {start['run']} at iteration "

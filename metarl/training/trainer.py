@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -155,19 +156,20 @@ class Trainer:
         return self.run_so_far
 
     def probe(self) -> list[str]:
-        """What is to be warned of in an environment of the user's, before it is trained on."""
-        if self.config.env.name in NAMES:
-            return []
-        try:
-            return self.worker.probe(self.config.env.name)
-        except envs.SimulationFailure:
-            return []  # which training will meet as well, if it is not the probe's fault
+        """What is to be warned of in environments of the user's, before it is trained on them."""
+        warnings: list[str] = []
+        for which, section in self.config.envs.items():
+            worker = self.worker if which == "env" else self.worker.others[which]
+            # A failure training will meet as well, if it is not the probe's fault.
+            with contextlib.suppress(envs.SimulationFailure):
+                warnings += [] if section.name in NAMES else worker.probe(section.name)
+        return warnings
 
     def _iterate(self, tracker: Tracker, confirm: Callable[[], None]) -> None:
         """One meta-iteration: data, update, one line of metrics."""
         self.iteration += 1
         key = Key(self.config.seed, self.iteration)
-        start, rollout_before = time.perf_counter(), self.worker.seconds
+        start, rollout_before = time.perf_counter(), self._rollout_seconds()
         try:
             with enough_memory(f"Iteration {self.iteration}", "take fewer tasks or episodes"):
                 batch = self.algorithm.collect(self.worker, key)
@@ -181,7 +183,7 @@ class Trainer:
             ) from error
         end = time.perf_counter()
         self.env_steps += batch.env_steps
-        rollout = self.worker.seconds - rollout_before
+        rollout = self._rollout_seconds() - rollout_before
         confirm()
         tracker.log(
             {
@@ -292,6 +294,9 @@ class Trainer:
         self.iteration = saved.iteration
         self.env_steps = saved.manifest["env_steps"]
         self._seconds_before = saved.state["wall_time_s"]
+
+    def _rollout_seconds(self) -> float:
+        return sum(w.seconds for w in (self.worker, *self.worker.others.values()))
 
     def _wall_time(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started

@@ -31,6 +31,7 @@ LONG = (
     "metarl evaluate runs/maml_half_cheetah_vel --video",
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
+    "metarl train metagenrl_half_cheetah_pendulum",
     "metarl train pearl_half_cheetah_vel",
     "metarl train recurrent_sac_half_cheetah_vel",
     "metarl train maml_half_cheetah_vel --rollout.shard-tasks 4 --rollout.backend ray "

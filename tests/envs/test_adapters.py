@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
@@ -245,3 +246,28 @@ class Colours(GymPoint):
 def test_what_cannot_be_adapted_is_refused(env: type, said: str) -> None:
     with pytest.raises(BrokenContract, match=said):
         check_distribution(from_sample_tasks(env, horizon=5).task_distribution)
+
+
+def test_an_environment_without_tasks_is_one_task() -> None:
+    """Step by step that of Gymnasium, whose time limit is ours."""
+    ours = make("single_task", 2, id="Pendulum-v1", horizon=7, num_workers=1)
+    theirs = gymnasium.make("Pendulum-v1")
+    try:
+        assert ours.task_distribution.held_out().tolist() == [[0.0]]
+        ours.set_tasks(np.zeros((2, 1)))
+        shown, _ = ours.reset(seed=np.array([3, 4]))
+        expected, _ = theirs.reset(seed=4)
+        np.testing.assert_allclose(shown[1], expected)
+        for step in range(1, 8):
+            action = np.full((2, 1), 0.5)  # of [-1, 1], half of ±2
+            shown, reward, terminated, truncated, _ = ours.step(action)
+            expected, paid, *_ = theirs.step(np.array([1.0], dtype=np.float32))
+            np.testing.assert_allclose(shown[1], expected, rtol=1e-5)
+            assert reward[1] == pytest.approx(paid, rel=1e-5)
+            assert not terminated.any()
+            assert truncated.all() == (step == 7)
+    finally:
+        ours.close()
+        theirs.close()
+    with pytest.raises(ValueError, match="id is 'Pendulm-v1'"):
+        make("single_task", 1, id="Pendulm-v1", num_workers=1).reset(seed=0)

@@ -26,6 +26,7 @@ from tests.runs.strangers import STATES, TRAP, reseal, rewrite_manifest, strange
 
 NAMED: dict[str, dict[str, Any]] = {
     "environment": {"env": {"name": "trap:Env"}},
+    "further": {"further_envs": {"more": {"name": "trap:Env"}}},
     "algorithm": {"algorithm": {"name": "trap:Algorithm"}},
     "section": {"algorithm": "trap:Algorithm"},
     "tasks": {"env": {"tasks": "trap:Tasks"}},
