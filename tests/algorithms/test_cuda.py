@@ -16,14 +16,17 @@ from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
+from tests.algorithms.test_other_device import after_an_update
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 EPISODIC = [
     name
     for name in ALGORITHMS
-    if getattr(algorithm_class(name), "learns_from", "episodes") == "episodes"
+    if "episodes" in algorithm_class(name).config_class.model_fields
+    and "capacity" not in algorithm_class(name).config_class.model_fields
 ]
+"""Those that learn from the episodes of one iteration."""
 FEW: dict[str, Any] = {"tasks": 8, "episodes": 4}
 
 
@@ -77,6 +80,13 @@ def test_losses_and_gradients_on_the_gpu_are_those_on_the_cpu(name: str, env: st
         for objective, x in zip(objectives, (here, there), strict=True)
     )
     assert apart(curved_there.cpu(), curved) < 1e-3
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_update_on_the_gpu_is_that_on_the_cpu(name: str) -> None:
+    """Of very few data, all algorithms; of more see above."""
+    expected, found = (after_an_update(name, torch.device(d)) for d in ("cpu", "cuda"))
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", EPISODIC)
