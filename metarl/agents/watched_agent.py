@@ -34,6 +34,9 @@ class WatchedAgent:
         _check_is_agent(agent, path)
         vars(self).update(_agent=agent, _path=path)
 
+    def __reduce__(self) -> Any:
+        return WatchedAgent, (self._agent, self._path)
+
     def __getattr__(self, name: str) -> Any:
         value = self._watch(name, lambda: getattr(self._agent, name))
         if name == "step_sizes":

@@ -7,12 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from metarl.cli.train_options import SWITCHES, TrainOptions, split_train_options
-from metarl.config.fields import Config, DeviceName, PathText, Section, SplitName
+from metarl.config.fields import (
+    Backend,
+    Config,
+    DeviceName,
+    LocalBackend,
+    PathText,
+    Section,
+    SplitName,
+)
 from metarl.config.help import config_lines, field_lines
-from metarl.config.loading import adopt, differences, load_options, resolve, resolve_device
+from metarl.config.loading import (
+    adopt,
+    backend_from,
+    differences,
+    load_options,
+    resolve,
+    resolve_device,
+)
 from metarl.config.messages import names_there_are
 from metarl.config.trust import Trust, named_code
 from metarl.config.validation import Option, split_options, validated
@@ -53,6 +68,9 @@ Measure how fast a trained agent adapts to held-out tasks.
   metarl evaluate --config CONFIG --agent module:Class [...]      an agent of your own
 
 Several runs are compared on one axis; those that differ in nothing but the seed are one group.
+
+  --rollout.backend ray   play on a Ray cluster, each evaluation seed and mode by itself; with
+                          --rollout.backend.address and the other fields that metarl train has
 """
 _REFERENCES_USAGE = """\
 Train the references of an environment that are missing: what an evaluation stands beside.
@@ -108,6 +126,12 @@ class EvaluateArguments(EvaluationOptions, _Evaluated):
         description="also write a GIF and an MP4 of the agent before and after adaptation",
         json_schema_extra={"switch": True},
     )
+    _backend: Backend = PrivateAttr(LocalBackend())
+
+    @property
+    def backend(self) -> Backend:
+        """Where episodes are played, which is this command's choice and not the run's."""
+        return self._backend
 
     @property
     def folder(self) -> Path | None:
@@ -232,10 +256,14 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
     if "help" in names:
         _print_help([_EVALUATE_USAGE, *field_lines(EvaluateArguments)])
     runs = [option.text for option in options if option.name == "run"]
+    of_backend = [option for option in options if option.name.startswith("rollout.backend")]
     _check_subject(names)
     arguments = validated(
-        EvaluateArguments, {"run": runs}, [option for option in options if option.name != "run"]
+        EvaluateArguments,
+        {"run": runs},
+        [option for option in options if option.name != "run" and option not in of_backend],
     )
+    arguments._backend = backend_from(of_backend)
     for index, run in enumerate(arguments.run):
         if not holds_run(Path(run)):
             of_a_class = ":" in run and not Path(run).exists()
@@ -245,7 +273,12 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             raise UserError(f"The run {run} is given twice.")
     if arguments.video and len(arguments.run) > 1:
         raise UserError("--video shows one agent, and several runs were given.")
-    return arguments.model_copy(update={"device": resolve_device(arguments.device)})
+    device = arguments.device
+    if arguments.backend.name == "ray":
+        if device == "cuda":
+            raise UserError("The workers of Ray adapt on the CPU: leave out --device cuda.")
+        device = "cpu"
+    return arguments.model_copy(update={"device": resolve_device(device)})
 
 
 def _check_subject(names: set[str]) -> None:

@@ -30,7 +30,8 @@ def run(argv: Sequence[str]) -> int:
     trust = Trust(arguments.trust_code)
     subject: Subject
     if arguments.agent is not None and arguments.config is not None:
-        subject = load_agent(arguments.agent, arguments.config, arguments.device, trust)
+        where = arguments.device, trust, arguments.backend
+        subject = load_agent(arguments.agent, arguments.config, *where)
     else:
         subject = load_run(
             arguments.run[0],
@@ -38,6 +39,7 @@ def run(argv: Sequence[str]) -> int:
             arguments.device,
             trust_code=arguments.trust_code,
             data=arguments.data,
+            backend=arguments.backend,
         )
     try:
         plan = arguments.plan(subject.config.evaluation)
@@ -62,7 +64,9 @@ def _compare(arguments: EvaluateArguments) -> None:
         output = comparing.default_output(map(Path, arguments.run), first.plan.folder)
     prepare_output(output, chosen=arguments.folder is not None)
     which = arguments.checkpoint, arguments.device
-    comparison = comparing.measure_groups(groups, *which, say, data=arguments.data)
+    comparison = comparing.measure_groups(
+        groups, *which, say, data=arguments.data, backend=arguments.backend
+    )
     # What the command leaves out is each run's own config.
     own = [name for name in ("episodes", "adaptation_steps") if getattr(arguments, name) is None]
     words = ["metarl", "evaluate", *arguments.run, *first.plan.arguments(without=own)]

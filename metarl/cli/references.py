@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,12 @@ from metarl.process import command_line, say, stop_requests
 if TYPE_CHECKING:
     from metarl.cli.command_line import ReferenceArguments
     from metarl.config.fields import Config
+    from metarl.evaluation.measurements import Evaluation
     from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
+    from metarl.experience.rollout import RolloutWorker
+    from metarl.references.per_task_results import PerTaskReference
     from metarl.references.storage import Definition
+    from metarl.references.training import ReferenceTraining
     from metarl.runs.build import Source
 
 
@@ -38,12 +43,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         definition = Definition.of(config_to_dict(config)["env"])
         command = _Command(arguments, config, definition, worker, record, Path(arguments.folder))
-        for kind in TRAINED:
-            if kind in arguments.kind:
-                command.train(kind)
-        for per_task in PER_TASK:
-            if per_task in arguments.kind:
-                command.learn_each_task(per_task)
+        command.train([kind for kind in TRAINED if kind in arguments.kind])
+        command.learn_each_task([kind for kind in PER_TASK if kind in arguments.kind])
     finally:
         worker.close()
     return 0
@@ -60,16 +61,25 @@ class _Command:
     circumstances: dict[str, Any]  # versions, machine, command and commit, for the record
     folder: Path
 
-    def train(self, kind: TrainedKind) -> None:
-        """Train one reference unless it is there.
+    def train(self, kinds: Sequence[TrainedKind]) -> None:
+        """Train the references that are not there.
 
         Raises:
             KeyboardInterrupt: the user asked to stop; what was trained is saved.
         """
+        trainings = [training for kind in kinds if (training := self._training(kind))]
+        calls = [partial(_trained, training) for training in trainings]
+        for training, finished in zip(trainings, self._each(calls), strict=True):
+            if not finished:
+                print(f"Stopped; the same command goes on with {training.unfinished}.")
+                raise KeyboardInterrupt
+            print(f"The {training.kind} is in {training.place}.")
+
+    def _training(self, kind: TrainedKind) -> ReferenceTraining | None:
+        """Of one reference; None if it is there."""
         from metarl.references import storage
         from metarl.references.settings import training_settings
-        from metarl.references.training import ReferenceTraining, train_reference
-        from metarl.tracking.console import Display
+        from metarl.references.training import ReferenceTraining
 
         arguments = self.arguments
         folder = self.folder / self.definition.key / kind
@@ -77,7 +87,7 @@ class _Command:
         if not arguments.again:
             for path, _ in storage.stored(f"{kind}/reference.json", self.definition, folders):
                 print(f"The {kind} is in {path.parent} already; --again trains it anew.")
-                return
+                return None
         settings = training_settings(self.definition.name, kind)
         if arguments.env_steps is not None:
             settings = replace(settings, env_steps=arguments.env_steps)
@@ -92,23 +102,22 @@ class _Command:
         )
         if arguments.again:
             training.unfinished.unlink(missing_ok=True)
-        env = self.worker.env(settings.lanes)
-        rollouts = -(-settings.env_steps // (settings.lanes * env.horizon))
-        display = Display(kind, rollouts)
-        with stop_requests() as stop, ExitStack() as stack:
-            stack.callback(display.stop)
-            display.start()
-            finished = train_reference(training, env, display.update, stop)
-        if not finished:
-            print(f"Stopped; the same command goes on with {training.unfinished}.")
-            raise KeyboardInterrupt
-        print(f"The {kind} is in {folder}.")
+        return training
 
-    def learn_each_task(self, kind: PerTaskKind) -> None:
+    def learn_each_task(self, kinds: Sequence[PerTaskKind]) -> None:
         """Let PPO learn every task of a split, unless that is there."""
-        from metarl import envs
+        references = [reference for kind in kinds if (reference := self._reference(kind))]
+        calls = [partial(_learned, reference) for reference in references]
+        for reference, evaluation in zip(references, self._each(calls), strict=True):
+            path = reference.write(self.folder, evaluation, self.circumstances)
+            means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
+            rounds = reference.plan.adaptation_steps
+            print(f"{reference.kind} after 0 to {rounds} rounds: {means}; in {path}.")
+
+    def _reference(self, kind: PerTaskKind) -> PerTaskReference | None:
+        """One that learns each task; None if its results are there."""
         from metarl.config.validation import validated
-        from metarl.errors import EnvironmentFailure, UserError
+        from metarl.errors import UserError
         from metarl.measuring.options import EvaluationOptions
         from metarl.references import storage
         from metarl.references.per_task_results import PerTaskReference
@@ -135,12 +144,39 @@ class _Command:
         reference = PerTaskReference(kind, self.definition, plan, axis, tasks, multitask)
         if reference.read(folders) is not None and not arguments.again:
             print(f"There are results of {kind} already; --again makes them anew.")
-            return
-        try:
-            env = self.worker.env(len(tasks) * plan.episodes)
-            evaluation = reference.measure(env, lambda k, n: say(f"{kind}: round {k} of {n}"))
-        except (FloatingPointError, envs.SimulationFailure) as error:
-            raise EnvironmentFailure(f"{kind} failed. {error}") from error
-        path = reference.write(self.folder, evaluation, self.circumstances)
-        means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
-        print(f"{kind} after 0 to {plan.adaptation_steps} rounds: {means}; in {path}.")
+            return None
+        return reference
+
+    def _each(self, calls: Sequence[Callable[[RolloutWorker], Any]]) -> Iterator[Any]:
+        """What these give, wherever the worker has them called."""
+        worker: Any = self.worker
+        if calls:
+            worker.env(1)  # few-shot learning, which has none, says so
+        return worker.each(calls) if calls else iter(())
+
+
+def _trained(training: ReferenceTraining, worker: RolloutWorker) -> bool:
+    """Train a reference; False if that was stopped."""
+    from metarl.references.training import train_reference
+    from metarl.tracking.console import Display
+
+    settings = training.settings
+    env = worker.env(settings.lanes)
+    display = Display(training.kind, -(-settings.env_steps // (settings.lanes * env.horizon)))
+    with stop_requests() as stop, ExitStack() as stack:
+        stack.callback(display.stop)
+        display.start()
+        return train_reference(training, env, display.update, stop)
+
+
+def _learned(reference: PerTaskReference, worker: RolloutWorker) -> Evaluation:
+    """Let PPO learn the tasks of a reference."""
+    from metarl import envs
+    from metarl.errors import EnvironmentFailure
+
+    kind, plan = reference.kind, reference.plan
+    try:
+        env = worker.env(len(reference.tasks) * plan.episodes)
+        return reference.measure(env, lambda k, n: say(f"{kind}: round {k} of {n}"))
+    except (FloatingPointError, envs.SimulationFailure) as error:
+        raise EnvironmentFailure(f"{kind} failed. {error}") from error

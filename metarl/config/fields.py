@@ -65,8 +65,11 @@ class RayBackend(Section):
         120.0, gt=0, description="s within which the cluster answers, and a first worker starts"
     )
     retries: int = Field(
-        5, ge=0, description="how often a shard is played again that was lost with its worker"
+        5, ge=0, description="how often work is done again that was lost with its worker"
     )
+
+
+Backend = LocalBackend | RayBackend
 
 
 class RolloutConfig(Section):
@@ -95,7 +98,7 @@ class RolloutConfig(Section):
     shard_tasks: int | None = Field(
         None, ge=1, description="tasks whose episodes are played at once; null: all"
     )
-    backend: Annotated[LocalBackend | RayBackend, Field(discriminator="name"), by_name] = Field(
+    backend: Annotated[Backend, Field(discriminator="name"), by_name] = Field(
         LocalBackend(), description="where episodes are played"
     )
 
@@ -211,6 +214,11 @@ class Config(Section):
     def origins(self) -> Origins:
         """Where values were given, for the sentence about one that turns out to be wrong."""
         return self._origins
+
+    def played_by(self, backend: Backend) -> Self:
+        """The same with episodes played elsewhere; a program that does not train has no shards."""
+        rollout = self.rollout.model_copy(update={"backend": backend})
+        return self.model_copy(update={"rollout": rollout})
 
     def given_at(self, origins: Origins) -> Self:
         """The same, whose values were given at these places."""

@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any, Literal
 
 from metarl.config.env_fields import env_parameters, fill_preset
-from metarl.config.fields import Config, DeviceName, EnvConfig, RolloutConfig
+from metarl.config.fields import Backend, Config, DeviceName, EnvConfig, RolloutConfig
 from metarl.config.messages import Origins, Path, at, dotted, named_origins, names_there_are, shown
 from metarl.config.migration import as_recorded, migrate
 from metarl.config.model import (
@@ -126,6 +126,16 @@ def load_options(
     data, origins = read_yaml(path) if path else ({}, {})
     data.setdefault("name", default_name(path))
     return config_from(data, options, origins, trust.in_file(path))
+
+
+def backend_from(options: Sequence[Option]) -> Backend:
+    """What options ``rollout.backend`` and so on mean to a program that does not train.
+
+    Raises:
+        UserError: Anything wrong with them.
+    """
+    shards = {"rollout": {"shard_tasks": 1}}  # which only training has
+    return config_from(shards, options).rollout.backend
 
 
 def config_from(

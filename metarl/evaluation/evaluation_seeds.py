@@ -11,9 +11,11 @@ many; divided by √N it is the evaluation's own noise in the quoted mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,13 +23,15 @@ from metarl.evaluation.few_shot import evaluate_few_shot
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.protocol import evaluate
 from metarl.experience.few_shot import FewShotSource
-from metarl.experience.rollout import RolloutWorker
+from metarl.experience.rollout import RolloutWorker, in_turn
 
 if TYPE_CHECKING:
     from metarl.envs.vector import TaskVectorEnv
     from metarl.evaluation.plan import EvaluationPlan
 
     Place = TaskVectorEnv | FewShotSource
+
+Name = TypeVar("Name", bound=str)
 
 
 def place(worker: RolloutWorker | FewShotSource, tasks: np.ndarray, plan: EvaluationPlan) -> Place:
@@ -63,16 +67,63 @@ def evaluate_over_seeds(
 
     def measured(seed: int) -> Evaluation:
         begins(seed)
-        own = replace(plan, seed=seed, num_seeds=1)
-        if isinstance(env, FewShotSource):
-            one = evaluate_few_shot(agent(seed), env, tasks, own)
-        else:
-            one = evaluate(agent(seed), env, tasks, own)
-        if seed == plan.seed:
-            return one
-        return replace(one, paths=None, states=None, recordings=(), shown=None, beliefs=None)
+        return _measured(agent(seed), env, tasks, plan, seed)
 
     return joined(map(measured, plan.seeds))
+
+
+def evaluate_all(
+    agents: Mapping[Name, Callable[[int], Any]],
+    worker: RolloutWorker | FewShotSource,
+    tasks: np.ndarray,
+    plan: EvaluationPlan,
+    begins: Callable[[int], None] = lambda number: None,
+) -> dict[Name, Evaluation]:
+    """Measure agents as :func:`evaluate_over_seeds` does, wherever the worker has evaluations made.
+
+    Args:
+        agents: Name ↦ (evaluation seed ↦ agent).
+        worker: Has the environments or the examples.
+        tasks: Task vectors [n, d].
+        plan: Names the seeds.
+        begins: Told the number of each evaluation before it is made, one agent's seeds after the
+            other's.
+
+    Raises:
+        BadAction, ValueError, FloatingPointError: As of one agent and seed.
+    """
+    calls = (
+        partial(_measured_there, made(seed), tasks, plan, seed)
+        for made in agents.values()
+        for seed in plan.seeds
+    )
+    each = worker.each if isinstance(worker, RolloutWorker) else partial(in_turn, worker)
+    found = each(calls, begins)
+    return {name: joined(islice(found, plan.num_seeds)) for name in agents}
+
+
+def _measured_there(
+    agent: Any,
+    tasks: np.ndarray,
+    plan: EvaluationPlan,
+    seed: int,
+    worker: RolloutWorker | FewShotSource,
+) -> Evaluation:
+    return _measured(agent, place(worker, tasks, plan), tasks, plan, seed)
+
+
+def _measured(
+    agent: Any, env: Place, tasks: np.ndarray, plan: EvaluationPlan, seed: int
+) -> Evaluation:
+    """By one of the plan's evaluation seeds; pictures' data are the first one's alone."""
+    own = replace(plan, seed=seed, num_seeds=1)
+    if isinstance(env, FewShotSource):
+        one = evaluate_few_shot(agent, env, tasks, own)
+    else:
+        one = evaluate(agent, env, tasks, own)
+    if seed == plan.seed:
+        return one
+    return replace(one, paths=None, states=None, recordings=(), shown=None, beliefs=None)
 
 
 def joined(evaluations: Iterator[Evaluation]) -> Evaluation:

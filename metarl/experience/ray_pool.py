@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,6 +56,22 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+class Work(NamedTuple):
+    """What jobs are of, in the words of a sentence about one that is given up.
+
+    Attributes:
+        job: The subject of that sentence.
+        smaller: What to take where memory is short.
+    """
+
+    job: str
+    smaller: str
+
+
+SHARDS = Work("A shard of the rollout", "a smaller rollout.shard_tasks")
+"""Those of a meta-batch."""
+
+
 @dataclass(eq=False)
 class _Worker:
     """A process, the reply that it owes, and the number of the job that the reply is of."""
@@ -92,13 +108,24 @@ class RayPool:
         """A value in the cluster's memory, fetched once by every machine: a job's argument."""
         return self._ray.put(value)
 
-    def run(self, jobs: Sequence[Job]) -> list[Any]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        work: Work = SHARDS,
+        begins: Callable[[int], None] = lambda job: None,
+    ) -> list[Any]:
         """The results of jobs, in their order.
+
+        Args:
+            jobs: Given out in their order.
+            work: What they are of.
+            begins: Told the number of a job that is given out, again if it was lost.
 
         Raises:
             EnvironmentFailure: a job was lost too often, or no worker starts.
             Exception: whatever a job raised.
         """
+        self._work = work
         waiting, results = deque(range(len(jobs))), dict[int, Any]()
         losses: Counter[int] = Counter()
         since = time.monotonic()  # nobody has been at work
@@ -108,6 +135,7 @@ class RayPool:
                 if worker.reply is None and waiting:
                     worker.job = waiting.popleft()
                     job = jobs[worker.job]
+                    begins(worker.job)
                     worker.reply = getattr(worker.handle, job.method).remote(*job.arguments)
             owed = {worker.reply: worker for worker in self._workers if worker.reply is not None}
             ready, _ = self._ray.wait(list(owed), timeout=_PATIENCE_S)
@@ -118,7 +146,7 @@ class RayPool:
                 if worker.job is not None:  # first of all, and by another
                     losses[worker.job] += 1
                     waiting.appendleft(worker.job)
-                    self._check(losses[worker.job], "A shard of the rollout", lost)
+                    self._check(losses[worker.job], work.job, lost)
                 else:
                     self._failed_starts += 1
                     self._check(self._failed_starts, "A Ray worker's start", lost)
@@ -137,7 +165,7 @@ class RayPool:
         try:
             value = self._ray.get(reply)
         except errors.RayTaskError as error:
-            raise _cause(error) from None
+            raise _cause(error, self._work) from None
         except errors.RayError as error:
             self._workers.remove(worker)
             self._kill(worker)
@@ -166,13 +194,13 @@ class RayPool:
         short = type(error).__name__ == "OutOfMemoryError" or "OUT_OF_MEMORY" in str(error)
         if short or "low on memory" in str(error):
             raise EnvironmentFailure(
-                f"{what} ran out of memory on {losses} Ray workers, one after the other: take a "
-                "smaller rollout.shard_tasks, or fewer workers a machine by a larger "
+                f"{what} ran out of memory on {losses} Ray workers, one after the other: take "
+                f"{self._work.smaller}, or fewer workers a machine by a larger "
                 "rollout.backend.cores."
             ) from error
         raise EnvironmentFailure(
-            f"{what} was lost with {losses} Ray workers, one after the other, the last of which "
-            f"ended so: {message_of(error)}"
+            f"{what} was lost with {losses} Ray workers, one after the other, the last of "
+            f"which ended so: {message_of(error)}"
         ) from error
 
     def _check_circumstances(self, theirs: dict[str, str | None]) -> None:
@@ -183,7 +211,7 @@ class RayPool:
             self._warned.add(CPU)
             warn(
                 f"a Ray worker computes with {theirs[CPU]}, this machine with {self._here[CPU]}: "
-                "the last bits of results depend on which of them plays a shard."
+                "the last bits of results depend on which of them plays."
             )
 
     def _no_room(self) -> str:
@@ -223,13 +251,12 @@ def differences(here: dict[str, str | None], theirs: dict[str, str | None]) -> s
     )
 
 
-def _cause(error: Any) -> BaseException:
+def _cause(error: Any, work: Work) -> BaseException:
     """What a job raised, as if it had been raised here."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, MemoryError):
         return EnvironmentFailure(
-            "A Ray worker needs more memory than its machine has: take a smaller "
-            "rollout.shard_tasks."
+            f"A Ray worker needs more memory than its machine has: take {work.smaller}."
         )
     if isinstance(cause, Exception):
         return cause

@@ -1,38 +1,44 @@
-"""Rollouts on a Ray cluster: shards of a meta-batch are played wherever there is a free worker.
+"""Rollouts and evaluations on a Ray cluster, played wherever there is a free worker.
 
 A shard is played by the same code as on one machine, in an environment of its own size, from random
-streams that its tasks have in the whole. So it does not matter who plays it, nor how often: what a
+streams that its tasks have in the whole; an evaluation by one evaluation seed, likewise, is what it
+is here. So it does not matter who plays it, nor how often: what a
 worker takes along when it dies is played again, bit for bit, by another.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import cloudpickle
+import torch
 
 from metarl.envs.vector import TaskVectorEnv
-from metarl.experience.ray_pool import Job, RayPool, RaySettings
+from metarl.errors import UserError, message_of
+from metarl.experience.ray_pool import Job, RayPool, RaySettings, Work
 from metarl.experience.ray_worker import Setup, unpacked
-from metarl.experience.rollout import RolloutWorker
+from metarl.experience.rollout import Result, RolloutWorker
 from metarl.experience.shards import Shard
 from metarl.types import Actor, Trial
+
+CALLS = Work("An evaluation, or a reference's training,", "fewer tasks or episodes")
 
 
 class RayRolloutWorker(RolloutWorker):
     """A rollout worker whose shards are played by the workers of a Ray cluster.
 
-    Ray is connected to when the first shard is to be played, or :meth:`connect` is called; the
-    environments of evaluations are this process's own.
+    Ray is connected to when there is something to be played, or :meth:`connect` is called.
 
     Args:
         make_env: Number of lanes ↦ environment, here.
         shard_tasks: Tasks of a shard.
         make_remote_env: The same on a worker: to be pickled.
-        main: What only this program has, by name, and an environment is made of.
         settings: Of Ray.
+        main: What only this program has, by name, and an environment is made of.
+        sends_agents: Whether :meth:`each` too is a matter of the workers, which have no GPU.
     """
 
     def __init__(
@@ -42,9 +48,11 @@ class RayRolloutWorker(RolloutWorker):
         make_remote_env: Callable[[int], TaskVectorEnv],
         settings: RaySettings,
         main: dict[str, object] | None = None,
+        sends_agents: bool = True,
     ) -> None:
         super().__init__(make_env, shard_tasks)
         self._make_remote_env, self._settings, self._main = make_remote_env, settings, main or {}
+        self._sends_agents = sends_agents
         self._pool: RayPool | None = None
 
     def connect(self) -> RayPool:
@@ -69,6 +77,29 @@ class RayRolloutWorker(RolloutWorker):
             for actor, shard in zip(actors, shards, strict=True)
         ]
         return [unpacked(parts) for parts in pool.run(jobs)]
+
+    def each(
+        self,
+        calls: Iterable[Callable[[RolloutWorker], Result]],
+        begins: Callable[[int], None] = lambda number: None,
+    ) -> Iterator[Result]:
+        """See :meth:`RolloutWorker.each`; all at once, as far as there are workers.
+
+        Raises:
+            UserError: a function, or the agent in it, cannot be pickled.
+            EnvironmentFailure: as of :meth:`RayPool.run`.
+        """
+        if not self._sends_agents:
+            return super().each(calls, begins)
+        threads = torch.get_num_threads()
+        try:
+            jobs = [Job("call", (cloudpickle.dumps(call), threads)) for call in calls]
+        except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+            raise UserError(
+                f"The agent cannot be sent to the workers of Ray: {message_of(error)}; measure it "
+                "without --rollout.backend ray."
+            ) from error
+        return map(pickle.loads, self.connect().run(jobs, CALLS, begins))
 
     def close(self) -> None:
         """End the environments, and the workers on the cluster."""

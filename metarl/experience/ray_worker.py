@@ -1,4 +1,4 @@
-"""What runs in a process of Ray's: it plays shards of meta-batches, see ``ray_rollout``."""
+"""What runs in a process of Ray's: it plays shards, and measures agents, see ``ray_rollout``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+import cloudpickle
 import torch
 from torch import Tensor
 
@@ -73,6 +74,27 @@ class RayWorker:
     def play(self, actor: Actor, shard: Shard) -> dict[str, Any]:
         """The trial of a shard, as arrays, which Ray sends as they lie in memory."""
         return packed(self._worker.play(actor, shard))
+
+    def call(self, function: bytes, torch_threads: int) -> bytes:
+        """What a function of a rollout worker gives, pickled as it is itself.
+
+        Args:
+            function: Plays in environments of any number of lanes.
+            torch_threads: The driver's, upon which the last bits of sums depend.
+        """
+        try:
+            made = pickle.loads(function)
+        except Exception as error:  # what a user's class needs may be missing here
+            raise UserError(
+                f"The agent cannot be made on the Ray worker {os.uname().nodename}: "
+                f"{message_of(error)}."
+            ) from error
+        torch.set_num_threads(torch_threads)
+        try:
+            result: bytes = cloudpickle.dumps(made(self._worker))
+        finally:
+            torch.set_num_threads(1)
+        return result
 
 
 def packed(trial: Trial) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,18 @@ from metarl.maths.finite import check_finite
 from metarl.maths.running_moments import RunningMoments
 from metarl.random import Key
 from metarl.types import Actor, DataKind, Decision, Inputs, Trial
+
+Place = TypeVar("Place")
+Result = TypeVar("Result")
+
+
+def in_turn(
+    place: Place, calls: Iterable[Callable[[Place], Result]], begins: Callable[[int], None]
+) -> Iterator[Result]:
+    """What functions of a place give, one after the other; told before each is its number."""
+    for number, call in enumerate(calls):
+        begins(number)
+        yield call(place)
 
 
 class RolloutWorker:
@@ -108,6 +120,19 @@ class RolloutWorker:
         for open_too in (*self._envs.values(), *self.others.values()):
             open_too.close()
         self._envs.clear()
+
+    def each(
+        self,
+        calls: Iterable[Callable[[RolloutWorker], Result]],
+        begins: Callable[[int], None] = lambda number: None,
+    ) -> Iterator[Result]:
+        """What functions of a rollout worker give, in their order, wherever they are called.
+
+        Args:
+            calls: They play whatever they like, and share nothing.
+            begins: Told the number of each before it is called.
+        """
+        return in_turn(self, calls, begins)
 
     def collect(
         self, actor: Actor, tasks: np.ndarray, lanes: int, key: Key, episodes: int = 1

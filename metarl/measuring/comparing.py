@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from metarl.config.fields import Config, DeviceName
+from metarl.config.fields import Backend, Config, DeviceName
 from metarl.config.loading import flat
 from metarl.config.trust import NOTHING, Trust
 from metarl.errors import UserError
@@ -105,6 +105,7 @@ def measure_groups(
     say: Callable[[str], None] = lambda line: None,
     *,
     data: str | Path | None = None,
+    backend: Backend | None = None,
 ) -> Comparison:
     """Measure every run, and compare the groups.
 
@@ -118,6 +119,7 @@ def measure_groups(
         device: Of the adaptation.
         say: Takes a line of progress.
         data: Where the data of few-shot tasks lie; None: where each run's config says.
+        backend: Where episodes are played; None: here.
 
     Raises:
         UserError: a run cannot be loaded, or they cannot be compared.
@@ -129,7 +131,8 @@ def measure_groups(
         runs = []
         for folder in folders:  # all before the first is measured: a mistake costs no waiting
             trust = folder.trust.everything
-            run = load_run(folder.path, checkpoint, device, trust_code=trust, data=data)
+            which = folder.path, checkpoint, device
+            run = load_run(*which, trust_code=trust, data=data, backend=backend)
             stack.callback(run.worker.close)
             folder.plan.tasks(run.worker.task_distribution)
             training_lines(folder.path)

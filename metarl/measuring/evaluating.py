@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from metarl.config.trust import trusting
 from metarl.envs.contract import Success
 from metarl.envs.faults import defined
 from metarl.envs.knowledge import known_returns
-from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import EnvironmentFailure, UserError
-from metarl.evaluation.evaluation_seeds import evaluate_over_seeds, place
+from metarl.evaluation.evaluation_seeds import evaluate_all
 from metarl.evaluation.few_shot import fitted
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import BOTH_MODES, EvaluationPlan
@@ -76,24 +74,19 @@ def measure(
     torch.set_num_threads(subject.config.rollout.torch_threads)  # as at the end of its training
     plan = fitted_plan(subject, plan)
     tasks = plan.tasks(subject.worker.task_distribution)
-    source = place(subject.worker, tasks, plan)
-    measured: dict[ActionMode, Evaluation] = {}
-    begins = _progress(plan, say)
-    for mode in plan.modes:
-        try:
-            measured[mode] = evaluate_over_seeds(
-                partial(subject.agent, mode), source, tasks, plan, partial(begins, mode)
-            )
-        except (FloatingPointError, envs.SimulationFailure) as error:
-            raise EnvironmentFailure(f"The evaluation failed. {error}") from error
-        except BadAction as error:
-            where = f"{defined(subject.cls, 'act')}: " if isinstance(subject, UserAgent) else ""
-            raise UserError(f"{where}{error}") from error
+    agents = {mode: partial(subject.agent, mode) for mode in plan.modes}
+    try:
+        measured = evaluate_all(agents, subject.worker, tasks, plan, _progress(plan, say))
+    except (FloatingPointError, envs.SimulationFailure) as error:
+        raise EnvironmentFailure(f"The evaluation failed. {error}") from error
+    except BadAction as error:
+        where = f"{defined(subject.cls, 'act')}: " if isinstance(subject, UserAgent) else ""
+        raise UserError(f"{where}{error}") from error
     axis = next(iter(measured.values())).adaptation_axis
     headline = measured.pop(HEADLINE_MODE[axis] if len(measured) > 1 else plan.modes[0])
     other = next(iter(measured.values()), None)
     try:
-        return _summarized(subject, plan, source, headline, other), headline
+        return _summarized(subject, plan, headline, other), headline
     except (FloatingPointError, envs.SimulationFailure) as error:
         raise EnvironmentFailure(f"The evaluation failed. {error}") from error
 
@@ -101,7 +94,6 @@ def measure(
 def _summarized(
     subject: Subject,
     plan: EvaluationPlan,
-    source: TaskVectorEnv | FewShotSource,
     headline: Evaluation,
     other: Evaluation | None,
 ) -> EvaluationResult:
@@ -109,18 +101,21 @@ def _summarized(
     config = config_to_dict(subject.config)
     words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
     own, optimum, adaptive, learners = subject.config.evaluation, None, None, None
-    if isinstance(source, FewShotSource):
+    worker, measures = subject.worker, None
+    if isinstance(worker, FewShotSource):
         untrained = subject.untrained if isinstance(subject, TrainedRun) else None
-        found = measure_few_shot_references(source, headline.tasks, plan, untrained)
+        found = measure_few_shot_references(worker, headline.tasks, plan, untrained)
         references = References(found, {})
     else:
         references = measure_references(
-            source, headline.tasks, config["env"], plan, headline.adaptation_axis, words
+            worker, headline.tasks, config["env"], plan, headline.adaptation_axis, words
         )
+        env = worker.env(len(headline.tasks) * plan.episodes)
         asked = (len(headline.tasks),), headline.tasks
-        optimum = known_returns(source, "optimal_returns", *asked)
-        adaptive = bayes_adaptive(headline, source)
-        learners = measure_adaptive_references(source, headline, plan)
+        optimum = known_returns(env, "optimal_returns", *asked)
+        adaptive = bayes_adaptive(headline, env)
+        learners = measure_adaptive_references(env, headline, plan)
+        measures = dict(env.measures)
     result = summarize(
         headline,
         other,
@@ -134,8 +129,8 @@ def _summarized(
     if headline.success is not None:
         means = str(Success(own.success_key, own.success))
         result = replace(result, success_means=means)
-    if headline.episode_measures and not isinstance(source, FewShotSource):
-        result = replace(result, episode_measures_mean=dict(source.measures))
+    if headline.episode_measures and measures is not None:
+        result = replace(result, episode_measures_mean=measures)
     return result
 
 
@@ -156,16 +151,15 @@ def fitted_plan(subject: Subject, plan: EvaluationPlan) -> EvaluationPlan:
     return fitted(plan, agent, subject.provenance.algorithm)
 
 
-def _progress(
-    plan: EvaluationPlan, say: Callable[[str], None]
-) -> Callable[[ActionMode, int], None]:
+def _progress(plan: EvaluationPlan, say: Callable[[str], None]) -> Callable[[int], None]:
     """Says which evaluation of how many begins, over all modes and seeds; nothing of one seed."""
-    numbers, total = count(1), len(plan.modes) * plan.num_seeds
+    each = [(mode, seed) for mode in plan.modes for seed in plan.seeds]
 
-    def begins(mode: ActionMode, seed: int) -> None:
+    def begins(number: int) -> None:
         if plan.num_seeds > 1:
+            mode, seed = each[number]
             acting = f", {mode} actions" * (len(plan.modes) > 1)
-            say(f"Evaluation {next(numbers)} of {total}: evaluation seed {seed}{acting}")
+            say(f"Evaluation {number + 1} of {len(each)}: evaluation seed {seed}{acting}")
 
     return begins
 

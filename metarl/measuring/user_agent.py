@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from metarl.agents.watched_agent import WatchedAgent
+from metarl.config.fields import LocalBackend
 from metarl.config.loading import config_to_dict, load_config, resolve
 from metarl.config.trust import NOTHING, Trust, trusting
 from metarl.envs.faults import in_words
@@ -19,7 +20,7 @@ from metarl.storage.places import find_config
 from metarl.types import ActionMode, Agent
 
 if TYPE_CHECKING:
-    from metarl.config.fields import Config, DeviceName
+    from metarl.config.fields import Backend, Config, DeviceName
     from metarl.runs.build import Source
 
 
@@ -87,6 +88,7 @@ def load_agent(
     config_path: str | Path,
     device: DeviceName = "auto",
     trust: Trust = NOTHING,
+    backend: Backend | None = None,
 ) -> UserAgent:
     """A user's agent in the environments of a config.
 
@@ -95,11 +97,13 @@ def load_agent(
         config_path: A config's file or name, whose environment and evaluation settings count.
         device: For the record.
         trust: Which code the config may name if it lies in a run folder.
+        backend: Where episodes are played; None: here, whatever the config says.
 
     Raises:
         UserError: the class cannot be imported or is no Agent, or the config is wrong.
     """
     config = resolve(load_config(find_config(config_path), ["--device", device], trust))
+    config = config.played_by(backend or LocalBackend())
     try:
         cls = import_class("agent", agent, ()) if isinstance(agent, str) else agent
     except ValueError as error:

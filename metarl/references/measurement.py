@@ -14,13 +14,14 @@ from metarl.envs.faults import SimulationFailure, defined, users_code
 from metarl.envs.knowledge import named_agents
 from metarl.envs.vector import TaskVectorEnv
 from metarl.errors import UserError
-from metarl.evaluation.evaluation_seeds import evaluate_over_seeds
+from metarl.evaluation.evaluation_seeds import evaluate_all, evaluate_over_seeds
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import BadAction
 from metarl.evaluation.reference_kinds import PER_TASK, TRAINED, TrainedKind
 from metarl.evaluation.result import AdaptiveReference
 from metarl.evaluation.summary import adaptive_reference, is_trial
+from metarl.experience.rollout import RolloutWorker
 from metarl.process import command_line
 from metarl.random import Key
 from metarl.references import storage
@@ -38,7 +39,7 @@ class References(NamedTuple):
 
 
 def measure_references(
-    env: TaskVectorEnv,
+    worker: RolloutWorker,
     tasks: np.ndarray,
     env_config: Mapping[str, Any],
     plan: EvaluationPlan,
@@ -55,7 +56,7 @@ def measure_references(
     they were after as many rounds as the agent adapted.
 
     Args:
-        env: n·B lanes.
+        worker: Has the environments, and evaluations made.
         tasks: [n, d].
         env_config: The section ``env`` of the resolved config.
         plan: The evaluation.
@@ -72,10 +73,9 @@ def measure_references(
     absent = [kind for kind in TRAINED if found[kind] is None]
     missing: dict[str, str] = {kind: _command([kind], config, folder) for kind in absent}
     once = replace(plan, adaptation_steps=0)
-    returns = {
-        name: evaluate_over_seeds(agent, env, tasks, once).task_returns[0]
-        for name, agent in _agents(env, found).items()
-    }
+    agents = _agents(worker.env(len(tasks) * plan.episodes), found)
+    measured = evaluate_all(agents, worker, tasks, once)
+    returns = {name: evaluation.task_returns[0] for name, evaluation in measured.items()}
     multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task, nor has an agent that does
     # not adapt: they would have learned nothing.

@@ -91,7 +91,7 @@ def _worker(config: Config, which: str) -> Source:
         program = sys.modules["__main__"]
         main = {own: getattr(program, own) for module, _, own in paths if module == "__main__"}
         worker: RolloutWorker = RayRolloutWorker(
-            make_env, rollout.shard_tasks, remote, settings, main
+            make_env, rollout.shard_tasks, remote, settings, main, config.device == "cpu"
         )
     else:
         worker = RolloutWorker(make_env, rollout.shard_tasks)

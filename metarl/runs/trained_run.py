@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from metarl.config.fields import LocalBackend
 from metarl.config.loading import changes, config_to_dict
 from metarl.config.trust import Trust, trusting
 from metarl.config.validation import Option
@@ -23,7 +24,7 @@ from metarl.storage.json_lines import read_json_lines
 if TYPE_CHECKING:
     import numpy as np
 
-    from metarl.config.fields import Config, DeviceName
+    from metarl.config.fields import Backend, Config, DeviceName
     from metarl.runs.build import Source
     from metarl.types import ActionMode, Agent, Algorithm
 
@@ -105,6 +106,7 @@ def load_run(
     *,
     trust_code: bool = False,
     data: str | Path | None = None,
+    backend: Backend | None = None,
 ) -> TrainedRun:
     """Load a trained run from its folder.
 
@@ -115,6 +117,7 @@ def load_run(
         trust_code: Import what the run's config names besides the parts of metarl, such as an
             environment of one's own; from anywhere but a run folder.
         data: Where the data of few-shot tasks lie here; None: where they lay.
+        backend: Where episodes are played; None: here, wherever it was trained.
 
     Raises:
         UserError: the run is missing, damaged, or of another format or config; or its config names
@@ -128,6 +131,7 @@ def load_run(
     # A checkpoint may be evaluated on another device, by another number of threads.
     machine = {"device": device, "rollout.torch_threads": config.rollout.torch_threads}
     saved = load_checkpoint(run_dir, checkpoint, lambda made: changes({**made, **machine}, config))
+    config = config.played_by(backend or LocalBackend())
     worker = make_worker(config)
     algorithm = make_algorithm(config, worker)
     restore(algorithm, saved.state, config, worker)

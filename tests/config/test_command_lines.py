@@ -8,6 +8,7 @@ import pytest
 
 from metarl.cli.command_line import parse_evaluate_arguments, parse_train_arguments
 from metarl.cli.train_options import TrainOptions, seconds
+from metarl.config.fields import LocalBackend, RayBackend
 from metarl.config.loading import (
     config_to_yaml,
     differences,
@@ -219,11 +220,20 @@ def test_evaluate_arguments(run) -> None:  # type: ignore[no-untyped-def]
         "latest",
         "cpu",
     )
+    assert bare.backend == LocalBackend()
+    words = "runs/nav --rollout.backend ray --rollout.backend.address auto"
+    assert parse_evaluate_arguments(words.split()).backend == RayBackend(address="auto")
 
 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
+        (
+            ["--run", "runs/nav", "--rollout.backend", "ray", "--device", "cuda"],
+            ["workers of Ray", "--device cuda"],
+        ),
+        (["--run", "runs/nav", "--rollout.backend", "rya"], ["rollout.backend is 'rya'", "ray"]),
+        (["--run", "runs/nav", "--rollout.shard-tasks", "1"], ["no field rollout"]),
         ([], ["metarl evaluate RUN"]),
         (["--run", "nowhere"], ["no run in nowhere"]),
         (["--run", "runs/nav", "--run", "runs/../runs/nav"], ["given twice"]),

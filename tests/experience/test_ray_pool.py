@@ -20,7 +20,7 @@ from metarl.config.loading import load_config
 from metarl.envs.faults import SimulationFailure
 from metarl.errors import EnvironmentFailure, UserError
 from metarl.experience import ray_pool
-from metarl.experience.ray_pool import CPU, Job, RayPool, RaySettings, differences
+from metarl.experience.ray_pool import CPU, Job, RayPool, RaySettings, Work, differences
 from metarl.experience.ray_rollout import RayRolloutWorker
 from metarl.experience.ray_worker import RayWorker, Setup, circumstances, packed, unpacked
 from metarl.experience.rollout import RolloutWorker
@@ -118,9 +118,9 @@ def test_results_come_in_the_order_of_the_jobs(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_lost_is_done_again_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay([None, RayError("gone"), RayError("gone")])
-    pool = pool_of(ray, monkeypatch, workers=1, retries=2)
-    assert pool.run(JOBS) == [0, 10, 20, 30, 40]
-    assert [call[1] for call in ray.calls] == [0, 1, 1, 1, 2, 3, 4]
+    pool, begun = pool_of(ray, monkeypatch, workers=1, retries=2), []  # type: ignore[var-annotated]
+    assert pool.run(JOBS, begins=begun.append) == [0, 10, 20, 30, 40]
+    assert [call[1] for call in ray.calls] == begun == [0, 1, 1, 1, 2, 3, 4]
     assert [call[0] for call in ray.calls] == [1, 1, 2, 3, 3, 3, 3]
     assert (ray.made, ray.killed) == (3, 2)
 
@@ -137,8 +137,12 @@ def test_a_job_that_is_lost_every_time_is_given_up(
     monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     pool = pool_of(FakeRay([error] * 9), monkeypatch, workers=1, retries=2)
-    with pytest.raises(EnvironmentFailure, match=said):
+    with pytest.raises(EnvironmentFailure, match=f"^A shard of the rollout.* {said}"):
         pool.run(JOBS)
+    pool = pool_of(FakeRay([error] * 9), monkeypatch, workers=1, retries=2)
+    said = said.replace("rollout.shard_tasks", "take fewer episodes")
+    with pytest.raises(EnvironmentFailure, match=f"^An evaluation.* {said}"):
+        pool.run(JOBS, Work("An evaluation", "fewer episodes"))
 
 
 @pytest.mark.parametrize(

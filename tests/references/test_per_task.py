@@ -15,6 +15,7 @@ from stable_baselines3 import PPO
 from metarl.errors import UserError
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
+from metarl.experience.rollout import RolloutWorker
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.measurement import measure_references
@@ -128,7 +129,8 @@ def measured(folder: Path, **changes: Any) -> Any:
         "config": ["configs/line.yaml"],
         "folder": folder,
     }
-    return measure_references(env, TASKS, **(options | changes))
+    worker = RolloutWorker(lambda lanes: env)
+    return measure_references(worker, TASKS, **(options | changes))
 
 
 def kept(folder: Path, kind: Any, tasks: np.ndarray = TASKS) -> Path:
@@ -195,8 +197,9 @@ def test_a_reference_that_observes_something_else_is_refused(folder: Path) -> No
             self.single_observation_space = box
 
     options = {"config": ["x.yaml"], "folder": folder}
+    worker = RolloutWorker(Wider)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="observes 3 numbers, and the environment has 4"):
-        measure_references(Wider(6), TASKS, LINE.fields, PLAN, "gradient_step", **options)  # type: ignore[arg-type]
+        measure_references(worker, TASKS, LINE.fields, PLAN, "gradient_step", **options)
 
 
 def test_an_agent_that_does_not_adapt_has_none_beside_it(folder: Path) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+import evaluate
 import train
 from benchmarks import ray_rollout
+from metarl.cli.main import main
 from tests.programs import Whole, assert_same_state, lines, start, write_config
 
 pytestmark = pytest.mark.slow
@@ -149,6 +151,50 @@ def test_kills_of_workers_and_nodes_leave_no_trace(nodes: Nodes, tmp_path: Path)
         killer.join()
     assert kills == {"worker": 20, "node": 3}
     assert_same_state(local, killed)
+
+
+def test_evaluations_and_references_are_those_of_one_machine(nodes: Nodes, tmp_path: Path) -> None:
+    """Whatever is killed meanwhile: three workers of the evaluation, a second after they came."""
+    evaluation = {"at_end": False, "seeds": 4, "episodes": 6, "adaptation_steps": 2}
+    changes: dict[str, Any] = {"env": {"horizon": 100}, "evaluation": evaluation}
+    config = write_config(tmp_path, iterations=2, **changes)
+    trained, words = run(tmp_path / "run", config), nodes.words(3)
+    killed: set[int] = set()
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.is_set():
+            for process in set(nodes.workers()) - killed if len(killed) < 3 else ():
+                time.sleep(1.0)
+                os.kill(process, signal.SIGKILL)
+                killed.add(process)
+            time.sleep(0.01)
+
+    assert evaluate.main(["--run", str(trained), "--output", str(tmp_path / "here")]) == 0
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        there = ["--run", str(trained), "--output", str(tmp_path / "there")]
+        assert evaluate.main([*there, *words]) == 0
+    finally:
+        ended.set()
+        killer.join()
+    assert len(killed) == 3
+    found, expected = (tmp_path / n / "evaluation.json" for n in ("there", "here"))
+    assert found.read_bytes() == expected.read_bytes()
+
+    kinds = ["--kind", "oracle,multitask,from_scratch,fine_tuned", "--env-steps", "2000"]
+    for name, others in (("here", []), ("there", [*words, "--rollout.shard-tasks", "1"])):
+        folder = ["--folder", str(tmp_path / name)]
+        assert main(["references", str(config), *kinds, *folder, *others]) == 0
+    weights = [sorted((tmp_path / n).rglob("weights.pt")) for n in ("here", "there")]
+    assert len(weights[0]) == 2
+    for one, other in zip(*weights, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    results = [sorted((tmp_path / n).rglob("*-seed_0.json")) for n in ("here", "there")]
+    assert len(results[0]) == 2
+    for one, other in zip(*results, strict=True):
+        assert json.loads(one.read_text())["returns"] == json.loads(other.read_text())["returns"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
