@@ -72,6 +72,8 @@ def import_module(kind: str, path: str) -> ModuleType:
         ValueError: as `import_class`.
     """
     module_name = path.partition(":")[0]
+    if (known := sys.modules.get(module_name)) is not None:  # nothing is looked for
+        return known
     if module_name.partition(".")[0] != "metarl":
         _search_working_directory()
     try:

@@ -114,23 +114,26 @@ def _rows(distribution: TaskDistribution, method: str, call: Callable[[], Any]) 
 
 def _check_names(distribution: TaskDistribution) -> None:
     """Of the entries of a task, and their units."""
-    own = type(distribution)
-    where = f"{own.__name__}{written_at(own)}"
+
+    def where() -> str:  # reads the source
+        own = type(distribution)
+        return f"{own.__name__}{written_at(own)}"
+
     for name, example in (("columns", '("mass", "length")'), ("units", '("kg", "m")')):
         value = getattr(distribution, name, None)
         if not (isinstance(value, tuple | list) and all(isinstance(word, str) for word in value)):
             said = "no" if value is None else f"{value_in_words(value)} as"
             raise BrokenContract(
-                f"{where} has {said} {name}: give it a tuple, one text for each number of a task, "
-                f"such as {name} = {example}."
+                f"{where()} has {said} {name}: give it a tuple, one text for each number of a "
+                f"task, such as {name} = {example}."
             )
     columns, units = tuple(distribution.columns), tuple(distribution.units)
     if not columns or len(set(columns)) < len(columns):
         raise BrokenContract(
-            f"{where} has the columns {columns}: each number of a task needs a name of its own."
+            f"{where()} has the columns {columns}: each number of a task needs a name of its own."
         )
     if len(units) != len(columns):
-        raise BrokenContract(f"{where} has {len(columns)} columns and {len(units)} units.")
+        raise BrokenContract(f"{where()} has {len(columns)} columns and {len(units)} units.")
 
 
 def _count(n: int) -> str:
