@@ -18,6 +18,7 @@ if hasattr(signal, "SIGHUP"):  # nohup has it ignored, and programs leave what i
 import pytest
 import torch
 
+from tests.pictures import blank, drawn
 from tests.programs import Forks
 
 
@@ -52,9 +53,15 @@ def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metarl.report.evaluation_plots.plot_adaptation_picture", lambda *args: b"")
 
 
-@pytest.fixture
-def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, saved and linked, and not drawn, which takes most of a report's time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+@pytest.fixture(scope="session", autouse=True)
+def figures_are_blank() -> Iterator[None]:
+    """See :mod:`tests.pictures`."""
+    with blank():
+        yield
 
-    monkeypatch.setattr(FigureCanvasAgg, "draw", FigureCanvasAgg.get_renderer)
+
+@pytest.fixture
+def drawn_pictures() -> Iterator[None]:
+    """Figures as users see them."""
+    with drawn():
+        yield

@@ -23,9 +23,15 @@ from typing import Any
 
 import evaluate
 import train
+from tests.pictures import blank
 
 # What the programs import only when they come to it.
-for module in ("metarl.training.trainer", "metarl.algorithms.maml", "torch._dynamo"):
+for module in (
+    "metarl.training.trainer",
+    "metarl.algorithms.maml",
+    "metarl.report.evaluation_report",
+    "torch._dynamo",
+):
     importlib.import_module(module)
 
 DISK_OPERATIONS = ("replace", "rename", "fsync", "mkdir", "write")
@@ -154,6 +160,7 @@ def outcome(status: int, started: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        job = json.loads(line)
-        print(json.dumps(race(job) if "argvs" in job else serve(job)), flush=True)
+    with blank():
+        for line in sys.stdin:
+            job = json.loads(line)
+            print(json.dumps(race(job) if "argvs" in job else serve(job)), flush=True)

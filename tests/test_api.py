@@ -15,8 +15,6 @@ from metarl.errors import UserError
 from tests.programs import ENVIRONMENT, files, lines, tiny, write_config
 from tests.user_agents import Scout
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 PROGRAM = """
 import sys
 
@@ -28,8 +26,12 @@ import metarl
 assert not {"torch", "mujoco", "wandb", "ray"} & set(sys.modules)
 gymnasium.make("metarl/PointNavigation-v0").close()
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 from metarl.envs import UniformInterval
 from metarl.envs.navigation import PointNavigation
+
+FigureCanvasAgg.draw = FigureCanvasAgg.get_renderer  # nobody looks at the pictures
 
 
 class Ring(PointNavigation):

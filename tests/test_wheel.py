@@ -19,8 +19,8 @@ from tests.programs import ROOT
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "metarl", "envs", "configs", "references")
 SHORT = (
-    "--evaluation.at_end false --validation.enabled false --tracking.wandb disabled "
-    "--algorithm.tasks 2 --algorithm.episodes 5"
+    "--validation.enabled false --tracking.wandb disabled "
+    "--algorithm.tasks 2 --algorithm.episodes 5 --evaluation.episodes 2"
 )
 
 Run = Callable[..., str]
@@ -91,16 +91,16 @@ def test_every_module_and_file_is_in_the_wheel_and_nothing_else(wheel: Path) -> 
 
 def test_it_trains_and_evaluates_from_an_empty_folder(run: Run) -> None:
     assert "quickstart" in run("metarl", "list")
-    run("metarl", "train", "quickstart", "--iterations", "2", *SHORT.split())
-    output = run("metarl", "evaluate", "runs/quickstart", "--episodes", "2")
+    output = run("metarl", "train", "quickstart", "--iterations", "2", *SHORT.split())
     assert "optimum" in output
     assert "oracle" in output, "the references that come with metarl are found"
 
 
+@pytest.mark.slow  # that the templates are there is tested above, what they are elsewhere
 def test_a_new_environment_runs_by_the_command_that_is_printed(run: Run) -> None:
     output = run("metarl", "new", "environment", "my_env.py")
     (command,) = re.findall(r"metarl train .*", output)
-    run(*command.split(), "--iterations", "1", *SHORT.split())
+    run(*command.split(), "--iterations", "1", *SHORT.split(), "--evaluation.at_end", "false")
 
 
 def test_gymnasium_knows_its_environments(run: Run) -> None:

@@ -71,6 +71,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.slow  # the gradients themselves are tested by finite differences
 @pytest.mark.parametrize("name", TRAPS)
 def test_the_threshold_tells_broken_code_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trap: Callable[[pytest.MonkeyPatch], None] = TRAPS[name]

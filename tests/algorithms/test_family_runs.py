@@ -14,8 +14,6 @@ from metarl.config.loading import config_to_dict, load_config
 from tests.programs import ROOT, Forks, assert_same_state
 from tests.training.test_training import LINE, kill_ten_times, trained
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 SURROGATE = ("trpo", "ppo", "adam")
 OUTERS = dict.fromkeys(("anil", "e_maml", "fomaml", "maml", "meta_sgd"), SURROGATE)
 OUTERS |= dict.fromkeys(("cavia", "maesn"), ("trpo", "adam"))
@@ -48,6 +46,7 @@ def test_ten_kills_leave_no_trace_of_what_is_drawn_once_an_episode(
     assert_same_state(tmp_path / "alone", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_ten_kills_leave_no_trace_of_adam_and_the_kl_coefficients(
     forks: Forks, tmp_path: Path
 ) -> None:

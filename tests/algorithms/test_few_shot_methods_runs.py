@@ -19,8 +19,6 @@ from tests.programs import ROOT, Forks, Whole, assert_same_state, write_config
 from tests.synthetic_glyphs import draw_glyphs
 from tests.training.test_training import kill_ten_times, one_sentence, trained
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 NAMES = ("prototypical_networks", "matching_networks", "versa", "amortized_bayes")
 MLP = {"name": "mlp", "hidden_sizes": [6]}
 CONV = {"name": "conv", "filters": 3}

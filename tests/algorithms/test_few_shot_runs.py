@@ -12,8 +12,6 @@ from metarl.config.loading import config_to_dict, load_config
 from tests.programs import ROOT, Forks, Whole, assert_same_state
 from tests.training.test_training import kill_ten_times, trained
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 NAMES = ("maml", "fomaml", "anil", "meta_sgd", "reptile")
 
 

@@ -12,8 +12,6 @@ import train
 from tests.programs import ROOT, Forks, Whole, assert_same_state, lines, write_config
 from tests.training.test_training import kill_ten_times
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 RUN: dict[str, Any] = {
     "algorithm": Whole(
         {

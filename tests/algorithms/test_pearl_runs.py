@@ -17,8 +17,6 @@ from metarl.storage import segments
 from tests.programs import ROOT, Forks, Whole, assert_same_state, lines, write_config
 from tests.training.test_training import kill_ten_times
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 PEARL: dict[str, Any] = {
     "name": "pearl",
     "training_tasks": 5,

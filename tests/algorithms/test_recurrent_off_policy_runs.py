@@ -13,8 +13,6 @@ from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, Whole, assert_same_state, write_config
 from tests.training.test_training import kill_ten_times
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 SMALL: dict[str, Any] = {
     "tasks": 2,
     "episodes": 2,

@@ -358,7 +358,12 @@ def without_memory(patch: pytest.MonkeyPatch, kind: type[MemoryCore] = LSTM) -> 
 
 
 @pytest.mark.parametrize(
-    ("core", "lr", "iterations"), [("lstm", 0.01, 60), ("gru", 0.01, 60), (TRANSFORMER, 0.003, 40)]
+    ("core", "lr", "iterations"),
+    [
+        ("lstm", 0.01, 60),
+        pytest.param("gru", 0.01, 60, marks=pytest.mark.slow),
+        (TRANSFORMER, 0.003, 40),
+    ],
 )
 def test_it_learns_to_remember(
     core: Any, lr: float, iterations: int, monkeypatch: pytest.MonkeyPatch
@@ -373,6 +378,7 @@ def test_it_learns_to_remember(
     assert max(recall_returns(rl2, worker)) < 0.3
 
 
+@pytest.mark.slow
 def test_without_memory_it_cannot_learn_that(monkeypatch: pytest.MonkeyPatch) -> None:
     without_memory(monkeypatch)
     rl2, worker = make_rl2(Recall, **RECALL)

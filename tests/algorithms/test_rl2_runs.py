@@ -15,8 +15,6 @@ from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, assert_same_state, lines, write_config
 from tests.training.test_training import kill_ten_times
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 RL2: dict[str, Any] = {
     "name": "rl2",
     "tasks": 4,
@@ -44,6 +42,13 @@ def trained(folder: Path, **changes: Any) -> Path:
     return run
 
 
+def test_a_run_in_parts_is_the_run_in_one(tmp_path: Path) -> None:
+    alone, parts = trained(tmp_path / "alone", iterations=3), trained(tmp_path / "a", iterations=2)
+    assert train.main(["--run-dir", str(parts), "--resume", "--iterations", "3"]) == 0
+    assert_same_state(alone, parts)
+
+
+@pytest.mark.slow
 def test_ten_kills_leave_no_trace(
     forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

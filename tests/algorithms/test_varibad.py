@@ -465,6 +465,7 @@ def test_it_learns_to_believe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(recall_returns(varibad, worker)) < 0.3
 
 
+@pytest.mark.slow
 def test_without_memory_it_cannot_learn_that(monkeypatch: pytest.MonkeyPatch) -> None:
     without_memory(monkeypatch)
     varibad, worker = make(Recall, **RECALL)

@@ -14,8 +14,6 @@ from metarl.config.loading import load_config
 from tests.programs import ROOT, Forks, assert_same_state, write_config
 from tests.training.test_training import kill_ten_times
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 VARIBAD: dict[str, Any] = {
     "name": "varibad",
     "tasks": 4,

@@ -66,9 +66,7 @@ def test_train_and_evaluate_as_typed(tmp_path: Path) -> None:
     ]
     before, at_end = files(run), evaluation(run)
 
-    measuring = start("evaluate.py", "--run", run)
-    output, _ = measuring.communicate(timeout=60)
-    assert measuring.returncode == 0, output
+    assert evaluate.main(["--run", str(run)]) == 0  # in another process
     assert evaluation(run) == at_end  # what training measured at its end
     assert files(run) == before  # and nothing of the run has changed
     found = {path.name for path in (run / "evaluation" / "held_out").iterdir()}
@@ -129,27 +127,44 @@ def test_a_run_that_still_trains_can_be_evaluated(run: Path, tmp_path: Path) -> 
     assert evaluate.main(["--run", str(here), "--episodes", "1"]) == 0
 
 
-@pytest.mark.parametrize("where", ["closed pipe", "full disk"])
-def test_output_that_cannot_be_written(run: Path, where: str) -> None:
-    """As after `| head -n 0`: no traceback, and the report is written all the same."""
-    report = run / "evaluation" / "held_out" / "report.html"
-    report.unlink()
+def unwritable(where: str) -> int:
+    """A file that takes nothing."""
+    if where == "full disk":
+        return os.open("/dev/full", os.O_WRONLY)
     reader, writer = os.pipe()
     os.close(reader)
-    full = os.open("/dev/full", os.O_WRONLY)
-    words = ["evaluate.py", "--run", str(run), "--episodes", "1"]
+    return writer
+
+
+@pytest.mark.parametrize("where", ["closed pipe", "full disk"])
+def test_output_that_cannot_be_written(where: str) -> None:
+    """As after `| head -n 0`: no traceback, not even when Python ends."""
+    output = unwritable(where)
     program = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, "-m", "metarl", "suite", "commands", "maml_navigation"],
         cwd=ROOT,
         env=ENVIRONMENT,
-        stdout=writer if where == "closed pipe" else full,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
     )
-    os.close(writer)
-    os.close(full)
+    os.close(output)
     assert program.stderr == ""
     assert program.returncode == 0
+
+
+@pytest.mark.usefixtures("without_plots")
+@pytest.mark.parametrize("where", ["closed pipe", "full disk"])
+def test_the_report_is_written_whatever_becomes_of_the_output(
+    run: Path, where: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = run / "evaluation" / "held_out" / "report.html"
+    report.unlink()
+    with open(unwritable(where), "w", encoding="utf-8") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert evaluate.main(["--run", str(run), "--episodes", "1"]) == 0
+        output.flush()  # as Python does when it ends
+    assert capfd.readouterr().err == ""
     assert report.exists()
 
 

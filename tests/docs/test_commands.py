@@ -18,8 +18,6 @@ import yaml
 
 from tests.programs import tiny
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

@@ -202,6 +202,7 @@ def test_a_config_names_the_function_that_adapts(tmp_path: Path) -> None:
         algorithm=settings,
         iterations=1,
         run_dir=str(tmp_path / "run"),
+        evaluation={"at_end": False},
         **{"tracking.wandb": "disabled", "validation.enabled": False, "rollout.workers": 1},
     )
     assert run.worker.task_distribution.columns == ("goal_0", "goal_1", "scale")  # type: ignore[union-attr]

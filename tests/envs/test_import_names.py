@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.envs import make
+from metarl.envs import importing, make
 from metarl.envs.registry import env_maker
 from tests.envs.user_envs import Chooser
 from tests.programs import ENVIRONMENT, ROOT
@@ -65,10 +65,16 @@ def test_a_project_trains_on_its_own_envs(project: Path) -> None:
     assert (project / "run/metrics.jsonl").read_text().count("\n") == 1
 
 
+@pytest.mark.slow  # found as above, by another program
 def test_a_project_trains_references_on_its_own_envs(project: Path) -> None:
     options = ["--config", "tiny.yaml", "--kind", "oracle", "--env-steps", "64"]
     run(project, "-m", "metarl", "references", *options)
     assert list((project / "references").rglob("weights.pt"))
+
+
+def test_what_is_imported_already_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "run_folder_of", None)
+    assert env_maker("tests.envs.user_envs:Chooser") is Chooser
 
 
 def test_our_directory_is_never_a_module_envs() -> None:

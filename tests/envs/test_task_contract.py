@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.envs import SimulationFailure, make
+from metarl.envs import SimulationFailure, UniformInterval, make, task_contract
 from metarl.envs.faults import BrokenContract
 from metarl.envs.task_contract import check_distribution
 from metarl.experience.rollout import RolloutWorker
@@ -109,3 +109,9 @@ def test_the_program_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "ValidationOne.validation (HERE) returned one task" in located(
         refusal(train.main, words, capsys).strip()
     )
+
+
+def test_the_source_of_a_sound_distribution_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every environment that is made asks."""
+    monkeypatch.setattr(task_contract, "written_at", None)
+    check_distribution(UniformInterval(0.0, 1.0))

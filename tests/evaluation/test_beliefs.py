@@ -80,6 +80,7 @@ def narrowing(points: np.ndarray, lengths: tuple[int, ...]) -> Beliefs:
     return Beliefs(np.array([0, 1]), points, rows)
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_a_number_is_drawn_over_time_and_a_place_as_maps() -> None:
     line = narrowing(np.linspace(0.0, 3.0, 30)[:, None], (10, 6))
     over_time = belief_plots.plot_beliefs(replace(velocities(), beliefs=line))

@@ -30,6 +30,7 @@ from tests.evaluation.fakes import (
 )
 from tests.evaluation.test_plots import pixels
 from tests.evaluation.test_report import Reader
+from tests.pictures import drawn
 
 GOALS = navigation_evaluation().tasks
 COMMAND = "python evaluate.py --run runs/a --run runs/b"
@@ -77,14 +78,15 @@ def files(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> R
         {"env_steps": 100 * i, "wall_time_s": 7.0 * i, "return/pre": -50.0 + i, "return/post": i}
         for i in range(9)
     ]
-    return write_comparison(
-        tmp_path_factory.mktemp("comparison") / "held_out",
-        comparison,
-        command=COMMAND,
-        training_commands=["python train.py --config <my>.yaml"],
-        versions={"metarl": "0.1.0"},
-        training={"maml": [lines] * 3, "rl2": []},
-    )
+    with drawn():
+        return write_comparison(
+            tmp_path_factory.mktemp("comparison") / "held_out",
+            comparison,
+            command=COMMAND,
+            training_commands=["python train.py --config <my>.yaml"],
+            versions={"metarl": "0.1.0"},
+            training={"maml": [lines] * 3, "rl2": []},
+        )
 
 
 def test_both_axes_meet_on_episodes_of_experience(comparison: Comparison) -> None:
@@ -251,6 +253,7 @@ def test_other_tasks(dimensions: int, tmp_path: Path) -> None:
     assert {path.name for path in made.plots} == expected
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_groups_side_by_side(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     """Seven groups, each in a colour of its own; where one is better, it stands further right."""
     groups = {f"m{i}": [run("r", shift=4.0 * i, seed=s) for s in (1, 2)] for i in range(7)}

@@ -25,8 +25,6 @@ from metarl.random import Key
 from metarl.references.few_shot import measure_few_shot_references, nearest
 from tests.few_shot_agents import NearestMean, Squares, Waves
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 PLAN = EvaluationPlan("validation", 6, 3)
 
 

@@ -33,6 +33,8 @@ from tests.evaluation.fakes import (
     with_bayes_optimal,
 )
 
+pytestmark = pytest.mark.usefixtures("drawn_pictures")
+
 
 def pixels(png: bytes) -> np.ndarray:
     """[height, width, 3], after checks that hold for every plot."""
@@ -125,7 +127,6 @@ def test_return_by_task_in_three_dimensions_is_refused(capsys: pytest.CaptureFix
     assert "tasks of 3 dimensions" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize(
     ("distribution", "said"),
     [
@@ -183,6 +184,11 @@ def test_shown_tasks_are_spread_and_chosen_without_their_returns() -> None:
 )
 def test_training_curves(iterations: int, keys: tuple[str, ...]) -> None:
     seeds = [metrics(iterations, keys, level=3.0 * s) for s in range(3)]
+    pixels(training_plots.plot_training_curves({"one": seeds[:1], "two": seeds[1:]}))
+
+
+def test_training_curves_of_one_run_of_seeds_of_groups_and_against_time() -> None:
+    seeds = [metrics(50, ("return/step_0", "return/step_1"), level=3.0 * s) for s in range(3)]
     timed = [[line | {"wall_time_s": 2.0 * line["env_steps"]} for line in lines] for lines in seeds]
     drawn = []
     for groups in (

@@ -119,7 +119,6 @@ def test_markdown_links_to_pictures_beside_it(files: ReportFiles) -> None:
     assert names == {*links, "adaptation_picture.png"}
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_missing_references_are_named(files: ReportFiles, tmp_path: Path) -> None:
     for page in pages(files):
         assert "Not measured for this environment: oracle (" in page
@@ -133,7 +132,6 @@ def test_missing_references_are_named(files: ReportFiles, tmp_path: Path) -> Non
     assert "normalised" in page
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_the_verdict_is_said_at_either_sign(tmp_path: Path) -> None:
     for gain, words in ((10.0, "Adaptation helps: +"), (-10.0, "Adaptation hurts: -")):
         for page in pages(write(tmp_path, navigation_evaluation(gain=gain))):
@@ -143,7 +141,6 @@ def test_the_verdict_is_said_at_either_sign(tmp_path: Path) -> None:
         assert "With only 4 tasks they are coarse" in page
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_training_tasks_are_called_so(tmp_path: Path) -> None:
     evaluation = replace(navigation_evaluation(), split="training tasks")
     for page in pages(write(tmp_path, evaluation)):
@@ -151,7 +148,6 @@ def test_training_tasks_are_called_so(tmp_path: Path) -> None:
         assert "the very tasks trained on" in page
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     evaluation = replace(navigation_evaluation(), adaptation_axis="episode", step_sizes=[])
     page, _ = pages(write(tmp_path, evaluation))
@@ -160,7 +156,6 @@ def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     assert "gradient" not in page
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
     trial = in_episodes(navigation_evaluation())
     result = with_bayes_optimal(trial)
@@ -173,6 +168,7 @@ def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_strange_tasks_and_names_do_not_break_it(tmp_path: Path) -> None:
     evaluation = replace(
         navigation_evaluation(),
@@ -223,7 +219,6 @@ NASTY = [
 ]
 
 
-@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("name", NASTY)
 def test_what_users_supply_is_text(name: str, tmp_path: Path) -> None:
     """Under any Markdown parser, however permissive, and in the HTML."""
@@ -274,7 +269,6 @@ def test_literal_text_under_programs_that_know_less_or_more(name: str) -> None:
     assert all(line.startswith("    ") for line in lines)
 
 
-@pytest.mark.usefixtures("blank_pictures")
 def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, navigation_evaluation())
     written = []

@@ -152,7 +152,7 @@ CROSSED: dict[str, Draw] = {
 def test_coverage_with_ten_seeds_and_forty_tasks(shape: str) -> None:
     """Nominal 95 % within 3 points; the simulation's own standard error is 0.8 points."""
     rng = RNG(7)
-    intervals = [mean_interval(CROSSED[shape](rng, 10), resamples=1000) for _ in range(800)]
+    intervals = [mean_interval(CROSSED[shape](rng, 10), resamples=400) for _ in range(800)]
     covered = np.mean([low <= 0 <= high for low, high in intervals])
     assert 0.92 <= covered <= 0.98
 
@@ -174,7 +174,7 @@ def test_coverage_of_a_difference_of_two_groups() -> None:
     for _ in range(600):
         tasks = 5 * rng.normal(size=(1, 40))
         a, b = (tasks + CROSSED["tasks and seeds"](rng, s) for s in (10, 5))
-        low, high = difference_interval(a, b, resamples=1000)
+        low, high = difference_interval(a, b, resamples=400)
         covered += low <= 0 <= high
     assert 0.92 <= covered / 600 <= 0.98
 

@@ -102,7 +102,7 @@ def test_coverage_with_forty_tasks(
 ) -> None:
     """Nominal 95 % within 3 points; the simulation's own standard error is 0.6 points."""
     runs = draw(np.random.default_rng(4), (1200, 40))
-    intervals = np.array([bootstrap_interval(run, statistic, resamples=1000) for run in runs])
+    intervals = np.array([bootstrap_interval(run, statistic, resamples=400) for run in runs])
     covered = (intervals[:, 0] <= truth) & (truth <= intervals[:, 1])
     assert 0.92 <= covered.mean() <= 0.98
 

@@ -16,8 +16,6 @@ from metarl.measuring.comparing import RunFolder, check_comparable, default_outp
 from metarl.measuring.options import EvaluationOptions
 from tests.programs import files, write_config
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:

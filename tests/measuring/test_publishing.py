@@ -29,8 +29,6 @@ from tests.tracking.test_tracking import (
     wandb_files,
 )
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 AT_END = {"at_end": True}
 EVALUATION = "evaluation/held_out/"
 

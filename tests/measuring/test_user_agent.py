@@ -12,8 +12,6 @@ import evaluate
 from tests.cli.test_end_to_end import refusal
 from tests.programs import write_config
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 SCOUT = "tests.user_agents:Scout"
 
 

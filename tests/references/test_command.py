@@ -16,8 +16,6 @@ from metarl.measuring.evaluating import measure
 from metarl.runs.trained_run import load_run
 from tests.programs import start, write_config
 
-pytestmark = pytest.mark.usefixtures("blank_pictures")
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
