@@ -8,9 +8,8 @@ each with the sentence that the command line would print.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from metarl.envs.importing import outside_run_folders
@@ -19,12 +18,13 @@ from metarl.process import any_letters
 if TYPE_CHECKING:
     import gymnasium
 
-    from metarl.config.fields import Config, DeviceName, SplitName
+    from metarl.config.fields import DeviceName, SplitName
     from metarl.envs.trial import TrialEnv
     from metarl.envs.vector import TaskVectorEnv
     from metarl.measuring.evaluating import Subject
     from metarl.measuring.options import EvaluationOptions
     from metarl.report.notebook import ShownComparison, ShownEvaluation
+    from metarl.runs.learned_objective import LearnedObjective
     from metarl.runs.trained_run import TrainedRun
 
 Checkpoint = int | Literal["latest"]
@@ -62,10 +62,11 @@ def train(
             written.
         KeyboardInterrupt: the user asked to stop; the finished iterations are saved.
     """
+    from metarl.config.keywords import config_of
     from metarl.config.loading import resolve
     from metarl.training.train import train
 
-    return train(resolve(_config(config, fields, trust_code)), init_from=init_from)
+    return train(resolve(config_of(config, fields, trust_code)), init_from=init_from)
 
 
 @outside_run_folders()
@@ -92,7 +93,7 @@ def evaluate(  # noqa: PLR0913  # the options that help() shows
 
     Args:
         subject: A run or its folder; or an agent's class or import path "module:Class".
-        config: The config, by name or file, in whose environment an agent of one's own acts.
+        config: Where an agent of one's own acts, or a learned objective trains: by name or file.
         split: The set of tasks; None, here and below, is what the run's config says.
         tasks: A CSV or JSON file of tasks of one's own, in place of a split.
         episodes: Of each task before and after every adaptation step.
@@ -201,6 +202,28 @@ def load_run(
     return trained_run.load_run(run_dir, checkpoint, device, trust_code=trust_code, data=data)
 
 
+@outside_run_folders()
+@any_letters()
+def load_objective(
+    run: str | Path, checkpoint: Checkpoint = "latest", device: DeviceName = "cpu"
+) -> LearnedObjective:
+    """The objective that a run of MetaGenRL has learned, for a training loop of one's own.
+
+    Nothing that the run's config names is imported.
+
+    Args:
+        run: Its folder.
+        checkpoint: An iteration, or the latest.
+        device: Where it computes.
+
+    Raises:
+        UserError: there is no such run, or it is of another algorithm.
+    """
+    from metarl.runs import learned_objective
+
+    return learned_objective.load_objective(run, checkpoint, device)
+
+
 def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -> TaskVectorEnv:
     """A vector environment by name, import path, class or function, see :func:`metarl.envs.make`.
 
@@ -208,10 +231,11 @@ def make_env(name: str | Callable[..., Any], num_envs: int = 1, **params: Any) -
         UserError: there is no such environment, or it refuses its parameters.
     """
     from metarl import envs
+    from metarl.config.keywords import import_path
     from metarl.errors import UserError, message_of
 
     try:
-        return envs.make(_name(name), num_envs, **params)
+        return envs.make(import_path(name), num_envs, **params)
     except (ValueError, TypeError) as error:
         raise UserError(message_of(error)) from error
 
@@ -244,83 +268,6 @@ def _options(*values: Any) -> EvaluationOptions:
     )
 
 
-def _config(
-    config: str | Path | Mapping[str, Any], fields: Mapping[str, Any], trust_code: bool
-) -> Config:
-    """The validated config with the fields that win over it."""
-    from metarl.config.loading import config_from, default_name
-    from metarl.config.trust import Trust, named_code
-    from metarl.config.yaml_text import read_yaml
-    from metarl.storage.places import find_config
-
-    origins: dict[Any, str] = {}
-    path = None
-    if isinstance(config, Mapping):
-        data = dict(config)
-    else:
-        path = find_config(config)
-        data, origins = read_yaml(path)
-        data.setdefault("name", default_name(path))
-    own: dict[str, Any] = {}
-    for name, value in fields.items():
-        *sections, last = name.split(".")
-        for section in reversed(sections):
-            value, last = {last: value}, section
-        own = _merged(own, {last: value})
-        data = _merged(data, {last: value})
-    for given in (own, data):
-        further = given.get("further_envs")
-        for holder in (given, further if isinstance(further, dict) else {}):
-            for section in holder:
-                if isinstance(holder[section], dict) and "name" in holder[section]:
-                    holder[section] = holder[section] | {"name": _name(holder[section]["name"])}
-    trust = Trust(trust_code, frozenset(named_code(own).values()))
-    given = _keyword_origins(fields)
-    kept = {
-        path: origin
-        for path, origin in origins.items()
-        if not any(path[: len(own_path)] == own_path for own_path in given)
-    }
-    return config_from(data, origins=kept | given, trust=trust.in_file(path))
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested fields, the second ones winning; another name makes a section anew."""
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, type | FunctionType):
-            value = {"name": value}
-        own = merged.get(key)
-        if isinstance(own, dict) and isinstance(value, Mapping):
-            anew = "name" in value and value["name"] != own.get("name")
-            value = dict(value) if anew else _merged(own, value)
-        merged[key] = value
-    return merged
-
-
-def _keyword_origins(fields: Mapping[str, Any]) -> dict[Any, str]:
-    """Where the values of keyword arguments were given, by their places in the config."""
-
-    def places(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        if isinstance(value, Mapping) and value:
-            for key, child in value.items():
-                yield from places(child, (*path, key))
-        else:
-            yield (*path, "name") if isinstance(value, type | FunctionType) else path
-
-    return {
-        place: f"keyword {name}"
-        for name, value in fields.items()
-        for place in places(value, tuple(name.split(".")))
-    }
-
-
-def _name(name: Any) -> Any:
-    """The import path of a class or a function; names stay."""
-    made_here = isinstance(name, type | FunctionType)
-    return f"{name.__module__}:{name.__qualname__}" if made_here else name
-
-
 def _subject(
     subject: TrainedRun | str | Path | type,
     config: str | Path | None,
@@ -332,11 +279,15 @@ def _subject(
     """What is to be measured: a run as it is or from its folder, or an agent in a config."""
     from metarl.config.trust import Trust
     from metarl.errors import UserError
+    from metarl.measuring.elsewhere import load_elsewhere
     from metarl.measuring.user_agent import load_agent
+    from metarl.runs.trained_run import TrainedRun
 
-    if isinstance(subject, str | type) and config is not None:
-        return load_agent(subject, config, device, Trust(trust_code))
     is_path = isinstance(subject, str) and ":" in subject and not Path(subject).exists()
+    if config is not None and not isinstance(subject, TrainedRun):
+        if isinstance(subject, type) or (is_path and isinstance(subject, str)):
+            return load_agent(subject, config, device, Trust(trust_code))
+        return load_elsewhere(subject, config, checkpoint, device, Trust(trust_code))
     if isinstance(subject, type) or is_path:  # the import path of a class
         raise UserError("An agent needs config=, which says in what environment it acts.")
     if isinstance(subject, str | Path):

@@ -202,14 +202,21 @@ class ActorCritics:
         Raises:
             FloatingPointError: it is not finite.
         """
-        parts = self._policies(gradient)
-        squares = torch.stack([part.flatten(1).square().sum(1) for part in parts.values()])
-        shorter = (self.recipe.max_gradient_norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-        own = {n: p * shorter.view(-1, *(1,) * (p.ndim - 1)) for n, p in parts.items()}
-        actor = self.learned["actor"]
-        actor.move("the policies' objective", flatten(own), self.recipe.actor_lr)
+        shorter = (self.recipe.max_gradient_norm / (self.lengths(gradient) + 1e-6)).clamp(max=1.0)
+        what, lr = "the policies' objective", self.recipe.actor_lr
+        self.learned["actor"].move(what, self.scaled(gradient, shorter), lr)
         online = self.learned["actor"].params | self.learned["critic"].params
         self.target = polyak(self.target, online, self.recipe.target_rate)
+
+    def lengths(self, gradient: Tensor) -> Tensor:
+        """Of each policy's part of a gradient ``[P]``, ``[M]``."""
+        parts = self._policies(gradient).values()
+        return torch.stack([part.flatten(1).square().sum(1) for part in parts]).sum(0).sqrt()
+
+    def scaled(self, gradient: Tensor, by: Tensor) -> Tensor:
+        """A gradient ``[P]`` with each policy's part multiplied by its own number ``[M]``."""
+        parts = self._policies(gradient)
+        return flatten({n: p * by.view(-1, *(1,) * (p.ndim - 1)) for n, p in parts.items()})
 
     def _policies(self, phi: Tensor) -> Params:
         return unflatten(phi, self.learned["actor"].params)
@@ -250,7 +257,7 @@ def summed(
     return torch.stack(means).sum()
 
 
-def learn(group: ActorCritics, objective: Objective, rng: np.random.Generator) -> None:
+def learn(group: ActorCritics, rng: np.random.Generator, objective: Objective) -> None:
     """Updates of the critics, and one step of the policies down an objective.
 
     Raises:

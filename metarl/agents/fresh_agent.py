@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.adaptation.actor_critic import ActorCritics, Objective, Recipe, learn
+from metarl.adaptation.actor_critic import Recipe
 from metarl.agents.rounds import Round
+from metarl.experience.replay import Rows
+from metarl.maths.params import Params
 from metarl.networks.critics import DeterministicActor
 from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Decision, Inputs
+
+Group = TypeVar("Group", bound="Policies")
 
 
 class Exploration:
@@ -39,7 +44,7 @@ class Exploration:
         self.params = dict(params)
 
     @classmethod
-    def of(cls, group: ActorCritics) -> Exploration:
+    def of(cls, group: Policies) -> Exploration:
         """That of policies that learn."""
         random = group.steps_kept < group.recipe.random_steps
         noise = group.recipe.exploration_noise
@@ -70,19 +75,38 @@ class Exploration:
         return Exploration(self.policy, params, self.noise, random=self.random)
 
 
-class FreshAgent:
+class Policies(Protocol):
+    """M fresh policies and whatever trains them, such as :class:`ActorCritics`.
+
+    Attributes:
+        recipe: How they act at first, and how often they learn.
+        policy: Their function.
+        steps_kept: Env steps that they have experienced, mean over the policies.
+    """
+
+    recipe: Recipe
+    policy: DeterministicActor
+    steps_kept: float
+
+    @property
+    def actors(self) -> Params:
+        """Their parameters ``[M, ...]``, on the CPU."""
+
+    def keep(self, episodes: Sequence[Rows]) -> None:
+        """Put each policy's episodes ``[L, S, ...]`` into its replay."""
+
+
+class FreshAgent(Generic[Group]):
     """A :class:`metarl.types.Agent` whose :meth:`adapt` trains a policy of its own on every task.
 
     Nothing of a policy is meta-learned: it begins with random weights, acts at random, and learns
-    off-policy from all that it has experienced, by the objective alone.
+    off-policy from all that it has experienced.
 
     Args:
-        recipe: How critics and policies learn.
-        objective: What the policies descend.
-        sizes: Numbers of an observation and of an action.
+        begin: Makes a policy for every task, from a generator each.
+        learn: As many updates of such policies as there are to one of the policy, from replay.
         mode: "deterministic" leaves the noise out; it is "stochastic" to learn.
         key: Names all streams.
-        device: Where updates run.
     """
 
     adaptation_axis: AdaptationAxis = "env_steps"
@@ -91,16 +115,13 @@ class FreshAgent:
 
     def __init__(
         self,
-        recipe: Recipe,
-        objective: Objective,
-        sizes: tuple[int, int],
+        begin: Callable[[Sequence[np.random.Generator]], Group],
+        learn: Callable[[Group, np.random.Generator], None],
         mode: ActionMode,
         key: Key,
-        device: torch.device | str = "cpu",
     ) -> None:
-        self.recipe, self.objective, self.sizes = recipe, objective, sizes
-        self.device = torch.device(device)
-        self.group: ActorCritics | None = None
+        self.group: Group | None = None
+        self._make, self._learn = begin, learn
         self._mode, self._key = mode, key
         self._rounds = 0
         self._steps: list[dict[str, Tensor]] = []
@@ -120,7 +141,7 @@ class FreshAgent:
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """A fresh policy on each of M tasks, with B lanes each."""
         rngs = [self._key.generator("init", m) for m in range(num_tasks)]
-        self.group = ActorCritics(self.recipe, self.sizes, rngs, self.device)
+        self.group = self._make(rngs)
         self._shape = (num_tasks, lanes)
         self._rounds = 0
         self._begin_round()
@@ -172,8 +193,8 @@ class FreshAgent:
         shape = self._shape[0]
         group.keep([{name: part[m] for name, part in episodes.items()} for m in range(shape)])
         rng = self._key.at(self._rounds).generator("minibatch")
-        for _ in range(self.recipe.rounds(float(episodes["valid"].sum()) / shape)):
-            learn(group, self.objective, rng)
+        for _ in range(group.recipe.rounds(float(episodes["valid"].sum()) / shape)):
+            self._learn(group, rng)
         self._rounds += 1
         self._begin_round()
 

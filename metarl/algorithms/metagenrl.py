@@ -25,7 +25,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.adaptation.actor_critic import ActorCritics, Recipe, learn_critics, summed
+from metarl.adaptation.actor_critic import (
+    ActorCritics,
+    Objective,
+    Recipe,
+    learn,
+    learn_critics,
+    summed,
+)
 from metarl.agents.fresh_agent import Exploration, FreshAgent
 from metarl.algorithms.settings.metagenrl import MetaGenRLSettings
 from metarl.experience.chunks import Chunks, steps_of
@@ -97,7 +104,8 @@ class MetaGenRL:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
-        self._sizes = [_sizes(*each) for each in ((observation_space, action_space), *further)]
+        own = (observation_space, action_space)
+        self._sizes = [network_sizes(*each) for each in (own, *further)]
         if len(self._sizes) > config.population:
             raise ValueError(
                 f"a population of {config.population} cannot live in {len(self._sizes)} "
@@ -191,11 +199,15 @@ class MetaGenRL:
         return [key.generator("init", i) for i in agents]
 
     def _annealed(self, group: ActorCritics, gradient: Tensor, ascent: Tensor) -> Tensor:
-        """The objective's gradient, at first the critics' in its place."""
+        """The objective's gradient, at first the critics' in its place, by their directions."""
         if group.steps_kept >= self.config.anneal_steps:
             return gradient
         progress = group.steps_kept / self.config.anneal_steps
-        return progress * gradient - (1.0 - progress) * ascent
+        ours, critics = (
+            group.scaled(each, 1.0 / group.lengths(each).clamp(min=1e-12))
+            for each in (gradient, ascent)
+        )
+        return progress * ours - (1.0 - progress) * critics
 
     def state_dict(self) -> dict[str, Any]:
         """The objective, and all of every agent; what they remember is saved beside it."""
@@ -215,20 +227,23 @@ class MetaGenRL:
             group.target = to_device(state["targets"][str(k)], self.device)
             group.steps_kept = state["steps_kept"][k]
 
-    def agent(self, mode: ActionMode, key: Key, spaces: Spaces | None = None) -> FreshAgent:
+    def agent(
+        self, mode: ActionMode, key: Key, spaces: Spaces | None = None, recipe: Recipe | None = None
+    ) -> FreshAgent[ActorCritics]:
         """A fresh policy, trained by the objective as it stands.
 
         Args:
             mode: How it acts.
             key: Names its streams.
             spaces: Of observations and actions; None: those of the run's own environment.
+            recipe: How it learns; None: as in meta-training.
 
         Raises:
             ValueError: actions are discrete, or images are observed.
         """
+        sizes = self._sizes[0] if spaces is None else network_sizes(*spaces)
         objective = partial(self.network, self.objective.params)
-        sizes = self._sizes[0] if spaces is None else _sizes(*spaces)
-        return FreshAgent(self.recipe, objective, sizes, mode, key, self.device)
+        return trained_by(objective, recipe or self.recipe, sizes, mode, key, self.device)
 
     @property
     def _learned(self) -> dict[str, Learned]:
@@ -240,13 +255,31 @@ class MetaGenRL:
         return {"objective": self.objective, **parts}
 
 
+def trained_by(
+    objective: Objective,
+    recipe: Recipe,
+    sizes: tuple[int, int],
+    mode: ActionMode,
+    key: Key,
+    device: torch.device | str = "cpu",
+) -> FreshAgent[ActorCritics]:
+    """An agent whose policies descend an objective, from random weights, on every task anew."""
+    place = torch.device(device)
+    return FreshAgent(
+        lambda rngs: ActorCritics(recipe, sizes, rngs, place),
+        partial(learn, objective=objective),
+        mode,
+        key,
+    )
+
+
 def recipe_of(config: MetaGenRLSettings) -> Recipe:
     """How agents learn, in meta-training and by the objective alone."""
     own = {name: getattr(config, name) for name in Recipe._fields if name != "capacity"}
     return Recipe(**own, capacity=-(-config.capacity // config.sequence))
 
 
-def _sizes(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
+def network_sizes(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
     """Numbers of an observation and of an action.
 
     Raises:

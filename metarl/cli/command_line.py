@@ -33,7 +33,7 @@ from metarl.config.trust import Trust, named_code
 from metarl.config.validation import Option, split_options, validated
 from metarl.config.yaml_text import read_yaml
 from metarl.errors import UserError
-from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+from metarl.evaluation.reference_kinds import ANEW, PER_TASK, TRAINED
 from metarl.measuring.options import EvaluationOptions
 from metarl.runs.run_config import load_run_config
 from metarl.storage.places import find_config
@@ -66,6 +66,7 @@ Measure how fast a trained agent adapts to held-out tasks.
   metarl evaluate RUN [--split NAME | --tasks FILE] [--episodes N] [--video] [...]
   metarl evaluate RUN RUN ... [--output DIR] [...]
   metarl evaluate --config CONFIG --agent module:Class [...]      an agent of your own
+  metarl evaluate RUN --config CONFIG [...]     a learned objective where it was never trained
 
 Several runs are compared on one axis; those that differ in nothing but the seed are one group.
 
@@ -82,7 +83,7 @@ Train the references of an environment that are missing: what an evaluation stan
   --trust-code    import what the config of a run folder names besides the parts of metarl
   --help          this text
 """
-_KINDS = (*TRAINED, *PER_TASK)
+_KINDS = (*TRAINED, *PER_TASK, *ANEW)
 
 
 class _Evaluated(Section):
@@ -93,7 +94,10 @@ class _Evaluated(Section):
         None, min_length=1, description="import path of an Agent class, in place of a run"
     )
     config: str | None = Field(
-        None, min_length=1, description="config whose environment and evaluation the agent gets"
+        None,
+        min_length=1,
+        description="config whose environment and evaluation the agent gets, or the policies that "
+        "a run of metagenrl trains",
     )
 
 
@@ -152,7 +156,7 @@ class ReferenceArguments(Section):
     )
     folder: PathText = Field("references", min_length=1, description="where references are kept")
     split: SplitName | None = Field(
-        None, description="tasks of from_scratch and fine_tuned; null: as the config evaluates"
+        None, description="tasks of those that learn each task; null: as the config evaluates"
     )
     episodes: int | None = Field(
         None, ge=1, description="their episodes a round; null: as the config evaluates"
@@ -160,10 +164,15 @@ class ReferenceArguments(Section):
     adaptation_steps: int | None = Field(
         None, ge=1, description="their rounds of learning; null: as the config evaluates"
     )
+    evaluation_seeds: int | None = Field(
+        None,
+        ge=1,
+        description=f"trainings of {', '.join(ANEW)}; null: as the config evaluates",
+    )
     axis: Literal["gradient_step", "episode"] = Field(
         "gradient_step",
-        description="whose experience they have: episodes of all lanes a step (MAML), or one "
-        "episode of one lane (RL²)",
+        description="whose experience from_scratch and fine_tuned have: episodes of all lanes a "
+        "step (MAML), or one episode of one lane (RL²)",
     )
     again: bool = Field(
         False,
@@ -271,6 +280,8 @@ def parse_evaluate_arguments(argv: Sequence[str]) -> EvaluateArguments:
             raise UserError(f"There is no run in {run}: {why}.")
         if any(os.path.samefile(run, other) for other in arguments.run[:index]):
             raise UserError(f"The run {run} is given twice.")
+    if arguments.config and len(arguments.run) > 1:
+        raise UserError("--config is an environment for one run, and several runs were given.")
     if arguments.video and len(arguments.run) > 1:
         raise UserError("--video shows one agent, and several runs were given.")
     device = arguments.device
@@ -288,8 +299,8 @@ def _check_subject(names: set[str]) -> None:
         UserError: neither is given whole, or both are.
     """
     if "agent" not in names:
-        if "config" in names:
-            raise UserError("--config goes with --agent module:Class; a run has its own config.")
+        if "run" not in names and "config" in names:
+            raise UserError("--config goes with --agent module:Class, or a RUN of metagenrl.")
         if "run" not in names:
             raise UserError("Give the folder of a trained run: metarl evaluate RUN, or --run RUN.")
     elif "run" in names:

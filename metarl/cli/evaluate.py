@@ -20,6 +20,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = parse_evaluate_arguments(argv)
     # Imported here and below, so that --help and wrong input answer at once.
     from metarl.config.trust import Trust
+    from metarl.measuring.elsewhere import load_elsewhere
     from metarl.measuring.publishing import evaluate_and_report
     from metarl.measuring.user_agent import load_agent
     from metarl.runs.trained_run import load_run
@@ -28,10 +29,13 @@ def run(argv: Sequence[str]) -> int:
         _compare(arguments)
         return 0
     trust = Trust(arguments.trust_code)
+    where = arguments.device, trust, arguments.backend
     subject: Subject
     if arguments.agent is not None and arguments.config is not None:
-        where = arguments.device, trust, arguments.backend
         subject = load_agent(arguments.agent, arguments.config, *where)
+    elif arguments.config is not None:
+        run, checkpoint = arguments.run[0], arguments.checkpoint
+        subject = load_elsewhere(run, arguments.config, checkpoint, *where)
     else:
         subject = load_run(
             arguments.run[0],

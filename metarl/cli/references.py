@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from metarl.cli.command_line import ReferenceArguments
     from metarl.config.fields import Config
     from metarl.evaluation.measurements import Evaluation
-    from metarl.evaluation.reference_kinds import PerTaskKind, TrainedKind
+    from metarl.evaluation.plan import EvaluationPlan
+    from metarl.evaluation.reference_kinds import AnewKind, PerTaskKind, TrainedKind
     from metarl.experience.rollout import RolloutWorker
     from metarl.references.per_task_results import PerTaskReference
     from metarl.references.storage import Definition
@@ -30,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     arguments, config = parse_references_arguments(argv)
     # Imported here, so that --help and wrong input answer at once.
     from metarl.config.loading import config_to_dict
-    from metarl.evaluation.reference_kinds import PER_TASK, TRAINED
+    from metarl.evaluation.reference_kinds import ANEW, PER_TASK, TRAINED
     from metarl.references.storage import Definition
     from metarl.runs.build import make_worker
     from metarl.storage.provenance import metadata
@@ -44,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         definition = Definition.of(config_to_dict(config)["env"])
         command = _Command(arguments, config, definition, worker, record, Path(arguments.folder))
         command.train([kind for kind in TRAINED if kind in arguments.kind])
-        command.learn_each_task([kind for kind in PER_TASK if kind in arguments.kind])
+        command.learn_each_task([kind for kind in (*PER_TASK, *ANEW) if kind in arguments.kind])
     finally:
         worker.close()
     return 0
@@ -104,27 +105,25 @@ class _Command:
             training.unfinished.unlink(missing_ok=True)
         return training
 
-    def learn_each_task(self, kinds: Sequence[PerTaskKind]) -> None:
-        """Let PPO learn every task of a split, unless that is there."""
-        references = [reference for kind in kinds if (reference := self._reference(kind))]
+    def learn_each_task(self, kinds: Sequence[PerTaskKind | AnewKind]) -> None:
+        """Let every task of a split be learned, unless that is there."""
+        references = [reference for kind in kinds for reference in self._missing(kind)]
         calls = [partial(_learned, reference) for reference in references]
         for reference, evaluation in zip(references, self._each(calls), strict=True):
             path = reference.write(self.folder, evaluation, self.circumstances)
             means = "  ".join(f"{value:.2f}" for value in evaluation.task_returns.mean(axis=1))
             rounds = reference.plan.adaptation_steps
-            print(f"{reference.kind} after 0 to {rounds} rounds: {means}; in {path}.")
+            print(f"{reference.name} after 0 to {rounds} rounds: {means}; in {path}.")
 
-    def _reference(self, kind: PerTaskKind) -> PerTaskReference | None:
-        """One that learns each task; None if its results are there."""
+    def _missing(self, kind: PerTaskKind | AnewKind) -> list[PerTaskReference]:
+        """Those of a kind that learn each task and whose results are not there."""
         from metarl.config.validation import validated
         from metarl.errors import UserError
         from metarl.measuring.options import EvaluationOptions
         from metarl.references import storage
-        from metarl.references.per_task_results import PerTaskReference
 
         arguments = self.arguments
-        folders = storage.search_path(self.folder)
-        own = {"split", "episodes", "adaptation_steps", "seed"}
+        own = {"split", "episodes", "adaptation_steps", "seed", "evaluation_seeds"}
         options = validated(EvaluationOptions, arguments.model_dump(include=own))
         plan = options.plan(self.config.evaluation)
         if plan.adaptation_steps == 0:
@@ -132,6 +131,27 @@ class _Command:
                 f"{kind} learns each task in rounds of adaptation, and evaluation.adaptation_steps "
                 "is 0: give --adaptation-steps."
             )
+        folders, missing = storage.search_path(self.folder), []
+        for reference in self._references(kind, plan, folders):
+            if reference.read(folders) is not None and not arguments.again:
+                print(f"There are results of {reference.name} already; --again makes them anew.")
+            else:
+                missing.append(reference)
+        return missing
+
+    def _references(
+        self, kind: PerTaskKind | AnewKind, plan: EvaluationPlan, folders: list[Path]
+    ) -> list[PerTaskReference]:
+        """All of a kind: one, or one for every evaluation seed."""
+        from metarl.errors import UserError
+        from metarl.references import storage
+        from metarl.references.per_task_results import PerTaskReference
+        from metarl.references.trained_anew import TrainedAnew, recipe_in
+
+        tasks = plan.tasks(self.worker.task_distribution)
+        if kind != "from_scratch" and kind != "fine_tuned":  # mypy narrows so
+            recipe = recipe_in(self.config.algorithm)
+            return list(TrainedAnew.each(kind, self.definition, plan, tasks, recipe))
         multitask = None
         if kind == "fine_tuned":
             multitask = storage.find("multitask", self.definition, folders)
@@ -139,13 +159,8 @@ class _Command:
                 raise UserError(
                     "fine_tuned needs the multitask policy: give --kind multitask,fine_tuned."
                 )
-        tasks = plan.tasks(self.worker.task_distribution)
-        axis = arguments.axis
-        reference = PerTaskReference(kind, self.definition, plan, axis, tasks, multitask)
-        if reference.read(folders) is not None and not arguments.again:
-            print(f"There are results of {kind} already; --again makes them anew.")
-            return None
-        return reference
+        axis = self.arguments.axis
+        return [PerTaskReference(kind, self.definition, plan, axis, tasks, multitask)]
 
     def _each(self, calls: Sequence[Callable[[RolloutWorker], Any]]) -> Iterator[Any]:
         """What these give, wherever the worker has them called."""
@@ -170,13 +185,16 @@ def _trained(training: ReferenceTraining, worker: RolloutWorker) -> bool:
 
 
 def _learned(reference: PerTaskReference, worker: RolloutWorker) -> Evaluation:
-    """Let PPO learn the tasks of a reference."""
+    """Let the tasks of a reference be learned."""
     from metarl import envs
-    from metarl.errors import EnvironmentFailure
+    from metarl.errors import EnvironmentFailure, UserError, message_of
 
-    kind, plan = reference.kind, reference.plan
+    name, plan = reference.name, reference.plan
     try:
         env = worker.env(len(reference.tasks) * plan.episodes)
-        return reference.measure(env, lambda k, n: say(f"{kind}: round {k} of {n}"))
+        return reference.measure(env, lambda k, n: say(f"{name}: round {k} of {n}"))
     except (FloatingPointError, envs.SimulationFailure) as error:
-        raise EnvironmentFailure(f"{kind} failed. {error}") from error
+        raise EnvironmentFailure(f"{name} failed. {error}") from error
+    except ValueError as error:
+        said = f"{name} on {reference.definition.name}: {message_of(error)}."
+        raise UserError(said) from error

@@ -37,7 +37,8 @@ class ModeResult:
         returns: Mean return of each task over episodes and evaluation seeds, K+1 rows of n.
         mean: Mean over tasks.
         ci95: 95 % bootstrap interval of the mean over tasks; None, like all that is said of the
-            spread between tasks, where there is one task.
+            spread between tasks, where there is one task. Where x is "env_steps" every evaluation
+            seed is a training, and the interval is over seeds and tasks; of one task, over seeds.
         se95: 1.96 standard errors of the mean over tasks.
         iqm: Interquartile mean over tasks.
         iqm_ci95: Its 95 % bootstrap interval.

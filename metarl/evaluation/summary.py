@@ -131,6 +131,35 @@ def beside(returns: np.ndarray, episodes: Sequence[Reference]) -> AdaptiveRefere
     return AdaptiveReference([*episodes], paired_verdict(returns.sum(axis=0), others, words))
 
 
+def trained_beside(evaluation: Evaluation, others: np.ndarray) -> AdaptiveReference:
+    """What else was trained anew on the same tasks, and who is ahead over the whole training.
+
+    Args:
+        evaluation: Of the agent that is judged.
+        others: Returns [K+1, N, n] of the other one's trainings, with the same evaluation seeds.
+    """
+    own, beside = returns_of_agents(evaluation), _trainings(others)
+    rows = [
+        Reference(row.mean(axis=0).tolist(), float(row.mean()), mean_interval(of_seeds))
+        for row, of_seeds in zip(others, beside, strict=True)
+    ]
+    words = ("better", "worse", "no clear difference")
+    difference = paired_verdict(own.mean(axis=0), beside.mean(axis=0), words)
+    return AdaptiveReference(rows, difference)
+
+
+def returns_of_agents(evaluation: Evaluation) -> np.ndarray:
+    """Mean return of each task, [K+1, S, n]: of one agent, or of those that each seed trained."""
+    if evaluation.adaptation_axis == "env_steps":
+        return _trainings(evaluation.seed_returns.swapaxes(1, 2))
+    return evaluation.task_returns[:, None]
+
+
+def _trainings(returns: np.ndarray) -> np.ndarray:
+    """Returns [K+1, N seeds, n], over which intervals are; of one task, over the seeds alone."""
+    return returns.swapaxes(1, 2) if returns.shape[2] == 1 else returns
+
+
 def bayes_adaptive(evaluation: Evaluation, env: TaskVectorEnv) -> list[Reference] | None:
     """What the environment knows of the best adaptive agent, by the episode of the trial.
 
@@ -161,7 +190,7 @@ def _mode_result(evaluation: Evaluation, references: Mapping[str, Reference]) ->
         evaluation_seed_std=spread(seed_means),
         **_success(evaluation),
         **_episode_measures(evaluation),
-        **judged(returns[:, None], references, evaluation.by),
+        **judged(returns_of_agents(evaluation), references, evaluation.by),
     )
 
 

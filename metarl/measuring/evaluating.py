@@ -12,7 +12,6 @@ import torch
 
 from metarl import envs
 from metarl.config.loading import config_to_dict
-from metarl.config.trust import trusting
 from metarl.envs.contract import Success
 from metarl.envs.faults import defined
 from metarl.envs.knowledge import known_returns
@@ -33,6 +32,8 @@ from metarl.references.measurement import (
     measure_adaptive_references,
     measure_references,
 )
+from metarl.references.storage import Definition
+from metarl.references.trained_anew import read_trained_anew, recipe_in
 from metarl.report.evaluation_report import write_report
 from metarl.report.page import ReportFiles, is_complete
 from metarl.runs.trained_run import TrainedRun, training_lines
@@ -99,9 +100,10 @@ def _summarized(
 ) -> EvaluationResult:
     """What was measured, beside its references."""
     config = config_to_dict(subject.config)
-    words = [str(subject.config.run_folder / "config.yaml"), *trusting(config)]
+    words = subject.config_words()
     own, optimum, adaptive, learners = subject.config.evaluation, None, None, None
     worker, measures = subject.worker, None
+    anew: dict[str, str] = {}
     if isinstance(worker, FewShotSource):
         untrained = subject.untrained if isinstance(subject, TrainedRun) else None
         found = measure_few_shot_references(worker, headline.tasks, plan, untrained)
@@ -116,6 +118,9 @@ def _summarized(
         adaptive = bayes_adaptive(headline, env)
         learners = measure_adaptive_references(env, headline, plan)
         measures = dict(env.measures)
+        if headline.adaptation_axis == "env_steps":
+            definition, recipe = Definition.of(config["env"]), recipe_in(subject.config.algorithm)
+            learners, anew = read_trained_anew(headline, plan, definition, recipe, words)
     result = summarize(
         headline,
         other,
@@ -123,7 +128,7 @@ def _summarized(
         env=subject.config.env.name,
         env_config=config["env"],
         references=references.returns | ({} if optimum is None else {"optimum": optimum}),
-        missing_references=references.missing,
+        missing_references=references.missing | anew,
     )
     result = replace(result, bayes_optimal=adaptive, adaptive_references=learners)
     if headline.success is not None:

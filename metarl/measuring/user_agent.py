@@ -59,9 +59,13 @@ class UserAgent:
 
     def arguments(self) -> list[str]:
         """The arguments of `metarl evaluate` that name this agent."""
-        words = ["--config", self.config_path, "--agent", self.path]
+        name, *trusted = self.config_words()
+        return ["--config", name, "--agent", self.path, *trusted]
+
+    def config_words(self) -> list[str]:
+        """The words of a command line that name the config."""
         in_run = run_folder_of(find_config(self.config_path))
-        return words + (trusting(config_to_dict(self.config)) if in_run else [])
+        return [self.config_path, *(trusting(config_to_dict(self.config)) if in_run else [])]
 
     def agent(self, mode: ActionMode = "stochastic", seed: int = 0) -> Agent:
         """A fresh agent.

@@ -78,8 +78,9 @@ def measure_references(
     returns = {name: evaluation.task_returns[0] for name, evaluation in measured.items()}
     multitask = found["multitask"]
     # A user's own list of tasks has none of those that learn each task, nor has an agent that does
-    # not adapt: they would have learned nothing.
-    for per_task in PER_TASK if plan.task_file is None and plan.adaptation_steps > 0 else ():
+    # not adapt: they would have learned nothing. Beside trainings there are others.
+    learn = plan.task_file is None and plan.adaptation_steps > 0 and axis != "env_steps"
+    for per_task in PER_TASK if learn else ():
         start = multitask if per_task == "fine_tuned" else None
         kept = PerTaskReference(per_task, definition, plan, axis, tasks, start).read(folders)
         if kept is not None:

@@ -15,6 +15,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from metarl.evaluation.measurements import POOLED
 from metarl.random import Key
 from metarl.references.policy import ReferencePolicy
 from metarl.references.ppo import make_ppo, policy_state, restore_statistics, with_choices
@@ -37,12 +38,11 @@ class PerTaskAgent:
         settings: PPO's.
         observation_space: Of one lane.
         action_space: Of one lane.
-        axis: "gradient_step": one agent a task; "episode": one agent a lane.
+        axis: "gradient_step", "env_steps": one agent a task; "episode": one agent a lane.
         key: Names all streams.
         start: A stored multitask policy to fine-tune; None: random weights, other ones a task.
     """
 
-    mode: ActionMode = "stochastic"
     privileged = False
     step_sizes: list[float] = []  # noqa: RUF012
 
@@ -56,20 +56,33 @@ class PerTaskAgent:
         start: Mapping[str, Any] | None = None,
     ) -> None:
         self.adaptation_axis = axis
+        self._mode: ActionMode = "stochastic"
+        self._agents: list[_Agent] = []
         self._settings, self._key, self._start = settings, key, start
         size = math.prod(observation_space.shape)  # images are rows of pixels
         observed = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._spaces = (observed, with_choices(action_space))
 
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen; a change of it starts the round of episodes anew."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self._agents:
+            self._begin_round()
+
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Start every agent anew, for M tasks × B lanes."""
         self._shape = (num_tasks, lanes)
-        pooled = self.adaptation_axis == "gradient_step"
+        pooled = self.adaptation_axis in POOLED
         self._grouped = (num_tasks, lanes) if pooled else (num_tasks * lanes, 1)
         self._round = 0
-        self._agents: list[_Agent] = []
+        self._agents = []
         for agent in range(self._grouped[0]):
-            with _global_generators(self._key.generator("init", agent)):
+            with global_generators(self._key.generator("init", agent)):
                 self._agents.append(_Agent(*self._spaces, self._settings, self._start))
         self._begin_round()
 
@@ -80,7 +93,7 @@ class PerTaskAgent:
         noise = torch.from_numpy(np.stack(blocks)).view(*self._grouped, -1)
         # [M, B, o] -> [agents, own lanes, o]
         grouped = observation.reshape(*self._grouped, -1).astype(np.float32)
-        action = self._policy.act(grouped, noise).numpy()
+        action = self._policy.act(grouped, None if self._mode == "deterministic" else noise).numpy()
         self._steps.append({"observations": grouped, "actions": action, "valid": active.copy()})
         played = action.reshape(num_tasks, lanes, *action.shape[2:])
         return played if self._policy.discrete else np.clip(played, -1.0, 1.0)
@@ -107,7 +120,7 @@ class PerTaskAgent:
         key = self._key.at(self._round)
         for index, agent in enumerate(self._agents):
             own = {name: field[index] for name, field in fields.items()}
-            with _global_generators(key.generator("minibatch", index)):
+            with global_generators(key.generator("minibatch", index)):
                 agent.learn(own)
         self._round += 1
         self._begin_round()
@@ -211,7 +224,7 @@ class _Agent:
 
 
 @contextlib.contextmanager
-def _global_generators(rng: np.random.Generator) -> Iterator[None]:
+def global_generators(rng: np.random.Generator) -> Iterator[None]:
     """Seeds the global generators, which stable-baselines3 draws from, and puts them back."""
     before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,13 +20,13 @@ from metarl.errors import UserError
 from metarl.evaluation.measurements import Evaluation
 from metarl.evaluation.plan import EvaluationPlan
 from metarl.evaluation.protocol import evaluate
-from metarl.evaluation.reference_kinds import PerTaskKind
+from metarl.evaluation.reference_kinds import AnewKind, PerTaskKind
 from metarl.random import Key
 from metarl.references import storage
 from metarl.references.settings import per_task_settings
 from metarl.references.storage import Definition
 from metarl.storage.files import replace_file, writing
-from metarl.types import AdaptationAxis
+from metarl.types import ActionMode, AdaptationAxis, Agent
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,23 @@ class PerTaskReference:
         multitask: The policy to fine-tune; None from scratch.
     """
 
-    kind: PerTaskKind
+    kind: PerTaskKind | AnewKind
     definition: Definition
     plan: EvaluationPlan
     axis: AdaptationAxis
     tasks: np.ndarray
     multitask: storage.StoredReference | None
+    mode: ClassVar[ActionMode] = "stochastic"
+
+    @property
+    def name(self) -> str:
+        """What it is called in lines of progress."""
+        return self.kind
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it learns."""
+        return asdict(per_task_settings(self.definition.name))
 
     @property
     def file(self) -> str:
@@ -67,16 +78,16 @@ class PerTaskReference:
             "adaptation_steps": self.plan.adaptation_steps,
             "episodes": self.plan.episodes,
             "seed": self.plan.seed,
-            "action_mode": "stochastic",
+            "action_mode": self.mode,
             "tasks": np.asarray(self.tasks, dtype=np.float64).tolist(),
-            "settings": storage.as_json(asdict(per_task_settings(self.definition.name))),
+            "settings": storage.as_json(self.settings),
             "multitask_sha256": None if self.multitask is None else self.multitask.sha256,
         }
 
     def measure(
         self, env: TaskVectorEnv, progress: Callable[[int, int], None] | None = None
     ) -> Evaluation:
-        """Let PPO learn every task by the protocol of an evaluation, in stochastic mode.
+        """Let it learn every task by the protocol of an evaluation, in its mode.
 
         Args:
             env: n·B lanes.
@@ -85,9 +96,13 @@ class PerTaskReference:
         Raises:
             FloatingPointError: it diverged.
         """
+        return evaluate(self.agent(env), env, self.tasks, self.plan, progress)
+
+    def agent(self, env: TaskVectorEnv) -> Agent:
+        """Who learns."""
         from metarl.references.per_task import PerTaskAgent  # needs stable-baselines3
 
-        agent = PerTaskAgent(
+        return PerTaskAgent(
             per_task_settings(self.definition.name),
             env.single_observation_space,  # type: ignore[arg-type]
             env.single_action_space,
@@ -95,7 +110,6 @@ class PerTaskReference:
             Key(self.plan.seed, evaluation=True),
             None if self.multitask is None else self.multitask.state,
         )
-        return evaluate(agent, env, self.tasks, self.plan, progress)
 
     def write(self, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> Path:
         """Keep results, whole or not at all.

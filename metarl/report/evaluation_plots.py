@@ -56,7 +56,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
     steps = np.array(head.env_steps_used) if trained else np.arange(result.adaptation_steps + 1)
     figures.interval_band(ax, steps, head.ci95, AFTER)
     label = in_legend(f"{result.algorithm}{mode_words(result)}")
-    ax.plot(steps, head.mean, "o-", color=AFTER, label=label)
+    ax.plot(steps, head.mean, "o-", color=AFTER, label=label, markevery=max(len(steps) // 20, 1))
     if head.evaluation_seed_std is not None:
         means = np.array(head.evaluation_seed_means)  # [K+1, N]
         ax.plot(steps, means, "o", color="white", mec=AFTER, markersize=4, zorder=4)
@@ -73,7 +73,7 @@ def plot_adaptation_curve(result: EvaluationResult) -> Figure:
         kind = "gradient" if result.x == "gradient_step" else "adaptation"
         ax.set_xlabel(f"{kind} steps\n({result.by.experience} used before)")
     ax.set_xmargin(0.04)
-    ax.set_ylabel(figures.mean_label(result.by, head.ci95))
+    ax.set_ylabel(figures.mean_label(result.by, head.ci95, trained=trained))
     figures.bayes_adaptive_line(ax, result.bayes_optimal)
     figures.adaptive_references(ax, result.adaptive_references, steps)
     figures.label_lines(ax, {name: ref.mean for name, ref in result.references.items()})

@@ -171,7 +171,7 @@ def adaptive_table(known: Mapping[str, Mapping[str, AdaptiveReference] | None]) 
     beside = {label: agents for label, agents in known.items() if agents}
     rows = []
     for name, agent in longest_trials(beside.values()).items():
-        earned = ", ".join(words.estimate(each.mean, each.ci95) for each in agent.episodes)
+        earned = words.earned_by(agent)
         meaning = words.ADAPTIVE_REFERENCES.get(name, "an agent of the user's environment")
         rows.append([name, meaning, earned])
         rows[-1] += [a[name].difference.verdict if name in a else "–" for a in beside.values()]

@@ -122,10 +122,12 @@ def interval_band(
         ax.plot([x[0], x[0]], known[0], color=color, alpha=0.35, linewidth=4)
 
 
-def mean_label(by: Measure, intervals: Sequence[Interval | None]) -> str:
-    """Of the axis of means over tasks with their intervals."""
+def mean_label(by: Measure, intervals: Sequence[Interval | None], *, trained: bool = False) -> str:
+    """Of the axis of means over tasks with their intervals; or over trainings as well."""
     if intervals[0] is None:
         return f"{by.noun} on the one task"
+    if trained:
+        return f"mean {by.noun} of trainings\n(band: 95 % interval)"
     return f"mean {by.noun} over tasks\n({'band' if len(intervals) > 1 else 'bar'}: 95 % interval)"
 
 
@@ -144,7 +146,9 @@ def adaptive_references(
     for (name, reference), marker in zip((known or {}).items(), markers, strict=False):
         means, label = [each.mean for each in reference.episodes], name.replace("_", " ")
         places = range(len(means)) if x is None else x
-        ax.plot(places, means, f"{marker}-.", color=GREY, linewidth=1.0, label=label)
+        every = max(len(means) // 10, 1)
+        line: Any = {"color": GREY, "linewidth": 1.0, "markevery": every}
+        ax.plot(places, means, f"{marker}-.", label=label, **line)
 
 
 def in_legend(name: str) -> str:

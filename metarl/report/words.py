@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from metarl.evaluation.measures import RETURN, Measure
-from metarl.evaluation.reference_kinds import FINE_TUNED, FLOOR, FROM_SCRATCH, ORACLE
+from metarl.evaluation.reference_kinds import ANEW, FINE_TUNED, FLOOR, FROM_SCRATCH, ORACLE
 
 if TYPE_CHECKING:
     from metarl.evaluation.comparison import Comparison, GroupMode
@@ -32,7 +32,12 @@ ADAPTIVE_REFERENCES = {
     "thompson": "Thompson sampling",
     "ucb1": "UCB1: each arm once, then the largest upper confidence bound",
     "psrl": "posterior sampling: before each episode an MDP is drawn from the posterior",
+    "reinforce": "fresh policies, trained by off-policy REINFORCE in place of the objective",
+    "td3": "fresh policies, trained by stable-baselines3's TD3",
+    "ddpg": "fresh policies, trained by stable-baselines3's DDPG",
+    "ppo": "fresh policies, trained by stable-baselines3's PPO",
 }
+_FEW = 10  # episodes that are listed in a sentence
 BAYES_ADAPTIVE = "Bayes-adaptive (or a lower bound)"
 """What pictures and tables call the best agent that must find the task out."""
 _BAYES_ADAPTIVE_MEANS = (
@@ -101,13 +106,19 @@ def adaptive_sentences(label: str, known: Mapping[str, AdaptiveReference] | None
     """What agents earn that the environment names, and who is ahead, a sentence each."""
     said = []
     for name, reference in (known or {}).items():
-        earned = ", ".join(estimate(each.mean, each.ci95) for each in reference.episodes)
         episodes = len(reference.episodes)
         trial = f"over the {episodes} episodes" if episodes > 1 else "here"
+        trial = "over the whole training" if name in ANEW else f"{trial}, paired by task,"
         said.append(
-            f"{name}: {earned}; {label} {trial}, paired by task, is {reference.difference.verdict}."
+            f"{name}: {earned_by(reference)}; {label} {trial} is {reference.difference.verdict}."
         )
     return said
+
+
+def earned_by(reference: AdaptiveReference) -> str:
+    """What an agent earns in its episodes, of many the first and the last."""
+    earned = [estimate(each.mean, each.ci95) for each in reference.episodes]
+    return ", ".join(earned if len(earned) <= _FEW else [earned[0], "…", earned[-1]])
 
 
 def success_words(mode: ModeResult | GroupMode, k: int) -> str:
@@ -153,7 +164,10 @@ def notes(result: EvaluationResult, bayes_optimal: Sequence[Reference] | None) -
         )
     if bayes_optimal is not None:
         said.append(_BAYES_ADAPTIVE_MEANS)
-    if len(result.tasks) == 1:
+    if result.x == "env_steps" and len(result.evaluation_seeds) > 1:
+        over = "seeds" if len(result.tasks) == 1 else "seeds and tasks"
+        said.append(f"Every evaluation seed is a training of its own: intervals are over {over}.")
+    elif len(result.tasks) == 1:
         said.append("There is one task, so there are no intervals, which are over tasks.")
     return said
 

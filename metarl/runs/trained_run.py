@@ -64,6 +64,10 @@ class TrainedRun:
         words += [] if data is None else ["--data", str(data)]
         return words + trusting(config_to_dict(self.config))
 
+    def config_words(self) -> list[str]:
+        """The words of a command line that name the config with its environment."""
+        return [str(self.folder / "config.yaml"), *trusting(config_to_dict(self.config))]
+
     @property
     def metrics(self) -> dict[str, np.ndarray]:
         """What was recorded of every meta-iteration, e.g. ``env_steps``, ``return/step_0``.

@@ -130,7 +130,7 @@ def test_an_objective_of_nothing_moves_no_policy() -> None:
     one.keep([episodes()])
     before, critic = one.phi, one.learned["critic"].params["critic0.weight"]
     learn(
-        one, lambda batch: [0.0 * s.policy_actions.sum(-1) for s in batch], np.random.default_rng(1)
+        one, np.random.default_rng(1), lambda batch: [0.0 * s.policy_actions.sum(-1) for s in batch]
     )
     assert torch.equal(one.phi, before)
     assert not torch.equal(one.learned["critic"].params["critic0.weight"], critic)

@@ -155,11 +155,17 @@ def test_at_first_policies_follow_the_critic() -> None:
     algorithm, worker = make(anneal_steps=1000)
     train(algorithm, worker, 1)
     group = algorithm.groups[0]
-    gradient, ascent = torch.ones_like(group.phi), torch.full_like(group.phi, 3.0)
+    rng = np.random.default_rng(0)
+    gradient, ascent = torch.from_numpy(rng.standard_normal((2, *group.phi.shape))).float()
     group.steps_kept = 250.0
-    torch.testing.assert_close(
-        algorithm._annealed(group, gradient, ascent), 0.25 * gradient - 0.75 * ascent
-    )
+    mixed = group._policies(algorithm._annealed(group, gradient, 1e-3 * ascent))
+    ours, critics = (group._policies(x) for x in (gradient, ascent))
+    for m in range(group.count):
+        one, other, found = (
+            torch.cat([p[m].flatten() for p in x.values()]) for x in (ours, critics, mixed)
+        )
+        expected = 0.25 * one / one.norm() - 0.75 * other / other.norm()
+        torch.testing.assert_close(found, expected)
     group.steps_kept = 1000.0
     assert algorithm._annealed(group, gradient, ascent) is gradient
 

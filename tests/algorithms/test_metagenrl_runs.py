@@ -9,6 +9,7 @@ import pytest
 
 import metarl
 import train
+from metarl.errors import UserError
 from tests.programs import ROOT, Forks, Whole, assert_same_state, lines, write_config
 from tests.training.test_training import kill_ten_times
 
@@ -77,3 +78,23 @@ def test_a_run_in_parts_is_the_run_in_one_and_is_evaluated(
     assert (result.x, result.headline.action_mode) == ("env_steps", "deterministic")
     assert result.episodes_used == [0, 2]
     assert result.headline.env_steps_used[1] > 0.0
+
+    other = tmp_path / "other.yaml"
+    other.write_text("""\
+env: {name: half_cheetah_vel, horizon: 4}
+algorithm: {name: metagenrl, hidden_sizes: [6, 6], random_steps: 2, sequence: 2, batch: 3}
+evaluation: {episodes: 1, adaptation_steps: 1, split: validation}
+""")
+    found = metarl.evaluate(straight, config=other, mode="stochastic", output=tmp_path / "found")
+    assert (found.env, found.checkpoint, found.algorithm) == ("half_cheetah_vel", 4, "metagenrl")
+    assert found.headline.env_steps_used == [0.0, 4.0]
+    said = (tmp_path / "found/report.md").read_text()
+    assert f"metarl evaluate {straight} --checkpoint 4 --config {other} " in said
+    assert f"metarl references {other} --kind reinforce " in said
+    for env, algorithm, why in (
+        ("point_navigation", "maml", "so its algorithm must be metagenrl"),
+        ("bandit", "metagenrl", "metagenrl on bandit: its actions are numbers"),
+    ):
+        other.write_text(f"env: {{name: {env}}}\nalgorithm: {{name: {algorithm}}}\n")
+        with pytest.raises(UserError, match=why):
+            metarl.evaluate(straight, config=other)

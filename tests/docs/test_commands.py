@@ -30,6 +30,8 @@ LONG = (
     "metarl evaluate runs/my_pendulum --forget true --trust-code",
     "metarl evaluate runs/few_shot_sinusoid",
     "metarl train metagenrl_half_cheetah_pendulum",
+    "metarl references metagenrl_hopper --kind reinforce,td3,ddpg,ppo",
+    "metarl evaluate runs/metagenrl_half_cheetah_pendulum --config metagenrl_hopper",
     "metarl train pearl_half_cheetah_vel",
     "metarl train recurrent_sac_half_cheetah_vel",
     "metarl train maml_half_cheetah_vel --rollout.shard-tasks 4 --rollout.backend ray "
@@ -154,6 +156,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train_a_run("my_pendulum", tiny(algorithm=maml) | {"env": pendulum["env"]})
         rl2 = {"name": "rl2", "width": 4, "minibatches": 1, "tasks": 2, "episodes": 2}
         train_a_run("rl2_navigation_sparse", tiny() | {"algorithm": rl2})
+        learned = {"name": "metagenrl", "population": 1, "hidden_sizes": [4], "batch": 4}
+        train_a_run("metagenrl_half_cheetah_pendulum", tiny(iterations=1) | {"algorithm": learned})
     for name in ("quickstart", "maml_navigation", "maml_half_cheetah_vel", "few_shot_sinusoid"):
         shutil.copytree(folder / "runs/a", folder / f"runs/{name}")
     shutil.copytree(folder / "runs/b", folder / "runs/slower")
