@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -217,6 +218,25 @@ def test_a_driver_that_is_killed_goes_on(number: int, tmp_path: Path) -> None:
         assert "Stopped at iteration" in output
     run(there, config, "--resume", "auto")  # here, and without Ray
     assert_same_state(local, there)
+
+
+def test_workers_that_ray_ends_for_want_of_memory_are_one_sentence(tmp_path: Path) -> None:
+    """Ray's own monitor ends them: it is told that a hundredth of the memory is all there is."""
+    config = write_config(tmp_path, iterations=5, rollout={"shard_tasks": 1})
+    folder = str(tmp_path / "run")
+    backend = {"workers": 1, "retries": 1, "timeout": 300}
+    words = [word for n, x in backend.items() for word in (f"--rollout.backend.{n}", str(x))]
+    monitor = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "20"}
+    program = start(
+        *("train.py", "--config", str(config), "--run-dir", folder),
+        *("--rollout.backend", "ray", *words),
+        env=monitor,
+    )
+    output = program.communicate(timeout=300)[0]
+    assert program.returncode == 1, output
+    assert "Traceback" not in output
+    said = r"error: A (shard of the rollout|Ray worker's start) ran out of memory on 2 Ray workers"
+    assert re.search(said, output), output
 
 
 def test_the_benchmark_plays_the_same_here_and_there(tmp_path: Path) -> None:
