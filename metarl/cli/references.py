@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     record = metadata("cpu", threads.torch_threads, threads.physics_threads)
     record["command"] = command_line(["metarl", "references", *argv])
     del record["wandb_id"]
-    worker = make_worker(config)
+    worker = make_worker(config.model_copy(update={"device": "cpu"}))  # where they are trained
     try:
         definition = Definition.of(config_to_dict(config)["env"])
         command = _Command(arguments, config, definition, worker, record, Path(arguments.folder))

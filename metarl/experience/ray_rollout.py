@@ -1,9 +1,9 @@
 """Rollouts and evaluations on a Ray cluster, played wherever there is a free worker.
 
 A shard is played by the same code as on one machine, in an environment of its own size, from random
-streams that its tasks have in the whole; an evaluation by one evaluation seed, likewise, is what it
-is here. So it does not matter who plays it, nor how often: what a
-worker takes along when it dies is played again, bit for bit, by another.
+streams that its tasks have in the whole; and an evaluation by one evaluation seed is a whole of its
+own. So it does not matter who plays it, nor how often: what a worker takes along when it dies is
+played again, bit for bit, by another.
 """
 
 from __future__ import annotations
