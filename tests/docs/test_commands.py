@@ -38,6 +38,10 @@ LONG = (
     "--rollout.backend.workers 8",
     "metarl suite run my_suite.yaml",
     "metarl suite run my_suite.yaml --ray",
+    "metarl evaluate runs/nav --evaluation-seeds 10 --rollout.backend ray "
+    "--rollout.backend.workers 8",
+    "metarl evaluate runs/maml_navigation --rollout.backend ray",
+    "metarl references maml_half_cheetah_vel --rollout.backend ray --rollout.shard-tasks 4",
     "metarl suite run my_suite.yaml --time-limit 03:50:00",
     "metarl suite run rl2_navigation",
 )

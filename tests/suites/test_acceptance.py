@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -101,9 +102,13 @@ def wait_for(progress: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def iterations(name: str) -> int:
-    path = Path("runs/s", name, "metrics.jsonl")
-    return path.read_text().count("\n") if path.is_file() else 0
+def iterations() -> int:
+    """Of all runs together."""
+    found = 0
+    for path in Path("runs/s").glob("*/*/metrics.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # a run that begins anew
+            found += path.read_text().count("\n")
+    return found
 
 
 @pytest.mark.slow
@@ -115,25 +120,24 @@ def test_a_suite_that_is_killed_twice_ends_with_the_comparison_of_its_runs_by_ha
         pytest.importorskip("ray", reason="Ray is not installed")
         monkeypatch.delenv("RAY_ADDRESS", raising=False)  # Ray of its own, which ends with it
     monkeypatch.chdir(tmp_path)
-    write_suite([1, 2, 3], iterations=200)
+    write_suite([1, 2, 3], iterations=150)
     suite = load_suite(Path("s.yaml"))
 
     killed = suite_run(*ray)  # its runs are orphans, which train on, or end with Ray
-    wait_for(lambda: iterations("a/seed_1") > 20)
+    wait_for(lambda: iterations() > 20)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    orphan = read_record(suite.runs[0])
-    assert orphan is not None
-    assert ray or orphan.process.alive()
+    begun = [record for job in suite.runs if (record := read_record(job)) is not None]
+    assert begun
+    assert ray or any(record.process.alive() for record in begun)
 
     stopped = suite_run(*ray)
-    wait_for(lambda: iterations("a/seed_3") > 20)
+    wait_for(lambda: iterations() > 350)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(120) == 130
     started = [read_record(job) for job in suite.runs]
     assert not any(record.process.alive() for record in started if record is not None)
-    assert iterations("a/seed_3") < 200
-    assert iterations("b/seed_3") < 200
+    assert iterations() < 6 * 150
 
     assert suite_run(*ray).wait(600) == 0
     records = [read_record(job) for job in suite.jobs]
