@@ -38,7 +38,7 @@ LONG = (
     "--rollout.backend.workers 8",
     "metarl suite run my_suite.yaml",
     "metarl suite run my_suite.yaml --ray",
-    "metarl evaluate runs/nav --evaluation-seeds 10 --rollout.backend ray "
+    "metarl evaluate runs/maml_navigation --evaluation-seeds 10 --rollout.backend ray "
     "--rollout.backend.workers 8",
     "metarl evaluate runs/maml_navigation --rollout.backend ray",
     "metarl references maml_half_cheetah_vel --rollout.backend ray --rollout.shard-tasks 4",
