@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks import (
     memory,
     memory_cores,
     meta_iteration,
+    metagenrl,
     pearl,
     physics,
     rl2,
@@ -285,6 +287,47 @@ def test_rl2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = record["rows"][0]["seconds"]
     assert seconds["iteration"] == pytest.approx(seconds["rollout"] + seconds["update"])
     np.testing.assert_array_equal(ends[0], ends[1])
+
+
+def test_metagenrl(tmp_path: Path) -> None:
+    options = ["--population", "2", "--batch", "3", "--width", "4", "--updates", "1"]
+    record = measured(metagenrl, tmp_path, *options, "--repeats", "1", "--threads", "1", tiny=False)
+    shares = record["summary"]["share_of_bare"] * record["summary"]["metagenrl"]["ratio"]
+    assert shares == pytest.approx(1.0)
+    speeds = [record["summary"][name] for name in ("env_steps_per_s", "updates_per_s")]
+    assert speeds[0] == pytest.approx(2 * 2 * speeds[1])
+
+
+def test_the_bare_update_is_that_of_metagenrl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same parameters and batches the two move every network alike."""
+    words = ["--population", "2", "--batch", "4", "--width", "8", "--threads", "1"]
+    options = metagenrl.options_of(words)
+    ours = metagenrl.made_up(options)
+    (group,) = ours.groups
+    params = group.learned["actor"].params  # with last layers that matter
+    large = {n: 50.0 * p if n.startswith("actor2") else p for n, p in params.items()}
+    group.learned["actor"].params = large
+    group.target = large | group.learned["critic"].params
+    bare = metagenrl.Bare(ours, options)
+    before = ours.state_dict()["params"]
+    bare.take(before)
+    batches = itertools.cycle(bare.batches)
+    monkeypatch.setattr(group, "sample", lambda rng: next(batches))
+    for _ in range(3):
+        ours._step([np.random.default_rng(0)])
+        bare.step()
+    after = ours.state_dict()["params"]
+    moved = metagenrl.Bare(ours, options)
+    moved.take(after)
+    for name, (part, expected) in {
+        "objective": (bare.objective, moved.objective),
+        "policy": (bare.members[1].policy, moved.members[1].policy),
+        "critics": (bare.members[0].critics, moved.members[0].critics),
+    }.items():
+        for p, q in zip(part.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5, msg=name)
+    for name, p in after.items():
+        assert not torch.equal(p, before[name]), name
 
 
 def test_pearl(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ objective in turn ascends what the critics think of the policies after one plain
     α ascends  (1/n) Σ_i E[Q_i(s, π_φ′i(s))] / σ_i,   φ′_i = φ_i − η ∇_φi L_α(τ, π_φi),
 
 with σ_i the deviation of Q_i over the batch, so that no environment outweighs another by its units.
-τ and the s of the outer expectation are batches of their own. Nothing of an environment's size
+The outer expectation is over τ's states and as many others. Nothing of an environment's size
 enters the objective, so it trains policies where it was never trained; the agent of this algorithm
 is a fresh policy that knows nothing, with the objective.
 """
@@ -157,7 +157,7 @@ class MetaGenRL:
     def _step(self, rngs: Sequence[np.random.Generator]) -> dict[str, Tensor]:
         """Updates of every critic, then one of every policy and of the objective."""
         batches, error = learn_critics(self.groups, rngs)
-        ahead = self.look_ahead(batches[0], batches[1])
+        ahead = self.look_ahead(batches[0], list(map(Chunks.join, *batches[:2])))
         for group, gradient, ascent in zip(self.groups, ahead.inner, ahead.ascent, strict=True):
             group.improve(self._annealed(group, gradient, ascent))
         self.objective.move("the objective's worth", ahead.outer, self.config.objective_lr)

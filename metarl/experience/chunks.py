@@ -40,6 +40,10 @@ class Chunks(NamedTuple):
         parts = [rows[name].transpose(1, 2) for name in cls._fields]
         return cls(*parts[:4], *(part.bool() for part in parts[4:]))
 
+    def join(self, other: Chunks) -> Chunks:
+        """Those of both, of the same policies."""
+        return Chunks(*(torch.cat(pair, dim=2) for pair in zip(self, other, strict=True)))
+
     def to(self, device: torch.device) -> Chunks:
         """The same on another device."""
         return Chunks(*(part.to(device) for part in self))

@@ -55,7 +55,7 @@ class MetaGenRLSettings(Settings):
         1.0, gt=0, description="longer gradients of policies and objective are shortened to it"
     )
     objective_width: int = Field(32, ge=1, description="of the objective's LSTM")
-    objective_lr: float = Field(1e-3, gt=0, description="Adam's step size of the objective")
+    objective_lr: float = Field(3e-3, gt=0, description="Adam's step size of the objective")
     inner_lr: float = Field(
         1.0, gt=0, description="η, of the plain gradient step through which the objective learns"
     )
