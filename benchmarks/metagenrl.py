@@ -15,6 +15,7 @@ import itertools
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,13 +46,14 @@ OBSERVATION, ACTION = 17, 6
 
 def made_up(options: argparse.Namespace) -> MetaGenRL:
     """MetaGenRL past its beginning, whose replay holds sequences of numbers within ±1."""
-    settings = MetaGenRLSettings(
-        population=options.population,
-        batch=options.batch,
-        hidden_sizes=(options.width,) * 2,
-        capacity=4000,
-        target_noise=0.0,  # so that both can be shown to take the same steps
-    )
+    sizes: dict[str, Any] = {
+        "population": options.population,
+        "batch": options.batch,
+        "hidden_sizes": (options.width,) * 2,
+        "capacity": 4000,
+        "target_noise": 0.0,  # so that both can be shown to take the same steps
+    }
+    settings = MetaGenRLSettings(**sizes)
     observed, acted = (spaces.Box(-1.0, 1.0, (n,), np.float32) for n in (OBSERVATION, ACTION))
     made = MetaGenRL(settings, observed, acted, 0, options.device)
     rng = Key(0).generator("evaluation")
@@ -77,10 +79,10 @@ class Objective(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(
+        self.parts: Any = nn.ModuleDict(
             {"action": two_layers(2, 8), "step": two_layers(5, 8), "head": two_layers(width, 1)}
         )
-        self.cell = nn.LSTMCell(16, width)
+        self.cell: Any = nn.LSTMCell(16, width)
 
     def layers(self, part: str, x: Tensor) -> Tensor:
         first, last = self.parts[part]
@@ -118,13 +120,14 @@ class Member:
             ]
             return nn.Sequential(*layers, nn.Linear(options.width, n_out)).to(options.device)
 
-        self.policy = nn.Sequential(network(OBSERVATION, ACTION), nn.Tanh())
-        self.critics = nn.ModuleList([network(OBSERVATION + ACTION, 1) for _ in range(2)])
+        self.gradient: Sequence[Tensor] = ()
+        self.policy: Any = nn.Sequential(network(OBSERVATION, ACTION), nn.Tanh())
+        self.critics: Any = nn.ModuleList([network(OBSERVATION + ACTION, 1) for _ in range(2)])
         self.begin()
 
     def begin(self) -> None:
         """Targets like the networks, and Adam anew."""
-        self.targets = copy.deepcopy((self.policy, self.critics))
+        self.targets: Any = copy.deepcopy((self.policy, self.critics))
         self.adams = [
             torch.optim.Adam(part.parameters(), lr=1e-3) for part in (self.policy, self.critics)
         ]
@@ -136,7 +139,7 @@ class Member:
             q = torch.minimum(*(critic(x) for critic in critics)).squeeze(-1)
             y = data.rewards + 0.99 * ~data.terminated * q
         x = torch.cat([data.observations, data.actions], -1)
-        loss = sum((critic(x).squeeze(-1) - y).square().mean() for critic in self.critics)
+        loss: Any = sum((critic(x).squeeze(-1) - y).square().mean() for critic in self.critics)
         self.adams[1].zero_grad()
         loss.backward()
         self.adams[1].step()
