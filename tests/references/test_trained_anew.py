@@ -45,7 +45,9 @@ def trainings(kind: Any, recipe: Any = RECIPE) -> list[TrainedAnew]:
     return list(TrainedAnew.each(kind, DEFINITION, PLAN, np.array([[0.2], [-0.5]]), recipe))
 
 
-@pytest.mark.parametrize("kind", ANEW)
+@pytest.mark.parametrize(
+    "kind", [k if k == "reinforce" else pytest.param(k, marks=pytest.mark.slow) for k in ANEW]
+)
 def test_each_kind_is_trained_on_as_many_env_steps_and_kept(kind: Any, tmp_path: Path) -> None:
     worker = RolloutWorker(Line)
     one, other = trainings(kind)
@@ -144,3 +146,6 @@ def test_an_evaluation_stands_beside_them(
     assert "after 1 round of training" in text
     again = EvaluationResult.from_json(result.to_json())
     assert replace(again) == result
+    assert main(["evaluate", "run", "--config", "run/config.yaml", "--evaluation-seeds", "1"]) == 0
+    text = Path(f"run/elsewhere/{config.stem}/evaluation/validation/report.md").read_text()
+    assert "metarl evaluate run --checkpoint 1 --config run/config.yaml " in text
