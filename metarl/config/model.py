@@ -72,6 +72,7 @@ def chosen_class(path: Path, default: str, data: dict[str, Any], origins: Origin
             raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except ValueError as error:
         said = message_of(error).rstrip(".")
+        said = re.sub(rf"^Unknown \w+ {re.escape(repr(name))}: ", "unknown; ", said)
         raise UserError(f"{wrong}: {said[:1].lower() + said[1:]}.") from error
     return cls
 

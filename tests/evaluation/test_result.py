@@ -218,7 +218,8 @@ def edited(**changes: Any) -> str:
         ),
         (
             edited(x="step"),
-            "'x' is 'step'; input should be 'gradient_step', 'episode' or 'support_set'",
+            "'x' is 'step'; input should be 'gradient_step', 'episode', 'support_set' or "
+            "'env_steps'",
         ),
         (edited(env=3), "'env' is 3; input should be a valid string"),
         (edited(checkpoint=True), "'checkpoint' is True; input should be a valid integer"),
