@@ -60,6 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_project_trains_on_its_own_envs(project: Path) -> None:
     run(project, ROOT / "train.py", "--config", "tiny.yaml", "--run-dir", "run")
     assert (project / "run/metrics.jsonl").read_text().count("\n") == 1

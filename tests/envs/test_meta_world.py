@@ -144,6 +144,7 @@ def test_an_episode_leaves_no_trace_in_the_next(package: Any) -> None:
     np.testing.assert_array_equal(after, last)
 
 
+@pytest.mark.slow
 def test_lanes_of_several_classes_on_any_number_of_workers(package: Any) -> None:
     tasks = [[0, 0], [3, 1], [14, 2], [3, 7]]
     records = []

@@ -110,6 +110,7 @@ def test_their_protocol_reaches_the_agent(axis: str) -> None:
         pytest.param(RL2, "ML10", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_our_agents_are_judged(kind: Any, benchmark: str) -> None:
     small = {"width": 8} if kind is RL2 else {"hidden_sizes": (8,)}
     spaces = MetaWorld.observation_space, MetaWorld.action_space

@@ -132,6 +132,7 @@ def test_a_damaged_reference_is_named_by_the_evaluation(
     run.worker.close()
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_nothing_half(config: Path, tmp_path: Path) -> None:
     words = ["-m", "metarl", "references", "--config", str(config), "--folder"]
     process = start("-u", *words, tmp_path, "--env-steps", "2000000000", "--kind", "oracle")

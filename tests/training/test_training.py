@@ -114,6 +114,7 @@ def kill_at_writes(forks: Forks, folder: Path, sample: int | None) -> None:
         assert lines(alone, "validation.jsonl") == lines(run, "validation.jsonl"), moment
 
 
+@pytest.mark.slow
 def test_kills_during_writes(forks: Forks, tmp_path: Path) -> None:
     kill_at_writes(forks, tmp_path, 8)
 
@@ -345,6 +346,7 @@ def catches(status: str, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_whole_process_group(tmp_path: Path) -> None:
     """As a terminal sends it: to the worker processes and to that of W&B as well."""
     config = write_config(
@@ -421,6 +423,7 @@ def test_a_full_disk(
     assert (run / "evaluation" / "held_out" / "report.html").exists() == at_end
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(forks: Forks, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
