@@ -14,6 +14,7 @@ import resource
 import shlex
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,36 @@ def print_parts(summary: Mapping[str, Mapping[str, float]], reference: str) -> N
             spread = f"{values['ratio_low']:.3f} to {values['ratio_high']:.3f}"
             rows.append([part, f"{values['seconds']:.4g}", f"{values['ratio']:.3f}", spread])
     print_table(["", "seconds", f"/ {reference}", "lowest to highest"], rows)
+
+
+def updates_beside_bare(
+    name: str,
+    options: argparse.Namespace,
+    ours: Callable[[], object],
+    bare: Callable[[], object],
+) -> tuple[list[Row], dict[str, Any]]:
+    """Updates of ours and of bare torch's, in turns, printed: the rows, and what they come to.
+
+    Args:
+        name: Of ours.
+        options: Hold ``updates`` of a measurement, ``repeats`` and ``device``.
+        ours: One update.
+        bare: One update.
+    """
+
+    def timed(step: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        for _ in range(options.updates):
+            step()
+        synchronize(options.device)
+        return time.perf_counter() - start
+
+    rows = interleave(lambda: timed(bare), {name: lambda: {name: timed(ours)}}, options.repeats)
+    table = summarize(rows)
+    print_parts(table, "bare torch")
+    speed, share = options.updates / table[name]["seconds"], 1.0 / table[name]["ratio"]
+    print(f"{speed:.4g} updates a second, {100 * share:.1f} % of bare torch's")
+    return rows, {**table, "updates_per_s": speed, "share_of_bare": share}
 
 
 def write_json(

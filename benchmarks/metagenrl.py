@@ -13,7 +13,6 @@ import argparse
 import copy
 import itertools
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,17 +22,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.measurement import (
-    Seconds,
-    begin,
-    count,
-    interleave,
-    parser,
-    print_parts,
-    summarize,
-    synchronize,
-    write_json,
-)
+from benchmarks.measurement import begin, count, parser, updates_beside_bare, write_json
 from metarl.algorithms.metagenrl import MetaGenRL
 from metarl.algorithms.settings.metagenrl import MetaGenRLSettings
 from metarl.config.loading import resolve_device
@@ -241,29 +230,11 @@ def run(argv: Sequence[str]) -> int:
     made = made_up(options)
     bare, rngs = Bare(made, options), [np.random.default_rng(0)]
 
-    def timed(step: object) -> float:
-        start = time.perf_counter()
-        for _ in range(options.updates):
-            bare.step() if step is bare else made._step(rngs)
-        synchronize(options.device)
-        return time.perf_counter() - start
-
-    def parts() -> Seconds:
-        return {"metagenrl": timed(made)}
-
-    rows = interleave(lambda: timed(bare), {"metagenrl": parts}, options.repeats)
-    table = summarize(rows)
-    share = 1.0 / table["metagenrl"]["ratio"]
-    speed = options.updates / table["metagenrl"]["seconds"]
+    rows, summary = updates_beside_bare("metagenrl", options, lambda: made._step(rngs), bare.step)
     # An update of the policies, and as many env steps of each agent as it has critic updates.
-    env_steps = speed * made.config.policy_delay * options.population
-    summary = {**table, "updates_per_s": speed, "env_steps_per_s": env_steps}
-    summary["share_of_bare"] = share
-    print_parts(table, "bare torch")
-    print(
-        f"{speed:.4g} updates of all policies a second, learning from {env_steps:.4g} env steps a "
-        f"second; {100 * share:.1f} % of bare torch's"
-    )
+    env_steps = summary["updates_per_s"] * made.config.policy_delay * options.population
+    summary["env_steps_per_s"] = env_steps
+    print(f"learning from {env_steps:.4g} env steps a second")
     write_json("metagenrl", options, rows, summary)
     return 0
 

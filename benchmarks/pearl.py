@@ -12,7 +12,6 @@ import argparse
 import copy
 import itertools
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,17 +20,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from benchmarks.measurement import (
-    Seconds,
-    begin,
-    count,
-    interleave,
-    parser,
-    print_parts,
-    summarize,
-    synchronize,
-    write_json,
-)
+from benchmarks.measurement import begin, count, parser, updates_beside_bare, write_json
 from metarl.algorithms.pearl import PEARL
 from metarl.algorithms.settings.pearl import PEARLSettings
 from metarl.config.loading import resolve_device
@@ -212,23 +201,7 @@ def run(argv: Sequence[str]) -> int:
     pearl = made_up(options)
     bare, rng = Bare(pearl, options), np.random.default_rng(0)
 
-    def timed(step: object) -> float:
-        start = time.perf_counter()
-        for _ in range(options.updates):
-            bare.step() if step is bare else pearl._step(rng)
-        synchronize(options.device)
-        return time.perf_counter() - start
-
-    def parts() -> Seconds:
-        return {"pearl": timed(pearl)}
-
-    rows = interleave(lambda: timed(bare), {"pearl": parts}, options.repeats)
-    table = summarize(rows)
-    share = 1.0 / table["pearl"]["ratio"]
-    speed = options.updates / table["pearl"]["seconds"]
-    summary = {**table, "updates_per_s": speed, "share_of_bare": share}
-    print_parts(table, "bare torch")
-    print(f"{speed:.4g} updates a second, {100 * share:.1f} % of bare torch's")
+    rows, summary = updates_beside_bare("pearl", options, lambda: pearl._step(rng), bare.step)
     write_json("pearl", options, rows, summary)
     return 0
 

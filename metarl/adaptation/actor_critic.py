@@ -140,6 +140,12 @@ class ActorCritics:
         q = self.critics.rows(params, rows)
         return q.view(self.count, 2, *x.shape[1:-1]).transpose(0, 1)
 
+    def value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the first critic of every policy thinks, ``[M, ...]``."""
+        x = torch.cat([observations, actions], dim=-1)
+        own = {name: p[::2] for name, p in self.learned["critic"].params.items()}
+        return self.critics.rows(own, x.flatten(1, -2)).view(x.shape[:-1])
+
     def learn_critics(self, chunks: Chunks, rng: np.random.Generator) -> Tensor:
         """One update of the critics; their mean error.
 
@@ -176,9 +182,9 @@ class ActorCritics:
         params = self._policies(phi)
         actions = self.policy(params, chunks.observations)
         with torch.no_grad():
-            critic, following = self.learned["critic"].params, chunks.next_observations
-            values = self.q(critic, chunks.observations, actions)[0]
-            after = self.q(critic, following, self.policy(params, following))[0]
+            following = chunks.next_observations
+            values = self.value(chunks.observations, actions)
+            after = self.value(following, self.policy(params, following))
             after = torch.where(chunks.terminated, 0.0, after)
         rest = (chunks.rewards, values, after, chunks.valid, self.recipe.discount)
         return Steps(chunks.actions, actions, *rest)
@@ -189,7 +195,7 @@ class ActorCritics:
         Differentiable in φ ``[P]`` by the mean alone.
         """
         actions = self.policy(self._policies(phi), chunks.observations)
-        q = self.q(self.learned["critic"].params, chunks.observations, actions)[0]
+        q = self.value(chunks.observations, actions)
         mean = mean_of_valid(q, chunks.valid)
         with torch.no_grad():
             square = (q - mean.view(-1, 1, 1)).square()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.adaptation.actor_critic import Recipe
-from metarl.agents.rounds import Round
+from metarl.agents.rounds import PlaysRounds, Round
 from metarl.experience.replay import Rows
 from metarl.maths.params import Params
 from metarl.networks.critics import DeterministicActor
@@ -96,7 +96,7 @@ class Policies(Protocol):
         """Put each policy's episodes ``[L, S, ...]`` into its replay."""
 
 
-class FreshAgent(Generic[Group]):
+class FreshAgent(PlaysRounds, Generic[Group]):
     """A :class:`metarl.types.Agent` whose :meth:`adapt` trains a policy of its own on every task.
 
     Nothing of a policy is meta-learned: it begins with random weights, acts at random, and learns
@@ -120,23 +120,12 @@ class FreshAgent(Generic[Group]):
         mode: ActionMode,
         key: Key,
     ) -> None:
+        super().__init__(mode, key)
         self.group: Group | None = None
         self._make, self._learn = begin, learn
-        self._mode, self._key = mode, key
         self._rounds = 0
         self._steps: list[dict[str, Tensor]] = []
         self._round = Round((0, 0), key)  # nobody plays before begin()
-
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen; a change of it starts the round of episodes anew."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._mode = mode
-        if self.group is not None:
-            self._begin_round()
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """A fresh policy on each of M tasks, with B lanes each."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from metarl.adaptation.inner_loop import Adaptation
-from metarl.agents.rounds import Round
+from metarl.agents.rounds import PlaysRounds, Round
 from metarl.experience.advantages import AdvantageEstimator
 from metarl.maths.params import Params, stack, to_device
 from metarl.maths.running_moments import RunningMoments
@@ -16,7 +16,7 @@ from metarl.random import Key
 from metarl.types import ActionMode, AdaptationAxis, Trajectory
 
 
-class GradientAgent:
+class GradientAgent(PlaysRounds):
     """A :class:`metarl.types.Agent` whose :meth:`adapt` is one gradient step a task.
 
     Args:
@@ -43,6 +43,7 @@ class GradientAgent:
         device: torch.device | str = "cpu",
         moments: RunningMoments | None = None,
     ) -> None:
+        super().__init__(mode, key)
         self.adaptation = adaptation
         self.advantages = advantages
         self.device = torch.device(device)
@@ -50,21 +51,8 @@ class GradientAgent:
         self.meta_params = params
         self.params: Params = {}
         self.adaptation_step = 0
-        self._mode = mode
-        self._key = key
         self._steps: list[dict[str, torch.Tensor]] = []
         self._round = Round((0, 0), key)  # nobody plays before begin()
-
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._mode = mode
-        if self.params:
-            self._begin_round()
 
     @property
     def step_sizes(self) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.rounds import Round
+from metarl.agents.rounds import PlaysRounds, Round
 from metarl.experience.inputs import LastStep
 from metarl.networks.memory_cores import Memory, copied
 from metarl.random import Key
@@ -31,7 +31,7 @@ class MemoryActor(Actor, Protocol):
         """One step of all lanes: at least its ``distribution`` and the next ``memory``."""
 
 
-class MemoryAgent:
+class MemoryAgent(PlaysRounds):
     """A :class:`metarl.types.Agent` whose lanes are independent agents, each with its memory.
 
     It is shown what it was shown in training: the last action as the environment took it, the last
@@ -49,27 +49,14 @@ class MemoryAgent:
     privileged = False
 
     def __init__(self, actor: MemoryActor, mode: ActionMode, key: Key) -> None:
+        super().__init__(mode, key)
         self.actor: Any = actor  # a variant's may be another kind
         self.episode = 0
-        self._mode = mode
-        self._key = key
-        self._shape: tuple[int, int] | None = None
         self._round = Round((0, 0), key)  # nobody plays before begin()
         self._memory: Memory
         self._last: LastStep
         self._start: Tensor
         self._latest: Any = None  # what the actor answered last
-
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._mode = mode
-        if self._shape is not None:
-            self._begin_round(*self._at_start)
 
     @property
     def step_sizes(self) -> list[float]:
@@ -84,7 +71,7 @@ class MemoryAgent:
         memory = self.actor.initial_memory(num_tasks * lanes)
         discrete = bool(policy.discrete)
         last = LastStep.none(self._shape, policy.action_shape, discrete=discrete)
-        self._begin_round(memory, last)
+        self._begin_round_with(memory, last)
 
     def act(self, observation: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Actions ``[M, B, a]`` (or int ``[M, B]``) for observations ``[M, B, o]``.
@@ -94,7 +81,7 @@ class MemoryAgent:
         Raises:
             ValueError: before :meth:`begin`, or see :meth:`Round.shown`.
         """
-        if self._shape is None:
+        if not self._shape[0]:
             raise ValueError("call begin(num_tasks, lanes) before act()")
         obs, acts = self._round.shown(observation, active)
         inputs = Inputs(obs, *self._last, episode_start=self._start)
@@ -123,7 +110,7 @@ class MemoryAgent:
         """The next episode of the trial begins on every lane, with the memory as it is."""
         self._need_begin()
         self.episode += 1
-        self._begin_round(self._memory, self._last)
+        self._begin_round_with(self._memory, self._last)
 
     def state_dict(self) -> dict[str, Any]:
         """What the agent has become by the beginning of this round: all that it remembers."""
@@ -136,16 +123,19 @@ class MemoryAgent:
         """Become what :meth:`state_dict` described, at the start of a round."""
         self.begin(*state["shape"])
         self.episode = int(state["episode"])
-        self._begin_round(tuple(state["memory"]), LastStep(state["action"], state["reward"]))
+        self._begin_round_with(tuple(state["memory"]), LastStep(state["action"], state["reward"]))
 
-    def _begin_round(self, memory: Memory, last: LastStep) -> None:
-        assert self._shape is not None
+    def _begin_round_with(self, memory: Memory, last: LastStep) -> None:
         self._at_start = (memory, last)
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        memory, last = self._at_start
         self._memory, self._last = copied(memory), last  # a step may write into its memory
         self._start = torch.ones(self._shape, dtype=torch.bool)
         key = self._key.at(self._key.adaptation_step + self.episode)
         self._round = Round(self._shape, key, self.actor.moments)
 
     def _need_begin(self) -> None:
-        if self._shape is None:
+        if not self._shape[0]:
             raise ValueError("call begin(num_tasks, lanes) first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -83,3 +84,33 @@ class Round:
         over = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
         self._finished |= over & active.numpy()
         return active
+
+
+class PlaysRounds(ABC):
+    """What agents share that play one round of episodes after the other.
+
+    A subclass sets ``_shape`` in its ``begin``, and begins each round by ``_begin_round``.
+
+    Args:
+        mode: How actions are chosen.
+        key: Names all streams.
+    """
+
+    def __init__(self, mode: ActionMode, key: Key) -> None:
+        self._mode, self._key = mode, key
+        self._shape = (0, 0)  # M tasks, B lanes: nobody plays before begin()
+
+    @property
+    def mode(self) -> ActionMode:
+        """How actions are chosen; a change of it starts the round of episodes anew."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: ActionMode) -> None:
+        self._mode = mode
+        if self._shape[0] > 0:
+            self._begin_round()
+
+    @abstractmethod
+    def _begin_round(self) -> None:
+        """On every lane an episode begins; what the agent has become by then stays."""

@@ -123,7 +123,7 @@ class Learned:
         Raises:
             FloatingPointError: the gradient is not finite.
         """
-        self.move(what, torch.autograd.grad(loss, leaf)[0], lr)
+        self._move(what, torch.autograd.grad(loss, leaf)[0], lr, leaf.detach())
 
     def move(self, what: str, gradient: Tensor, lr: float) -> None:
         """One step against the gradient of a loss, which the caller has found, ``[P]``.
@@ -131,10 +131,13 @@ class Learned:
         Raises:
             FloatingPointError: it is not finite.
         """
+        self._move(what, gradient, lr, flatten(self.params))
+
+    def _move(self, what: str, gradient: Tensor, lr: float, x: Tensor) -> None:
         check_finite(f"the gradient of {what} is", gradient)
         if self._max_norm is not None:
             gradient = gradient * (self._max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
-        x, self._memory = self._adam.step(flatten(self.params), gradient, self._memory, lr)
+        x, self._memory = self._adam.step(x, gradient, self._memory, lr)
         self.params = unflatten(x, self.params)
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from metarl.agents.rounds import PlaysRounds
 from metarl.evaluation.measurements import POOLED
 from metarl.random import Key
 from metarl.references.policy import ReferencePolicy
 from metarl.references.ppo import make_ppo, policy_state, restore_statistics, with_choices
 from metarl.references.settings import PerTaskSettings
-from metarl.types import ActionMode, AdaptationAxis
+from metarl.types import AdaptationAxis
 
 
-class PerTaskAgent:
+class PerTaskAgent(PlaysRounds):
     """A :class:`metarl.types.Agent` whose :meth:`adapt` is stable-baselines3's PPO update.
 
     It holds no environment: a round's own episodes are put into PPO's rollout buffer, so it learns
@@ -56,23 +57,12 @@ class PerTaskAgent:
         start: Mapping[str, Any] | None = None,
     ) -> None:
         self.adaptation_axis = axis
-        self._mode: ActionMode = "stochastic"
+        super().__init__("stochastic", key)
         self._agents: list[_Agent] = []
-        self._settings, self._key, self._start = settings, key, start
+        self._settings, self._start = settings, start
         size = math.prod(observation_space.shape)  # images are rows of pixels
         observed = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._spaces = (observed, with_choices(action_space))
-
-    @property
-    def mode(self) -> ActionMode:
-        """How actions are chosen; a change of it starts the round of episodes anew."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: ActionMode) -> None:
-        self._mode = mode
-        if self._agents:
-            self._begin_round()
 
     def begin(self, num_tasks: int, lanes: int, tasks: np.ndarray | None = None) -> None:
         """Start every agent anew, for M tasks × B lanes."""
