@@ -60,9 +60,9 @@ def chosen_class(path: Path, default: str, data: dict[str, Any], origins: Origin
         raise UserError(f"{where}{dotted(path)} is {shown(given)}, but {must}.")
     name: Any = given.get("name", default)
     name = given["name"] = parse_scalar(name) if isinstance(name, Word) else name
-    wrong = f"{where}{dotted(path)}.name is {shown(name)}"
     if not isinstance(name, str):
-        raise UserError(f"{wrong}, but must be a name, such as {default}.")
+        must = f"must be a name, such as {default}"
+        raise UserError(f"{where}{dotted(path)}.name is {shown(name)}, but {must}.")
     try:
         from metarl import envs
 
@@ -72,8 +72,8 @@ def chosen_class(path: Path, default: str, data: dict[str, Any], origins: Origin
             raise ValueError(f"the config_class of {name} is no pydantic BaseModel")
     except ValueError as error:
         said = message_of(error).rstrip(".")
-        said = re.sub(rf"^Unknown \w+ {re.escape(repr(name))}: ", "unknown; ", said)
-        raise UserError(f"{wrong}: {said[:1].lower() + said[1:]}.") from error
+        said = said[:1].lower() + said[1:]  # it has the name
+        raise UserError(f"{where}{dotted(path)}.name: {said}.") from error
     return cls
 
 

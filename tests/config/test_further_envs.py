@@ -61,7 +61,7 @@ def test_a_run_in_one_environment_records_no_others() -> None:
         ({"copy": {}}, "further_envs has an environment called 'copy'"),
         (["x"], "further_envs is ['x'], but must be a mapping of names of yours"),
         ({"x": 3}, "further_envs.x is 3, but must be a mapping of fields"),
-        ({"x": {"name": "nowhere"}}, "further_envs.x.name is 'nowhere'"),
+        ({"x": {"name": "nowhere"}}, "further_envs.x.name: unknown environment 'nowhere'"),
         ({"x": {"horizn": 3}}, "no field further_envs.x.horizn; the nearest is further_envs.x.hor"),
         ({"x": {"preset": "none_such"}}, "further_envs.x.preset is 'none_such', but Point"),
         ({"x": {"horizon": -1}}, "further_envs.x: horizon"),

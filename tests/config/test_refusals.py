@@ -119,7 +119,10 @@ def test_broken_files(text: str | bytes, parts: list[str], write) -> None:  # ty
         ("env: {name: 'no.such:Thing'}\n", ["env.name", "no.such", "ModuleNotFoundError"]),
         ("env: {name: 'pathlib:Path'}\n", ["env.name", "pathlib:Path"]),
         ("env: {name: 'tests.config.fakes:FakEnv'}\n", ["env.name", "FakEnv", "FakeEnv"]),
-        ("algorithm: {name: malm}\n", ["line 1", "algorithm.name is 'malm'", "'maml'"]),
+        (
+            "algorithm: {name: malm}\n",
+            ["line 1", "algorithm.name: unknown algorithm 'malm'", "'maml'"],
+        ),
         ("algorithm: {name: 'json:JSONDecoder'}\n", ["algorithm.name", "json:JSONDecoder"]),
         ("algorithm: {name: ':'}\n", ["algorithm.name", "':'"]),
         ("algorithm: maml\n", ["algorithm is 'maml'", "{name: maml}"]),
