@@ -40,6 +40,8 @@ class Recipe(NamedTuple):
         sequence: T, steps of a chunk.
         batch: N, chunks of an update, of each policy.
         capacity: Chunks kept of each policy.
+        saturation_weight: Of the mean square of what a policy's tanh is given, which it descends
+            beside its objective: where tanh is flat, no objective has a gradient.
         max_gradient_norm: Longer gradients of a policy are shortened to it.
         exploration_noise: Deviation of the noise of actions.
         random_steps: Env steps before which a policy acts at random.
@@ -57,6 +59,7 @@ class Recipe(NamedTuple):
     sequence: int
     batch: int
     capacity: int
+    saturation_weight: float
     max_gradient_norm: float
     exploration_noise: float
     random_steps: int
@@ -143,8 +146,8 @@ class ActorCritics:
     def value(self, observations: Tensor, actions: Tensor) -> Tensor:
         """What the first critic of every policy thinks, ``[M, ...]``."""
         x = torch.cat([observations, actions], dim=-1)
-        own = {name: p[::2] for name, p in self.learned["critic"].params.items()}
-        return self.critics.rows(own, x.flatten(1, -2)).view(x.shape[:-1])
+        first = {name: p[::2] for name, p in self.learned["critic"].params.items()}
+        return self.critics.rows(first, x.flatten(1, -2)).view(x.shape[:-1])
 
     def learn_critics(self, chunks: Chunks, rng: np.random.Generator) -> Tensor:
         """One update of the critics; their mean error.
@@ -190,24 +193,31 @@ class ActorCritics:
         return Steps(chunks.actions, actions, *rest)
 
     def worth(self, chunks: Chunks, phi: Tensor) -> Tensor:
-        """Mean of Q(s, π_φ(s)) over each batch, and its deviation there, ``[2, M]``.
-
-        Differentiable in φ ``[P]`` by the mean alone.
-        """
+        """Mean of Q(s, π_φ(s)) over each batch ``[M]``, differentiable in φ ``[P]``."""
         actions = self.policy(self._policies(phi), chunks.observations)
-        q = self.value(chunks.observations, actions)
-        mean = mean_of_valid(q, chunks.valid)
-        with torch.no_grad():
-            square = (q - mean.view(-1, 1, 1)).square()
-            deviation = mean_of_valid(square, chunks.valid).sqrt()
-        return torch.stack([mean, deviation])
+        return mean_of_valid(self.value(chunks.observations, actions), chunks.valid)
 
-    def improve(self, gradient: Tensor) -> None:
+    @torch.no_grad()
+    def deviation(self, chunks: Chunks) -> Tensor:
+        """Of Q(s, π(s)) over each batch, ``[M]``."""
+        q = self.value(
+            chunks.observations, self.policy(self.learned["actor"].params, chunks.observations)
+        )
+        square = (q - mean_of_valid(q, chunks.valid).view(-1, 1, 1)).square()
+        return mean_of_valid(square, chunks.valid).sqrt()
+
+    def improve(self, gradient: Tensor, chunks: Chunks) -> None:
         """One step of the policies against a gradient ``[P]``; the targets follow.
+
+        Args:
+            gradient: Of their objective.
+            chunks: The batch on which they are kept from saturating, too.
 
         Raises:
             FloatingPointError: it is not finite.
         """
+        if self.recipe.saturation_weight:
+            gradient = gradient + self.recipe.saturation_weight * self._saturation(chunks)
         shorter = (self.recipe.max_gradient_norm / (self.lengths(gradient) + 1e-6)).clamp(max=1.0)
         what, lr = "the policies' objective", self.recipe.actor_lr
         self.learned["actor"].move(what, self.scaled(gradient, shorter), lr)
@@ -219,10 +229,23 @@ class ActorCritics:
         parts = self._policies(gradient).values()
         return torch.stack([part.flatten(1).square().sum(1) for part in parts]).sum(0).sqrt()
 
+    def cosines(self, one: Tensor, other: Tensor) -> Tensor:
+        """Of the angle between each policy's parts of two gradients ``[P]``, ``[M]``."""
+        pairs = zip(self._policies(one).values(), self._policies(other).values(), strict=True)
+        products = torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs]).sum(0)
+        return products / (self.lengths(one) * self.lengths(other)).clamp(min=1e-12)
+
     def scaled(self, gradient: Tensor, by: Tensor) -> Tensor:
         """A gradient ``[P]`` with each policy's part multiplied by its own number ``[M]``."""
         parts = self._policies(gradient)
         return flatten({n: p * by.view(-1, *(1,) * (p.ndim - 1)) for n, p in parts.items()})
+
+    def _saturation(self, chunks: Chunks) -> Tensor:
+        """The gradient ``[P]`` of each policy's mean square of what its tanh is given."""
+        phi = self.phi.requires_grad_()
+        given = self.policy.unsquashed(self._policies(phi), chunks.observations)
+        square = mean_of_valid(given.square().mean(-1), chunks.valid)
+        return torch.autograd.grad(square.sum(), phi)[0]
 
     def _policies(self, phi: Tensor) -> Params:
         return unflatten(phi, self.learned["actor"].params)
@@ -272,7 +295,7 @@ def learn(group: ActorCritics, rng: np.random.Generator, objective: Objective) -
     batches, _ = learn_critics([group], [rng])
     phi = group.phi.requires_grad_()
     loss = summed(objective, [group], batches[0], [phi])
-    group.improve(torch.autograd.grad(loss, phi)[0])
+    group.improve(torch.autograd.grad(loss, phi)[0], batches[0][0])
 
 
 def _together(parts: Sequence[Params], join: Callable[[list[Tensor]], Tensor]) -> Params:

@@ -8,9 +8,11 @@ objective in turn ascends what the critics think of the policies after one plain
     α ascends  (1/n) Σ_i E[Q_i(s, π_φ′i(s))] / σ_i,   φ′_i = φ_i − η ∇_φi L_α(τ, π_φi),
 
 with σ_i the deviation of Q_i over the batch, so that no environment outweighs another by its units.
-The outer expectation is over τ's states and as many others. Nothing of an environment's size
-enters the objective, so it trains policies where it was never trained; the agent of this algorithm
-is a fresh policy that knows nothing, with the objective.
+The outer expectation is over τ's states and as many others. At first policies follow their critics
+in the objective's place, and so does every second life of those that begin anew from time to time.
+
+Nothing of an environment's size enters the objective, so it trains policies where it was never
+trained; the agent of this algorithm is a fresh policy that knows nothing, with the objective.
 """
 
 from __future__ import annotations
@@ -158,11 +160,16 @@ class MetaGenRL:
         """Updates of every critic, then one of every policy and of the objective."""
         batches, error = learn_critics(self.groups, rngs)
         ahead = self.look_ahead(batches[0], list(map(Chunks.join, *batches[:2])))
-        for group, gradient, ascent in zip(self.groups, ahead.inner, ahead.ascent, strict=True):
-            group.improve(self._annealed(group, gradient, ascent))
+        along = []
+        for group, chunks, gradient, ascent in zip(
+            self.groups, batches[0], ahead.inner, ahead.ascent, strict=True
+        ):
+            along.append(group.cosines(-gradient, ascent))
+            group.improve(self._mixed(group, gradient, ascent), chunks)
         self.objective.move("the objective's worth", ahead.outer, self.config.objective_lr)
         return {
             "loss/critic": error,
+            "objective/agreement": torch.cat(along).mean(),
             "objective/gain": ahead.gain,
             "objective/gradient": torch.cat(ahead.inner).norm(),
             "objective/worth": ahead.worth,
@@ -176,14 +183,14 @@ class MetaGenRL:
             outer: That of the states in which the changed policies are judged.
         """
         groups, like = self.groups, self.objective.params
+        units = [g.deviation(b).clamp(min=1e-6) for g, b in zip(groups, outer, strict=True)]
 
         def loss(alpha: Tensor, phis: Sequence[Tensor]) -> Tensor:
             return summed(partial(self.network, unflatten(alpha, like)), groups, inner, phis)
 
         def worth(phis: Sequence[Tensor]) -> Tensor:
             each = [g.worth(b, phi) for g, b, phi in zip(groups, outer, phis, strict=True)]
-            mean, deviation = torch.cat(each, dim=1)
-            return (mean / deviation.clamp(min=1e-6)).mean()
+            return (torch.cat(each) / torch.cat(units)).mean()
 
         phis = [group.phi for group in groups]
         return look_ahead(loss, worth, flatten(like), phis, self.config.inner_lr)
@@ -198,16 +205,23 @@ class MetaGenRL:
         agents = range(place, self.config.population, len(self._sizes))
         return [key.generator("init", i) for i in agents]
 
-    def _annealed(self, group: ActorCritics, gradient: Tensor, ascent: Tensor) -> Tensor:
-        """The objective's gradient, at first the critics' in its place, by their directions."""
-        if group.steps_kept >= self.config.anneal_steps:
+    def _mixed(self, group: ActorCritics, gradient: Tensor, ascent: Tensor) -> Tensor:
+        """What policies descend: the objective, or their critics; while these leave, directions."""
+        share = self._share(group)
+        with_critics = share < 1.0
+        if not with_critics.any():
             return gradient
-        progress = group.steps_kept / self.config.anneal_steps
-        ours, critics = (
-            group.scaled(each, 1.0 / group.lengths(each).clamp(min=1e-12))
-            for each in (gradient, ascent)
-        )
-        return progress * ours - (1.0 - progress) * critics
+        ours, critics = (group.lengths(each).clamp(min=1e-12) for each in (gradient, ascent))
+        ours = group.scaled(gradient, torch.where(with_critics, share / ours, 1.0))
+        return ours - group.scaled(ascent, (1.0 - share) / critics)
+
+    def _share(self, group: ActorCritics) -> Tensor:
+        """The objective's in what moves each policy ``[M]``, from 0 to 1."""
+        progress = min(group.steps_kept / max(self.config.anneal_steps, 1), 1.0)
+        share = torch.full((group.count,), progress, device=self.device)
+        if self.config.lifetime is not None:
+            share[self._lives(group) % 2 :: 2] = 0.0
+        return share
 
     def state_dict(self) -> dict[str, Any]:
         """The objective, and all of every agent; what they remember is saved beside it."""

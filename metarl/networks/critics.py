@@ -117,9 +117,13 @@ class DeterministicActor:
 
     def __call__(self, params: Mapping[str, Tensor], observations: Tensor) -> Tensor:
         """Actions ``[M, ..., a]`` of parameters ``[M, ...]`` for observations ``[M, ..., o]``."""
+        return self.unsquashed(params, observations).tanh()
+
+    def unsquashed(self, params: Mapping[str, Tensor], observations: Tensor) -> Tensor:
+        """f_m(s), of which actions are the tanh."""
         rows = observations.flatten(1, -2)
-        actions = run_layers(params, self.name, len(self.hidden_sizes), rows).tanh()
-        return actions.view(*observations.shape[:-1], self.action_dim)
+        y = run_layers(params, self.name, len(self.hidden_sizes), rows)
+        return y.view(*observations.shape[:-1], self.action_dim)
 
 
 def init_layers(

@@ -23,6 +23,7 @@ RECIPE = Recipe(
     sequence=3,
     batch=4,
     capacity=50,
+    saturation_weight=0.0,
     max_gradient_norm=1.0,
     exploration_noise=0.1,
     random_steps=0,
@@ -30,9 +31,10 @@ RECIPE = Recipe(
 )
 
 
-def group(*seeds: int) -> ActorCritics:
+def group(*seeds: int, **changes: float) -> ActorCritics:
     rngs = list(map(np.random.default_rng, seeds))
-    return ActorCritics(RECIPE, (2, 1), rngs, torch.device("cpu"))
+    recipe = RECIPE._replace(**changes)
+    return ActorCritics(recipe, (2, 1), rngs, torch.device("cpu"))
 
 
 def episodes(seed: int = 0, lengths: tuple[int, ...] = (5, 3), terminated: bool = True) -> Rows:
@@ -98,7 +100,7 @@ def test_targets_are_those_of_a_slow_loop() -> None:
 
 
 def test_policies_learn_together_as_each_alone() -> None:
-    both, alone = group(1, 2), group(2)
+    both, alone = group(1, 2, saturation_weight=0.3), group(2, saturation_weight=0.3)
     same = [episodes(1), episodes(2)]
     both.keep(same)
     alone.keep(same[1:])
@@ -118,11 +120,38 @@ def test_policies_learn_together_as_each_alone() -> None:
         phi = one.phi.requires_grad_()
         told = one.steps(batch, phi)
         loss = 50 * told.mean(reinforce([told])[0]).sum()  # so that it is shortened
-        one.improve(torch.autograd.grad(loss, phi)[0])
+        one.improve(torch.autograd.grad(loss, phi)[0], batch)
     for name, p in alone.learned["actor"].params.items():
         torch.testing.assert_close(both.learned["actor"].params[name][1:], p)
     for name, p in alone.target.items():
         torch.testing.assert_close(both.target[name][-len(p) :], p)
+
+
+def test_a_saturated_policy_is_brought_back_where_no_objective_reaches_it() -> None:
+    """By the gradient of the mean square of what its tanh is given, over what is valid."""
+    one = group(1, saturation_weight=0.01, max_gradient_norm=1e9)
+    one.keep([episodes()])
+    actor = one.learned["actor"]
+    actor.params = actor.params | {"actor1.bias": torch.full((1, 1, 1), 30.0)}
+    chunks = one.sample(np.random.default_rng(3))
+    policy = {name: p[0] for name, p in actor.params.items()}
+    hidden = torch.relu(chunks.observations[0] @ policy["actor0.weight"] + policy["actor0.bias"])
+    valid = chunks.valid[0]
+    given = (hidden @ policy["actor1.weight"]).squeeze(-1)[valid] + 30.0
+    gradient = one._policies(one._saturation(chunks))["actor1.bias"]
+    torch.testing.assert_close(gradient.flatten()[0], 2.0 * given.mean())
+    learn(one, np.random.default_rng(1), lambda batch: [s.policy_actions.sum(-1) for s in batch])
+    assert actor.params["actor1.bias"] < 30.0
+
+
+def test_cosines_are_each_policys_own() -> None:
+    both = group(1, 2)
+    one, other = torch.randn(2, len(both.phi), generator=torch.Generator().manual_seed(0))
+    for m, found in enumerate(both.cosines(one, other)):
+        parts = [
+            torch.cat([p[m].flatten() for p in both._policies(x).values()]) for x in (one, other)
+        ]
+        torch.testing.assert_close(found, torch.cosine_similarity(*parts, dim=0))
 
 
 def test_an_objective_of_nothing_moves_no_policy() -> None:

@@ -123,8 +123,8 @@ def test_the_outer_gradient_is_that_of_the_unrolled_update() -> None:
             objective([steps])[0][m][steps.valid[m]].mean() for m in range(group.count)
         )  # one policy after the other
         (gradient,) = torch.autograd.grad(own, phi, create_graph=True)
-        mean, deviation = group.worth(judged, phi - 0.5 * gradient)
-        worth += list(mean / deviation)
+        mean = group.worth(judged, phi - 0.5 * gradient)
+        worth += list(mean / group.deviation(judged))
     (unrolled,) = torch.autograd.grad(-torch.stack(worth).mean(), alpha)
     assert unrolled.norm() > 0.0
     assert (found.outer - unrolled).norm() / unrolled.norm() < 1e-6
@@ -158,7 +158,7 @@ def test_at_first_policies_follow_the_critic() -> None:
     rng = np.random.default_rng(0)
     gradient, ascent = torch.from_numpy(rng.standard_normal((2, *group.phi.shape))).float()
     group.steps_kept = 250.0
-    mixed = group._policies(algorithm._annealed(group, gradient, 1e-3 * ascent))
+    mixed = group._policies(algorithm._mixed(group, gradient, 1e-3 * ascent))
     ours, critics = (group._policies(x) for x in (gradient, ascent))
     for m in range(group.count):
         one, other, found = (
@@ -167,7 +167,21 @@ def test_at_first_policies_follow_the_critic() -> None:
         expected = 0.25 * one / one.norm() - 0.75 * other / other.norm()
         torch.testing.assert_close(found, expected)
     group.steps_kept = 1000.0
-    assert algorithm._annealed(group, gradient, ascent) is gradient
+    assert algorithm._mixed(group, gradient, ascent) is gradient
+
+
+def test_in_every_second_life_the_critic_leads_in_turns() -> None:
+    algorithm, worker = make(anneal_steps=15, lifetime=40)
+    train(algorithm, worker, 1)
+    group = algorithm.groups[0]
+    rng = np.random.default_rng(0)
+    gradient, ascent = torch.from_numpy(rng.standard_normal((2, *group.phi.shape))).float()
+    for steps_kept, led in ((39.0, 0), (40.0, 1), (80.0, 0)):
+        group.steps_kept = steps_kept
+        found = algorithm._mixed(group, gradient, ascent)
+        torch.testing.assert_close(group.cosines(-found, ascent)[led], torch.tensor(1.0))
+        for name, part in group._policies(found).items():
+            torch.testing.assert_close(part[1 - led], group._policies(gradient)[name][1 - led])
 
 
 def test_units_of_an_environments_rewards_do_not_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,5 +287,6 @@ def test_it_learns_an_objective_that_trains_fresh_policies(seed: int) -> None:
     params = algorithm.objective.params
     algorithm.objective.params = {n: torch.zeros_like(p) for n, p in params.items()}
     zeroed = earned()
-    assert zeroed[0].mean() == zeroed[-1].mean() < -0.4
+    assert abs(zeroed[0].mean() - zeroed[-1].mean()) < 0.01
+    assert zeroed[-1].mean() < -0.4
     assert learned[-1].mean() > -0.2, learned[-1]

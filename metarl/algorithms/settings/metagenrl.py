@@ -33,7 +33,7 @@ class MetaGenRLSettings(Settings):
         None,
         ge=1,
         description="env steps after which an agent's policy begins anew, so that the objective "
-        "meets fresh ones again; null: never",
+        "meets fresh ones again; in every second life the critic leads; null: never",
     )
     exploration_noise: float = Field(
         0.1, ge=0, description="deviation of the noise of actions, which lie in [-1, 1]"
@@ -51,6 +51,12 @@ class MetaGenRLSettings(Settings):
     sequence: int = Field(20, ge=1, description="env steps of a sequence that the objective reads")
     batch: int = Field(32, ge=1, description="sequences of an update, of each agent")
     capacity: int = Field(200_000, ge=1, description="newest env steps kept of each agent")
+    saturation_weight: float = Field(
+        0.01,
+        ge=0,
+        description="of the mean square of what a policy's tanh is given, which keeps it from "
+        "saturating, where no objective has a gradient",
+    )
     max_gradient_norm: float = Field(
         1.0, gt=0, description="longer gradients of policies and objective are shortened to it"
     )
