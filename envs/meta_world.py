@@ -26,7 +26,8 @@ from metarl.envs.vector import Floats
 BENCHMARKS = ("ML10", "ML25", "ML45")
 NUM_GOALS = 50  # of a class in training, as in the package, and in the test of ML1
 _NUM_TEST = 50  # tasks
-_FIRST_TEST, _FIRST_VALIDATION = NUM_GOALS, 2 * NUM_GOALS
+_FIRST_TEST, _FIRST_VALIDATION, _FIRST_FURTHER = NUM_GOALS, 2 * NUM_GOALS, 3 * NUM_GOALS
+_MOST_GOALS = 1_000_000
 _STEPS = 500  # that the package's environments allow
 _GOALS: dict[tuple[str, int], Floats] = {}
 """The random numbers of each goal, in this process: where it is, and the object, and so on."""
@@ -67,26 +68,31 @@ class MetaWorldTasks(TaskDistribution):
     """Which class of environment, and which of its goals: two numbers that name, and measure not.
 
     Trained on are the goals 0 to 49 of the training classes, which are drawn equally often, as
-    nearly as their number allows. Held out are ten other goals of each of the five test classes,
-    or 50 other ones of a single class; validation tasks are other goals of the training classes.
+    nearly as their number allows, and those from 150 on where more are asked for. Held out are ten
+    other goals of each of the five test classes, or 50 other ones of a single class; validation
+    tasks are other goals of the training classes.
 
     Args:
         train: Names of the classes that are trained on.
         test: Names of those that are held out; of a single class the same one.
+        goals: Of each class in training.
     """
 
     columns = ("environment", "goal")
     units = (NUMBER, NUMBER)
 
-    def __init__(self, train: Sequence[str], test: Sequence[str]) -> None:
+    def __init__(self, train: Sequence[str], test: Sequence[str], goals: int = NUM_GOALS) -> None:
         self.names = tuple(dict.fromkeys([*train, *test]))
         self._train = [self.names.index(name) for name in train]
         self._test = [self.names.index(name) for name in test]
+        self._goals = goals
 
     def sample(self, rng: np.random.Generator, n: int) -> Tasks:
         rounds = -(-n // len(self._train))
         environments = np.concatenate([rng.permutation(self._train) for _ in range(rounds)])[:n]
-        return np.stack([environments, rng.integers(NUM_GOALS, size=n)], axis=1).astype(np.float64)
+        goals = rng.integers(self._goals, size=n)
+        goals[goals >= NUM_GOALS] += _FIRST_FURTHER - NUM_GOALS
+        return np.stack([environments, goals], axis=1).astype(np.float64)
 
     def validation(self) -> Tasks:
         return _spread(self._train, _FIRST_VALIDATION, NUM_VALIDATION)
@@ -125,12 +131,15 @@ class MetaWorld(gymnasium.Env[Floats, NDArray[np.float32]]):
     by the package's own rule, `info["success"]`, at any step.
 
     What differs from the package: goals are of a fixed stream each, where it draws 50 anew from a
-    benchmark's seed; validation tasks, which it has none of; an episode that is cut at `horizon`.
+    benchmark's seed; validation tasks, which it has none of; an episode that is cut at `horizon`;
+    more training goals than its 50, where `goals` asks for them.
 
     Args:
         benchmark: ML10, ML25, ML45, or the name of a class, such as reach-v3, for ML1 on it.
         horizon: Steps of an episode, at most 500, which is Meta-World+'s.
         reward_version: v2 is Meta-World+'s; v1 that of the first papers.
+        goals: Of each class in training, at most a million. Fifty is the package's number, and so
+            few that their first reward tells a memory which of them it is.
         render_mode: rgb_array or None.
     """
 
@@ -143,6 +152,7 @@ class MetaWorld(gymnasium.Env[Floats, NDArray[np.float32]]):
         benchmark: str = "reach-v3",
         horizon: int = _STEPS,
         reward_version: Literal["v1", "v2"] = "v2",
+        goals: int = NUM_GOALS,
         render_mode: str | None = None,
     ) -> None:
         package = metaworld()
@@ -158,7 +168,8 @@ class MetaWorld(gymnasium.Env[Floats, NDArray[np.float32]]):
         else:
             known = [*BENCHMARKS, *self._classes]
             raise BrokenContract(unknown("benchmark", benchmark, known, "Meta-World has"))
-        self.task_distribution = MetaWorldTasks(train, test)
+        goals = checks.integer("goals", goals, 1, _MOST_GOALS)
+        self.task_distribution = MetaWorldTasks(train, test, goals)
         self._env: Any = None  # of the class in force
         self._name = ""
         self.set_task(self.task_distribution.validation()[0])

@@ -77,6 +77,27 @@ def test_what_is_trained_on_and_what_is_held_out() -> None:
         one.check([[1, 3]])
 
 
+def test_more_training_goals_are_none_of_those_that_are_held_out() -> None:
+    wide = MetaWorldTasks(["reach"], ["reach"], goals=1_000)
+    check_distribution(wide)
+    goals = wide.sample(np.random.default_rng(0), 20_000)[:, 1]
+    assert np.unique(goals).tolist() == [*range(50), *range(150, 1_100)]
+    fixed = MetaWorldTasks(["reach"], ["reach"])
+    np.testing.assert_array_equal(wide.held_out(), fixed.held_out())
+    np.testing.assert_array_equal(wide.validation(), fixed.validation())
+
+
+def test_training_goals_are_at_least_one(package: Any) -> None:
+    with pytest.raises(ValueError, match="goals is 0: it must be an integer of at least 1"):
+        MetaWorld("reach-v3", goals=0)
+    assert (
+        MetaWorld("reach-v3", goals=1)
+        .task_distribution.sample(np.random.default_rng(0), 2)
+        .tolist()
+        == [[0.0, 0.0]] * 2
+    )
+
+
 def test_it_is_the_packages_own_environment(package: Any) -> None:
     ours, own = MetaWorld("push-v3", horizon=20), package.ALL_V3_ENVIRONMENTS["push-v3"]()
     ours.set_task([0, 7])
