@@ -15,13 +15,10 @@ from metarl.runs.trained_run import load_run
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 25_000_000
 MOST_BYTES_OF_A_RUN = 400_000  # beside its weights
-# Older than the limit: every iteration of a long training, or a GIF that the pages quote.
+# Older than the limit: every iteration of a training, or a GIF that the pages quote.
 LARGER_RUNS = {
     "maml_half_cheetah_vel/seed_1": 1_300_000,
-    "rl2_half_cheetah_vel/seed_1": 1_800_000,
-    "rl2_half_cheetah_vel/seed_1_at_30M": 420_000,
-    "rl2_half_cheetah_vel/seed_2": 420_000,
-    "rl2_half_cheetah_vel/seed_3": 420_000,
+    "rl2_half_cheetah_vel/seed_1": 1_050_000,
 }
 # The first 30.7M env steps of seed_1: one command made both.
 ONE_COMMAND = ROOT / "results/rl2_half_cheetah_vel/seed_1_at_30M/meta.json"
