@@ -198,9 +198,13 @@ class Bare:
             gradient = torch.autograd.grad(loss, list(params.values()), create_graph=True)
             changed = {n: p - g for (n, p), g in zip(params.items(), gradient, strict=True)}
             seen = torch.cat([inner.observations, outer.observations], 1)
+            with torch.no_grad():
+                unit = member.q(seen, member.policy(seen)).std(correction=0)
             q = member.q(seen, functional_call(member.policy, changed, (seen,)))
-            worth.append(q.mean() / q.detach().std(correction=0))
-            member.gradient = gradient
+            worth.append(q.mean() / unit)
+            given = member.policy[0](inner.observations).square().mean()  # of tanh
+            back = torch.autograd.grad(given, list(params.values()))
+            member.gradient = [g + 0.01 * b for g, b in zip(gradient, back, strict=True)]
         own = list(self.objective.parameters())
         loss = -torch.stack(worth).mean()
         for p, g in zip(own, torch.autograd.grad(loss, own), strict=True):
