@@ -41,8 +41,8 @@ def words(folder: Path, run: Path, **changes: Any) -> list[str]:
 def test_the_config_is_sound(tmp_path: Path) -> None:
     """It loads, and an iteration in all its environments runs."""
     path = ROOT / "configs/metagenrl_half_cheetah_pendulum.yaml"
-    small = ["--iterations", "1", "--env.horizon", "5", "--further_envs.velocity.horizon", "4"]
-    small += ["--further_envs.pendulum.horizon", "3", "--tracking.wandb", "disabled"]
+    small = ["--iterations", "1", "--env.horizon", "5", "--further_envs.pendulum.horizon", "3"]
+    small += ["--further_envs.double_pendulum.horizon", "4", "--tracking.wandb", "disabled"]
     small += ["--validation.enabled", "false", "--rollout.workers", "1"]
     run = tmp_path / "run"
     assert train.main(["--config", str(path), "--run-dir", str(run), *small]) == 0

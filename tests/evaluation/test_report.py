@@ -156,6 +156,15 @@ def test_in_context_agents_are_described_by_episodes(tmp_path: Path) -> None:
     assert "gradient" not in page
 
 
+def test_policies_that_are_trained_anew_are_described_by_rounds(tmp_path: Path) -> None:
+    evaluation = replace(navigation_evaluation(), adaptation_axis="env_steps", step_sizes=[])
+    for page in pages(write(tmp_path, evaluation)):
+        told = " ".join(page.split())
+        assert "after 3 rounds of training" in told
+        assert "A policy with random weights begins on every task. In each of 3 rounds it" in told
+        assert "memory" not in told
+
+
 def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
     trial = in_episodes(navigation_evaluation())
     result = with_bayes_optimal(trial)
