@@ -162,11 +162,14 @@ def returns_table(result: EvaluationResult, mode: ModeResult) -> Markup:
     return table(header, rows)
 
 
-def adaptive_table(known: Mapping[str, Mapping[str, AdaptiveReference] | None]) -> Markup:
+def adaptive_table(
+    known: Mapping[str, Mapping[str, AdaptiveReference] | None], when: str = "in each episode"
+) -> Markup:
     """A row an agent that the environment names: what it earned in the trial, and who is ahead.
 
     Args:
         known: Of each of those that are judged, by their names.
+        when: The measurements, in words.
     """
     beside = {label: agents for label, agents in known.items() if agents}
     rows = []
@@ -175,7 +178,7 @@ def adaptive_table(known: Mapping[str, Mapping[str, AdaptiveReference] | None]) 
         meaning = words.ADAPTIVE_REFERENCES.get(name, "an agent of the user's environment")
         rows.append([name, meaning, earned])
         rows[-1] += [a[name].difference.verdict if name in a else "–" for a in beside.values()]
-    header = ["agent", "what it is", "return in each episode [95 %]"]
+    header = ["agent", "what it is", f"return {when} [95 %]"]
     return table(header + [f"{label} is" for label in beside], rows, left=2)
 
 

@@ -133,8 +133,10 @@ def tasks_in_words(result: EvaluationResult) -> str:
     if result.split.startswith("tasks of "):
         one = len(result.tasks) == 1
         return f"1 task{result.split[5:]}" if one else f"{len(result.tasks)} {result.split}"
-    name = result.split.replace("_", "-").removesuffix(" tasks")
-    return f"{len(result.tasks)} {name} task{'s' * (len(result.tasks) > 1)}"
+    kind = result.split.replace("_", "-").removesuffix("tasks").strip() + " "
+    if result.x == "env_steps" and result.split == "training tasks":
+        kind = ""  # policies are trained on whatever they are measured on
+    return f"{len(result.tasks)} {kind}task{'s' * (len(result.tasks) > 1)}"
 
 
 def seeds_in_words(result: EvaluationResult) -> str:

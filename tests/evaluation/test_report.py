@@ -165,6 +165,24 @@ def test_policies_that_are_trained_anew_are_described_by_rounds(tmp_path: Path) 
         assert "memory" not in told
 
 
+def test_of_a_finite_distribution_policies_trained_anew_are_told_nothing(tmp_path: Path) -> None:
+    """What trained the objective may have been another environment altogether."""
+    evaluation = replace(navigation_evaluation(), split="training tasks", step_sizes=[])
+    for page in pages(write(tmp_path, replace(evaluation, adaptation_axis="env_steps"))):
+        assert "evaluated on 12 tasks with" in page
+        assert "the very tasks trained on" not in page
+
+
+def test_of_many_measurements_the_first_and_the_last_tell_how_fast(tmp_path: Path) -> None:
+    evaluation = in_episodes(navigation_evaluation())
+    many = [np.concatenate([x] * 4) for x in (evaluation.returns, evaluation.rewards)]
+    longer = replace(evaluation, returns=many[0], rewards=many[1], paths=None)
+    longer = replace(longer, env_steps_used=np.arange(16.0) * 20)
+    for page in pages(write(tmp_path, longer)):
+        how_fast = page[page.index("How fast within an episode: ") :].split("That is")[0]
+        assert re.findall(r"episode (\d+) (?:from|never)", how_fast) == ["1", "16"]
+
+
 def test_the_bayes_adaptive_line_is_in_the_table(tmp_path: Path) -> None:
     trial = in_episodes(navigation_evaluation())
     result = with_bayes_optimal(trial)
