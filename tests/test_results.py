@@ -15,7 +15,7 @@ import yaml
 from metarl.runs.trained_run import load_run
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 25_000_000
+MOST_BYTES = 30_000_000
 MOST_BYTES_OF_A_RUN = 400_000  # beside its weights
 # Older than the limit: every iteration of a training, or a GIF that the pages quote.
 LARGER_RUNS = {
@@ -292,6 +292,17 @@ def test_rl2s_rows_on_tabular_mdps_are_those_of_its_evaluation() -> None:
     assert psrl["difference"]["verdict"] in page
 
 
+def test_rl2s_rows_on_half_cheetahs_directions_are_those_of_its_evaluation() -> None:
+    rows = _rows("rl2.md", "direction")
+    found = _evaluation("rl2_half_cheetah_dir/seed_1")
+    assert (len(found["tasks"]), len(found["evaluation_seeds"])) == (2, 10)
+    for measured in (found, found["other_mode"]):
+        assert f"| {measured['action_mode']} | {_cells(measured, 0)} |" in rows
+    page = (ROOT / "docs/results/rl2.md").read_text(encoding="utf-8")
+    for direction, earned in zip(("backward", "forward"), found["returns"][0], strict=True):
+        assert re.search(rf"{direction} (it earns )?{earned:.0f}", page)
+
+
 @pytest.mark.parametrize("name", ["ant_dir", "ant_goal", "walker_params"])
 def test_rl2s_rows_on_ants_and_walkers_are_those_of_its_evaluations(name: str) -> None:
     rows = _rows("locomotion.md", name)
@@ -315,6 +326,35 @@ def test_what_is_said_of_reaching_is_what_was_judged() -> None:
     for measured in (found, found["other_mode"]):
         cells = " | ".join(f"{100 * share:.0f} %" for share in measured["success_rate"])
         assert f"| {measured['action_mode']} | {cells} |" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("hopper", "held_out"), ("navigation", "validation"), ("swimmer", "held_out")],
+)
+def test_the_rows_of_a_learned_objective_are_those_of_its_evaluations(
+    name: str, split: str
+) -> None:
+    rows = _rows("learned-objective.md", name)
+    place = f"elsewhere/metagenrl_{name}/evaluation/{split}/evaluation.json"
+    path = ROOT / "results/metagenrl_half_cheetah_pendulum/seed_1" / place
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert len(found["evaluation_seeds"]) == 3
+    rounds = [int(cell) for cell in rows[1].split("|")[2:-2]]
+
+    def cells(measured: list[tuple[float, list[float]]]) -> str:
+        told = (measured[k] for k in rounds)
+        return " | ".join(f"{mean:.0f} [{low:.0f}, {high:.0f}]" for mean, (low, high) in told)
+
+    steps = " | ".join(f"{found['env_steps_used'][k]:,.0f}" for k in rounds)
+    learned = list(zip(found["mean"], found["ci95"], strict=True))
+    assert rows[3] == f"| env steps | {steps} | |"
+    assert rows[4] == f"| learned objective | {cells(learned)} | |"
+    beside = found["adaptive_references"]
+    assert "reinforce" in beside
+    for kind, row in zip(beside, rows[5:-1], strict=True):
+        each = [(episode["mean"], episode["ci95"]) for episode in beside[kind]["episodes"]]
+        assert row == f"| `{kind}` | {cells(each)} | {beside[kind]['difference']['verdict']} |"
 
 
 # A sentence that says what was earned, or how far behind something was, by a number.
