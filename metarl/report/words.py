@@ -128,15 +128,24 @@ def success_words(mode: ModeResult | GroupMode, k: int) -> str:
     return estimate(mode.success_rate[k], mode.success_ci95[k])
 
 
+def on_training_tasks(result: EvaluationResult) -> bool:
+    """Whether the agent was meta-trained on the very tasks it is measured on.
+
+    Policies that are trained anew are trained on any tasks, in any environment.
+    """
+    return result.split == "training tasks" and result.x != "env_steps"
+
+
 def tasks_in_words(result: EvaluationResult) -> str:
     """E.g. "40 held-out tasks", or "12 tasks of velocities.csv"."""
     if result.split.startswith("tasks of "):
         one = len(result.tasks) == 1
         return f"1 task{result.split[5:]}" if one else f"{len(result.tasks)} {result.split}"
-    kind = result.split.replace("_", "-").removesuffix("tasks").strip() + " "
-    if result.x == "env_steps" and result.split == "training tasks":
-        kind = ""  # policies are trained on whatever they are measured on
-    return f"{len(result.tasks)} {kind}task{'s' * (len(result.tasks) > 1)}"
+    kind = result.split.replace("_", "-")
+    if result.split == "training tasks":
+        kind = "training" * on_training_tasks(result)
+    words = [str(len(result.tasks)), kind, "task" + "s" * (len(result.tasks) > 1)]
+    return " ".join(filter(None, words))
 
 
 def seeds_in_words(result: EvaluationResult) -> str:
